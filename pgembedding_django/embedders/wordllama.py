@@ -1,0 +1,39 @@
+"""Offline embeddings by wordllama: a real 256-dimension model inside a wheel."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+
+from pgembedding_django.embedders.base import Embedder
+
+__all__ = ["WordLlamaEmbedder"]
+
+
+class WordLlamaEmbedder(Embedder):
+    """
+    Embed with the model that the wordllama package ships, with no download and no network.
+
+    dimensions: 256, 128 or 64 (the model is trained so that a vector's head stands for the whole).
+    Loads the model at the first text (a fraction of a second). Raises EmbeddingError for text without a known token.
+    Source: wordllama 0.4, https://github.com/dleemiller/WordLlama.
+    """
+
+    dimensions = 256
+
+    def compute(self, texts: list[str]) -> Any:
+        return _load(self.dimensions).embed(texts, norm=True)
+
+
+@cache
+def _load(dimensions: int) -> Any:
+    spec = find_spec("wordllama")
+    if spec is None or spec.origin is None:
+        raise ImproperlyConfigured('WordLlamaEmbedder needs wordllama: pip install "pgembedding-django[wordllama]"')
+    from wordllama import WordLlama
+
+    return WordLlama.load(cache_dir=Path(spec.origin).parent, dim=256, trunc_dim=dimensions, disable_download=True)

@@ -1,0 +1,160 @@
+"""What an engine is: mostly tables of operators, operator classes and options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+from weakref import WeakKeyDictionary
+
+from django.db import NotSupportedError
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.base.schema import BaseDatabaseSchemaEditor
+
+from pgembedding_django.vectors import Vector
+
+if TYPE_CHECKING:
+    from django.db.models import Model
+
+Version = tuple[int, ...]
+Converter = Callable[[Any, Any, BaseDatabaseWrapper], Vector | None]
+
+#: The distance names that a user writes, and the class that pgembedding_django.functions has for each.
+DISTANCES = {"l2": "L2Distance", "cosine": "CosineDistance", "l1": "L1Distance", "inner_product": "MaxInnerProduct"}
+
+
+@dataclass(frozen=True)
+class IndexOption:
+    """An integer option of an HNSW index: its name in the server's WITH clause and the values that it accepts."""
+
+    server_name: str
+    minimum: int
+    maximum: int
+    default: int | None = None
+
+
+class Engine:
+    """What one Postgres extension can do, and how a vector travels to it and back."""
+
+    name: ClassVar[str]
+    #: The name for CREATE EXTENSION.
+    extension: ClassVar[str]
+    #: What a database administrator installs on the server.
+    package: ClassVar[str]
+    #: The oldest extension that this engine is tested for, and the oldest free of known faults.
+    minimum_version: ClassVar[Version]
+    advised_version: ClassVar[Version]
+    #: What a system check says of the engine itself, or "" where there is nothing to say.
+    caution: ClassVar[str] = ""
+
+    operators: ClassVar[Mapping[str, str]]
+    #: storage: distance: operator class.
+    opclasses: ClassVar[Mapping[str, Mapping[str, str]]]
+    #: option of HnswIndex: option of the server.
+    index_options: ClassVar[Mapping[str, IndexOption]]
+    max_dimensions: ClassVar[int]
+
+    def __init__(self) -> None:
+        self._versions: WeakKeyDictionary[BaseDatabaseWrapper, Version] = WeakKeyDictionary()
+
+    def version(self, connection: BaseDatabaseWrapper) -> Version:
+        """Return the extension's version, such as (0, 8, 5), or () where it is not created; asked once a connection."""
+        if connection not in self._versions:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT extversion FROM pg_extension WHERE extname = %s", [self.extension])
+                row = cursor.fetchone()
+            if row is None:
+                return ()
+            self._versions[connection] = parse_version(row[0])
+        return self._versions[connection]
+
+    def forget_version(self, connection: BaseDatabaseWrapper) -> None:
+        """Ask the server anew at the next need, after the extension was created or dropped."""
+        self._versions.pop(connection, None)
+
+    def operator(self, distance: str) -> str:
+        """
+        Return the operator of a distance.
+
+        Raises NotSupportedError if the extension has none.
+        """
+        if distance not in self.operators:
+            *names, last = (DISTANCES[other] for other in self.operators)
+            raise NotSupportedError(
+                f"{self.name} has no {distance.replace('_', ' ')} distance. Use {', '.join(names)} or {last}."
+            )
+        return self.operators[distance]
+
+    def check_storage(self, storage: str) -> None:
+        """Raise NotSupportedError if the extension cannot store vectors this way."""
+        if storage not in self.opclasses:
+            raise NotSupportedError(f'{self.name} cannot store {storage} precision. Use storage="single".')
+
+    # What each engine fills in.
+
+    def column_type(self, dimensions: int | None, storage: str) -> str:
+        raise NotImplementedError
+
+    def column_check(self, quoted_column: str, dimensions: int | None) -> str | None:
+        """Return the condition of the column's CHECK constraint where the type itself holds no length."""
+        return None
+
+    def encode(self, vector: Vector) -> str:
+        """Return the text of a vector as a query parameter; `cast` gives it its type."""
+        raise NotImplementedError
+
+    def cast(self, storage: str) -> str:
+        """Return the type that a parameter is cast to."""
+        raise NotImplementedError
+
+    def binary_select(self, storage: str) -> str:
+        """Return the template of the function that sends a column in the server's binary form."""
+        raise NotImplementedError
+
+    def converter(self, storage: str) -> Converter:
+        """Return what Django calls with (value, expression, connection) for each value read."""
+        raise NotImplementedError
+
+    def max_indexed_dimensions(self, storage: str, options: Mapping[str, int]) -> int:
+        """Return how many dimensions an index with these options can hold."""
+        raise NotImplementedError
+
+    def check_options(self, options: Mapping[str, int]) -> str | None:
+        """Tell what is wrong between options that are each in range, or None."""
+        return None
+
+    def with_options(
+        self, options: Mapping[str, int | None], dimensions: int, connection: BaseDatabaseWrapper
+    ) -> list[str]:
+        """Return the entries of the index's WITH clause."""
+        raise NotImplementedError
+
+    def before_create_index(self, model: type[Model], schema_editor: BaseDatabaseSchemaEditor) -> None:
+        """Run what must stand before the index does."""
+
+    def after_remove_index(self, model: type[Model], schema_editor: BaseDatabaseSchemaEditor) -> None:
+        """Arrange what goes when the index has gone."""
+
+    def scan_gate(
+        self, connection: BaseDatabaseWrapper, quoted_table: str, k: int, ef_search: int | None
+    ) -> tuple[str, list[Any]] | None:
+        """Return a condition, true once for the whole statement, that readies an index scan; None if none is needed."""
+        raise NotImplementedError
+
+    def exact(self, sql: str) -> str:
+        """Return the distance so that no index serves its order: the answer is exact and every row is read."""
+        return f"({sql} + 0)"
+
+    def ungated(self, sql: str) -> str:
+        """Return a distance that stands outside nearest(), where no gate has readied an index scan."""
+        return f"({sql})"
+
+
+def parse_version(text: str) -> Version:
+    """Return (0, 8, 5) for "0.8.5"; what follows the first part that is no number is left out."""
+    parts: list[int] = []
+    for part in text.split("."):
+        if not part.isdigit():
+            break
+        parts.append(int(part))
+    return tuple(parts)

@@ -1,0 +1,136 @@
+"""The extension `embedding` (pg_embedding 0.3), archived, served inside a guard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.base.schema import BaseDatabaseSchemaEditor
+
+from pgembedding_django import vectors
+from pgembedding_django.engines.base import Converter, Engine, IndexOption
+from pgembedding_django.vectors import Vector
+
+if TYPE_CHECKING:
+    from django.db.models import Model
+
+#: An element of the index must fit the page that holds it: 4 * (2m + 1) bytes of links, 4 * dims of vector and
+#: 8 of label in 8,152 (pg_embedding 0.3.6, hnsw.c).
+PAGE_BUDGET = 2035
+
+#: The high half of the advisory lock's key, "pgem" in ASCII; the low half is the table's oid.
+LOCK_SPACE = 0x7067656D << 32
+
+GUARD = "pgembedding_guard"
+
+#: What pgvector uses by default; pg_embedding's own m of 100 fits no page from 1,838 dimensions on.
+DEFAULTS = {"m": 16, "ef_construction": 64, "ef_search": 64}
+
+
+class PgEmbeddingEngine(Engine):
+    name = "pg_embedding"
+    extension = "embedding"
+    package = "pg_embedding"
+    minimum_version = (0, 3)
+    advised_version = (0, 3)
+    caution = (
+        "pg_embedding is archived, and its index is not safe by itself: a crash loses rows of it, and a reader beside "
+        "a writer can hang the server. nearest() and the trigger made with each HnswIndex let writers and readers of "
+        "a table take turns; SQL that skips both is not protected."
+    )
+
+    operators = {"l2": "<->", "cosine": "<=>", "l1": "<~>"}
+    opclasses = {"single": {"l2": "ann_l2_ops", "cosine": "ann_cos_ops", "l1": "ann_manhattan_ops"}}
+    index_options = {
+        "m": IndexOption("m", 2, 1000, DEFAULTS["m"]),
+        "ef_construction": IndexOption("efconstruction", 4, 1000, DEFAULTS["ef_construction"]),
+        "ef_search": IndexOption("efsearch", 1, 1000, DEFAULTS["ef_search"]),
+        "max_elements": IndexOption("maxelements", 1, 2**31 - 1),
+    }
+    max_dimensions = 16000
+
+    def column_type(self, dimensions: int | None, storage: str) -> str:
+        self.check_storage(storage)
+        return "real[]"
+
+    def column_check(self, quoted_column: str, dimensions: int | None) -> str | None:
+        # The server reads past the end of an array with a NULL in it and stores NaN and infinity as they come.
+        unwanted = " AND ".join(
+            f"array_position({quoted_column}, {value}::real) IS NULL"
+            for value in ("NULL", "'NaN'", "'Infinity'", "'-Infinity'")
+        )
+        length = f"= {dimensions:d}" if dimensions is not None else ">= 1"
+        return f"array_ndims({quoted_column}) = 1 AND array_length({quoted_column}, 1) {length} AND {unwanted}"
+
+    def encode(self, vector: Vector) -> str:
+        return vectors.encode_array_text(vector)
+
+    def cast(self, storage: str) -> str:
+        return "real[]"
+
+    def binary_select(self, storage: str) -> str:
+        return "array_send(%s)"
+
+    def converter(self, storage: str) -> Converter:
+        def convert(value: Any, expression: object, connection: BaseDatabaseWrapper) -> Vector | None:
+            if value is None:
+                return None
+            if isinstance(value, list):
+                return np.array(value, dtype=np.float32)
+            return vectors.decode_text(value) if isinstance(value, str) else vectors.decode_array(value)
+
+        return convert
+
+    def max_indexed_dimensions(self, storage: str, options: Mapping[str, int]) -> int:
+        return PAGE_BUDGET - 2 * options.get("m", DEFAULTS["m"])
+
+    def with_options(
+        self, options: Mapping[str, int | None], dimensions: int, connection: BaseDatabaseWrapper
+    ) -> list[str]:
+        entries = [f"dims = {dimensions:d}"]
+        for name, option in self.index_options.items():
+            value = options[name] if options[name] is not None else option.default
+            if value is not None and (name != "max_elements" or self._knows_max_elements(connection)):
+                entries.append(f"{option.server_name} = {value:d}")
+        return entries
+
+    def _knows_max_elements(self, connection: BaseDatabaseWrapper) -> bool:
+        return (0,) < self.version(connection) < (0, 3)
+
+    def before_create_index(self, model: type[Model], schema_editor: BaseDatabaseSchemaEditor) -> None:
+        """Make writers of the table take the lock that nearest() takes shared."""
+        table = schema_editor.quote_name(model._meta.db_table)
+        schema_editor.execute(
+            f"CREATE OR REPLACE FUNCTION {GUARD}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+            f"PERFORM pg_advisory_xact_lock({LOCK_SPACE} | TG_RELID::bigint); RETURN NULL; END $$",
+            params=None,
+        )
+        schema_editor.execute(
+            f"CREATE OR REPLACE TRIGGER {GUARD} BEFORE INSERT OR UPDATE ON {table} "
+            f"FOR EACH STATEMENT EXECUTE FUNCTION {GUARD}()",
+            params=None,
+        )
+
+    def after_remove_index(self, model: type[Model], schema_editor: BaseDatabaseSchemaEditor) -> None:
+        """Drop the trigger once the table has no HNSW index any more."""
+        table = schema_editor.quote_name(model._meta.db_table)
+        literal = schema_editor.quote_value(table)
+        schema_editor.deferred_sql.append(
+            f"DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid "
+            f"JOIN pg_am a ON a.oid = c.relam WHERE a.amname = 'hnsw' AND i.indrelid = to_regclass({literal})) "
+            f"AND to_regclass({literal}) IS NOT NULL THEN DROP TRIGGER IF EXISTS {GUARD} ON {table}; END IF; END $$"
+        )
+
+    def scan_gate(
+        self, connection: BaseDatabaseWrapper, quoted_table: str, k: int, ef_search: int | None
+    ) -> tuple[str, list[Any]] | None:
+        return (
+            f"(SELECT pg_advisory_xact_lock_shared({LOCK_SPACE} | %s::regclass::oid::bigint)) IS NOT NULL",
+            [quoted_table],
+        )
+
+    def ungated(self, sql: str) -> str:
+        # No lock was taken, so the index must not be read.
+        return self.exact(sql)

@@ -1,0 +1,183 @@
+"""EmbeddingField: a vector in a column, and a float32 array on the model."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from django.core.exceptions import ValidationError
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import Field, Model
+from django.db.models.query_utils import DeferredAttribute
+from django.db.models.sql.compiler import SQLCompiler
+from django.utils.translation import gettext_lazy as _
+
+from pgembedding_django import vectors
+from pgembedding_django.engines import get_engine
+from pgembedding_django.engines.base import Converter
+from pgembedding_django.forms import EMPTY_VALUES, EmbeddingFormField
+from pgembedding_django.vectors import InvalidVector, Vector
+
+__all__ = ["EmbeddingField"]
+
+STORAGES = ("single", "half")
+
+if TYPE_CHECKING:
+    _Field = Field[Any, Any]
+else:
+    _Field = Field
+
+
+class VectorAttribute(DeferredAttribute):
+    """Hold a float32 array from assignment on; what is no vector stays as it came, for validation to name."""
+
+    field: EmbeddingField
+
+    def __set__(self, instance: Model, value: Any) -> None:
+        # What the database sends is float32 already; only what users assign is converted.
+        ready = value is None or (type(value) is np.ndarray and value.dtype == np.float32)
+        if not ready and not hasattr(value, "resolve_expression"):
+            with suppress(InvalidVector):
+                value = vectors.to_vector(value)
+        instance.__dict__[self.field.attname] = value
+
+
+class EmbeddingField(_Field):
+    """
+    Store an embedding of fixed length.
+
+    dimensions: how many numbers a vector has; None stores any length, which no index or nearest() can then serve.
+    source: the text that the vector stands for: a field's name, several names, or a method's name.
+    embedder: the alias in PGEMBEDDING["EMBEDDERS"] that turns text into vectors for this field.
+    storage: "single" takes 4 bytes a dimension and "half" 2 (a reloaded vector is then rounded to half precision).
+    Loads as float32 ndarray of shape (dimensions,); accepts what `vectors.to_vector` does. Assignment converts,
+    `clean()` and `save()` raise ValidationError for what is no vector of this field, before any SQL.
+    """
+
+    description = _("Embedding")
+    descriptor_class = VectorAttribute
+    empty_values = EMPTY_VALUES
+    # A change of these changes no column.
+    non_db_attrs = (*Field.non_db_attrs, "source", "embedder")
+
+    def __init__(
+        self,
+        dimensions: int | None = None,
+        *args: Any,
+        source: str | list[str] | tuple[str, ...] | None = None,
+        embedder: str = "default",
+        storage: str = "single",
+        **kwargs: Any,
+    ) -> None:
+        if dimensions is not None and (
+            not isinstance(dimensions, int) or isinstance(dimensions, bool) or dimensions < 1
+        ):
+            raise ValueError(f"EmbeddingField.dimensions must be a positive integer, got {dimensions!r}.")
+        if storage not in STORAGES:
+            raise ValueError(f'EmbeddingField.storage must be "single" or "half", got {storage!r}.')
+        self.dimensions, self.source, self.embedder, self.storage = dimensions, source, embedder, storage
+        super().__init__(*args, **kwargs)
+
+    def deconstruct(self) -> Any:
+        name, _path, args, kwargs = super().deconstruct()
+        if self.dimensions is not None:
+            kwargs["dimensions"] = self.dimensions
+        if self.source is not None:
+            kwargs["source"] = self.source
+        if self.embedder != "default":
+            kwargs["embedder"] = self.embedder
+        if self.storage != "single":
+            kwargs["storage"] = self.storage
+        return name, "pgembedding_django.EmbeddingField", args, kwargs
+
+    @property
+    def label(self) -> str:
+        """How messages call the field: "Article.embedding"."""
+        model = getattr(self, "model", None)
+        return f"{model.__name__}.{self.name}" if model is not None else type(self).__name__
+
+    def to_vector(self, value: Any) -> Vector:
+        """
+        Return a value as a vector of this field.
+
+        Raises InvalidVector, a ValueError, that names the field and what is wrong with the value.
+        """
+        vector = vectors.to_vector(value, name=self.label, dimensions=self.dimensions, half=self.storage == "half")
+        if self._has_cosine_index and vectors.is_zero(vector):
+            raise InvalidVector(
+                "%(name)s must not be all zeros: it has a cosine index, in which a vector without direction can "
+                "never be found.",
+                "zero",
+                {"name": self.label},
+            )
+        return vector
+
+    @property
+    def _has_cosine_index(self) -> bool:
+        model = getattr(self, "model", None)
+        return model is not None and any(
+            getattr(index, "distance", None) == "cosine" and self.name in index.fields for index in model._meta.indexes
+        )
+
+    # The column
+
+    def db_type(self, connection: BaseDatabaseWrapper) -> str:
+        return get_engine(connection).column_type(self.dimensions, self.storage)
+
+    def db_check(self, connection: BaseDatabaseWrapper) -> str | None:
+        return get_engine(connection).column_check(connection.ops.quote_name(self.column), self.dimensions)
+
+    # From Python to the database
+
+    def to_python(self, value: Any) -> Vector | None:
+        if value is None:
+            return None
+        try:
+            return self.to_vector(value)
+        except InvalidVector as error:
+            raise ValidationError(error.message, error.code, error.params) from error
+
+    def get_prep_value(self, value: Any) -> Any:
+        value = super().get_prep_value(value)
+        return value if hasattr(value, "resolve_expression") else self.to_python(value)
+
+    def get_db_prep_value(self, value: Any, connection: BaseDatabaseWrapper, prepared: bool = False) -> Any:
+        value = super().get_db_prep_value(value, connection, prepared)
+        return get_engine(connection).encode(value) if isinstance(value, np.ndarray) else value
+
+    def get_placeholder(self, value: Any, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> str:
+        """Cast a parameter, and leave an expression as it is (Django 5.2 and 6.0)."""
+        return "%s" if hasattr(value, "as_sql") else f"%s::{get_engine(connection).cast(self.storage)}"
+
+    def get_placeholder_sql(self, value: Any, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> Any:
+        """Cast a parameter, and compile an expression (from Django 6.1 on)."""
+        if hasattr(value, "as_sql"):
+            return compiler.compile(value)
+        return f"%s::{get_engine(connection).cast(self.storage)}", (value,)
+
+    # From the database to Python
+
+    def select_format(self, compiler: SQLCompiler, sql: str, params: Any) -> tuple[str, Any]:
+        # A subquery's column is compared or selected again as what it is, so only the outermost one is sent as bytes.
+        if compiler.query.subquery:
+            return sql, params
+        return get_engine(compiler.connection).binary_select(self.storage) % sql, params
+
+    def get_db_converters(self, connection: BaseDatabaseWrapper) -> list[Converter]:
+        return [get_engine(connection).converter(self.storage)]
+
+    # Forms and serializers
+
+    def formfield(self, **kwargs: Any) -> Any:
+        defaults: dict[str, Any] = {
+            "form_class": EmbeddingFormField,
+            "dimensions": self.dimensions,
+            "half": self.storage == "half",
+            "required": not (self.blank or self.null),
+        }
+        return super().formfield(**{**defaults, **kwargs})
+
+    def value_to_string(self, obj: Model) -> Any:
+        vector = self.value_from_object(obj)
+        return vectors.encode_text(vector) if isinstance(vector, np.ndarray) else vector

@@ -1,0 +1,145 @@
+"""The distances, and the gate that readies an index scan."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self
+
+from django.core.exceptions import FieldError, FullResultSet
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import BooleanField, Expression, FloatField, Func, Value
+from django.db.models.sql.compiler import SQLCompiler
+
+from pgembedding_django.engines import get_engine
+
+__all__ = ["CosineDistance", "Distance", "L1Distance", "L2Distance", "MaxInnerProduct", "get_distance"]
+
+Compiled = tuple[str, list[Any] | tuple[Any, ...]]
+
+
+class VectorValue(Value):
+    """A vector as a query parameter, told apart by its bytes instead of number by number."""
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        return (type(self), self.value.tobytes(), self.output_field)
+
+
+class Distance(Func):
+    """
+    Order, annotate or filter rows by the distance of an EmbeddingField to a vector.
+
+    expression: the name of an EmbeddingField, or an expression that has one as its output_field.
+    vector: anything that the field accepts, an F() or another expression of a vector; text names a field.
+    Raises FieldError if neither side is an EmbeddingField, ValueError if the vector does not suit the field,
+        NotSupportedError (when the query runs) if the engine has no such distance.
+    An index serves `order_by(<distance>)` only in ascending order and with a limit, and it may then return too few
+    rows under a filter; `nearest()` cares for both.
+    """
+
+    arity = 2
+    #: One of the keys of pgembedding_django.engines.DISTANCES.
+    distance: ClassVar[str]
+    #: How nearest() wants its order: read by an index inside its gate, or never by an index.
+    plan: str | None = None
+
+    def __init__(self, expression: Any, vector: Any, **extra: Any) -> None:
+        if not isinstance(vector, str) and not hasattr(vector, "resolve_expression"):
+            vector = Value(vector)
+        extra.setdefault("output_field", FloatField())
+        super().__init__(expression, vector, **extra)
+
+    def resolve_expression(self, *args: Any, **kwargs: Any) -> Self:
+        resolved = super().resolve_expression(*args, **kwargs)
+        sources = resolved.get_source_expressions()
+        fields = [getattr(source, "_output_field_or_none", None) for source in sources]
+        field = next((field for field in fields if hasattr(field, "to_vector")), None)
+        if field is None:
+            raise FieldError(
+                f"{type(self).__name__} needs an EmbeddingField, "
+                f"got {' and '.join(type(source).__name__ for source in sources)}."
+            )
+        resolved.set_source_expressions([_bind(source, field) for source in sources])
+        return resolved
+
+    def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **extra: Any) -> Compiled:
+        engine = get_engine(connection)
+        operator = engine.operator(self.distance)
+        sql, params = super().as_sql(
+            compiler, connection, template="%(expressions)s", arg_joiner=f" {operator} ", **extra
+        )
+        if self.plan == "index":
+            return f"({sql})", params
+        return (engine.exact(sql) if self.plan == "exact" else engine.ungated(sql)), params
+
+
+class L2Distance(Distance):
+    """Euclidean distance, from 0."""
+
+    distance = "l2"
+
+
+class CosineDistance(Distance):
+    """1 minus the cosine of the angle: from 0 to 2, NaN where a vector is zero."""
+
+    distance = "cosine"
+
+
+class L1Distance(Distance):
+    """Sum of the absolute differences, from 0."""
+
+    distance = "l1"
+
+
+class MaxInnerProduct(Distance):
+    """The negative inner product, so that ascending order puts the greatest product first; pgvector only."""
+
+    distance = "inner_product"
+
+
+DISTANCE_CLASSES: dict[str, type[Distance]] = {
+    cls.distance: cls for cls in (L2Distance, CosineDistance, L1Distance, MaxInnerProduct)
+}
+
+
+def get_distance(distance: str | type[Distance]) -> type[Distance]:
+    """
+    Return the class of a distance given by name ("l2") or as the class itself.
+
+    Raises ValueError for anything else.
+    """
+    if isinstance(distance, type) and issubclass(distance, Distance):
+        return distance
+    if isinstance(distance, str) and distance in DISTANCE_CLASSES:
+        return DISTANCE_CLASSES[distance]
+    choices = ", ".join(f'"{name}"' for name in DISTANCE_CLASSES)
+    raise ValueError(f"distance must be one of {choices} or a distance class, got {distance!r}.")
+
+
+class ScanGate(Expression):
+    """
+    A condition, true once for the whole statement, in which the engine readies its index scan.
+
+    k: how many rows the query wants.
+    ef_search: how many candidates the scan keeps, or None for the engine's choice.
+    """
+
+    conditional = True
+    contains_aggregate = False
+
+    def __init__(self, k: int, ef_search: int | None) -> None:
+        super().__init__(output_field=BooleanField())
+        self.k, self.ef_search = k, ef_search
+
+    def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> Compiled:
+        table = compiler.quote_name_unless_alias(compiler.query.get_meta().db_table)
+        gate = get_engine(connection).scan_gate(connection, table, self.k, self.ef_search)
+        if gate is None:
+            raise FullResultSet
+        return gate
+
+
+def _bind(source: Any, field: Any) -> Any:
+    """Give a bare value the field that checks and encodes it."""
+    if isinstance(source, Value) and source._output_field_or_none is None:
+        return VectorValue(field.to_vector(source.value), output_field=field)
+    return source

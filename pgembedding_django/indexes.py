@@ -1,0 +1,175 @@
+"""HnswIndex: one declaration that each engine turns into its own DDL."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.contrib.postgres.indexes import PostgresIndex
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.base.schema import BaseDatabaseSchemaEditor
+from django.db.backends.ddl_references import Statement
+from django.db.models import Model, Q
+
+from pgembedding_django.engines import DISTANCES, Engine, distance_of_opclass, get_engine
+
+if TYPE_CHECKING:
+    from pgembedding_django.fields import EmbeddingField
+
+__all__ = ["HnswIndex"]
+
+OPTIONS = ("m", "ef_construction", "ef_search", "max_elements")
+
+
+class HnswIndex(PostgresIndex):
+    """
+    Index an EmbeddingField for approximate search with HNSW.
+
+    fields: the name of one EmbeddingField that has dimensions.
+    distance: "l2", "cosine", "l1" or "inner_product"; `nearest()` on the field uses it unless told otherwise.
+    m: links of a row in each layer. ef_construction: candidates kept while building. Larger is slower and finds more.
+    ef_search: candidates that a search keeps; pgvector takes it with each query, pg_embedding fixes it in the index.
+    max_elements: only for a pg_embedding older than 0.3, which needs to know the table's size; ignored elsewhere.
+    condition: a Q that limits the index to some rows.
+    opclasses: pgvector's way to name the distance, such as ["vector_l2_ops"].
+    Building locks out writes unless done by AddIndexConcurrently.
+    Source: Malkov and Yashunin, "Efficient and robust approximate nearest neighbor search using Hierarchical Navigable
+    Small World graphs", 2018; pgvector 0.8 README, "HNSW"; pg_embedding 0.3.6 README.
+    """
+
+    suffix = "hnsw"
+
+    def __init__(
+        self,
+        *,
+        fields: list[str] | tuple[str, ...],
+        name: str | None = None,
+        distance: str | None = None,
+        m: int | None = None,
+        ef_construction: int | None = None,
+        ef_search: int | None = None,
+        max_elements: int | None = None,
+        condition: Q | None = None,
+        opclasses: list[str] | tuple[str, ...] = (),
+        db_tablespace: str | None = None,
+    ) -> None:
+        super().__init__(
+            fields=fields, name=name, condition=condition, opclasses=opclasses, db_tablespace=db_tablespace
+        )
+        if len(self.fields) != 1 or self.fields[0].startswith("-"):
+            raise ValueError(f"HnswIndex.fields must name one field, without a minus, got {list(fields)!r}.")
+        if distance is not None and distance not in DISTANCES:
+            choices = ", ".join(f'"{choice}"' for choice in DISTANCES)
+            raise ValueError(f"HnswIndex.distance must be one of {choices}, got {distance!r}.")
+        named = distance_of_opclass(opclasses[0]) if opclasses else None
+        if distance and named and distance != named:
+            raise ValueError(
+                f'HnswIndex.opclasses {opclasses[0]!r} is for distance "{named}", but distance is "{distance}". '
+                "Give one of the two."
+            )
+        self.distance: str = distance or named or "l2"
+        self.m, self.ef_construction = m, ef_construction
+        self.ef_search, self.max_elements = ef_search, max_elements
+
+    def deconstruct(self) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
+        _path, args, kwargs = super().deconstruct()
+        if self.distance != "l2" and not self.opclasses:
+            kwargs["distance"] = self.distance
+        kwargs.update((name, value) for name, value in self.options.items() if value is not None)
+        return "pgembedding_django.HnswIndex", args, kwargs
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options as declared, None where the engine chooses."""
+        return {name: getattr(self, name) for name in OPTIONS}
+
+    def get_field(self, model: type[Model]) -> EmbeddingField:
+        """Return the indexed field of a model."""
+        field: EmbeddingField = model._meta.get_field(self.fields[0])  # type: ignore[assignment]
+        return field
+
+    def create_sql(
+        self, model: type[Model], schema_editor: BaseDatabaseSchemaEditor, using: str = "", **kwargs: Any
+    ) -> Statement:
+        engine = get_engine(schema_editor.connection)
+        field = self.get_field(model)
+        self._check_sql(engine)
+        engine.check_storage(field.storage)
+        engine.operator(self.distance)
+        if field.dimensions is None:
+            raise ValueError(f"{field.label} must have dimensions to be indexed by {self.name}.")
+        if kwargs.get("concurrently") and not schema_editor.collect_sql:
+            _drop_invalid(self, model, schema_editor)
+        engine.before_create_index(model, schema_editor)
+        index = self._with_opclass(engine, field)
+        statement = super(HnswIndex, index).create_sql(model, schema_editor, **kwargs)
+        entries = engine.with_options(self.options, field.dimensions, schema_editor.connection)
+        if entries:
+            statement.parts["extra"] = f" WITH ({', '.join(entries)}){statement.parts['extra']}"
+        return statement
+
+    def remove_sql(self, model: type[Model], schema_editor: BaseDatabaseSchemaEditor, **kwargs: Any) -> Statement:
+        self._check_name()
+        statement = super().remove_sql(model, schema_editor, **kwargs)
+        get_engine(schema_editor.connection).after_remove_index(model, schema_editor)
+        return statement
+
+    def _with_opclass(self, engine: Engine, field: EmbeddingField) -> HnswIndex:
+        index = self.clone()
+        index.opclasses = (engine.opclasses[field.storage][self.distance],)
+        return index
+
+    def _check_sql(self, engine: Engine) -> None:
+        """Refuse what Django would put into DDL as it is: migrations can run without system checks."""
+        self._check_name()
+        if self.opclasses and distance_of_opclass(self.opclasses[0]) is None:
+            raise ValueError(f"HnswIndex.opclasses must be an operator class of HNSW, got {self.opclasses[0]!r}.")
+        for name, value in self.options.items():
+            if value is not None and not is_option_value(value, engine.index_options[name]):
+                option = engine.index_options[name]
+                raise ValueError(
+                    f"HnswIndex.{name} must be an integer from {option.minimum} to {option.maximum}, got {value!r}."
+                )
+
+    def _check_name(self) -> None:
+        if '"' in self.name:
+            raise ValueError(f"HnswIndex.name must not contain a double quote, got {self.name!r}.")
+
+
+def is_option_value(value: object, option: Any) -> bool:
+    """Tell whether an index option is an integer that the server accepts."""
+    return isinstance(value, int) and not isinstance(value, bool) and option.minimum <= value <= option.maximum
+
+
+def find_index(model: type[Model], field: EmbeddingField, distance: str | None = None) -> HnswIndex | None:
+    """
+    Return the index that a model declares for a field and, where given, for a distance.
+
+    Where a field has several, one for L2 comes first, then the order of Meta.indexes decides.
+    """
+    found = [
+        index
+        for index in model._meta.indexes
+        if isinstance(index, HnswIndex) and index.fields == [field.name] and distance in (None, index.distance)
+    ]
+    return min(found, key=lambda index: index.distance != "l2", default=None)
+
+
+def _drop_invalid(index: HnswIndex, model: type[Model], schema_editor: BaseDatabaseSchemaEditor) -> None:
+    """
+    Drop what an interrupted AddIndexConcurrently left under the index's name, so that running it again succeeds.
+
+    An index that some other connection is building right now stays.
+    """
+    if _is_left_invalid(schema_editor.connection, index.name, model._meta.db_table):
+        schema_editor.execute(index.remove_sql(model, schema_editor, concurrently=True), params=None)
+
+
+def _is_left_invalid(connection: BaseDatabaseWrapper, name: str, table: str) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT 1 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid "
+            "WHERE c.relname = %s AND i.indrelid = to_regclass(%s) AND NOT i.indisvalid AND NOT EXISTS "
+            "(SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = c.oid)",
+            [name, connection.ops.quote_name(table)],
+        )
+        return cursor.fetchone() is not None

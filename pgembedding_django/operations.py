@@ -1,0 +1,235 @@
+"""The migration operation that creates the extension, and what is made sure of before any migration runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.apps import apps
+from django.db import DatabaseError, NotSupportedError, ProgrammingError, connections, router, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.base.schema import BaseDatabaseSchemaEditor
+from django.db.migrations import Migration
+from django.db.migrations.operations import AddField, AddIndex, AlterField, RemoveIndex
+from django.db.migrations.operations.base import Operation, OperationCategory
+from django.db.migrations.state import ProjectState
+
+from pgembedding_django.engines import ENGINES, Engine, get_engine
+from pgembedding_django.fields import EmbeddingField
+
+if TYPE_CHECKING:
+    from django.apps.registry import Apps
+
+__all__ = ["CreateEmbeddingExtension"]
+
+APP_LABEL = "pgembedding_django"
+
+#: The advisory lock of two processes that create the extension at once, "pgem" in ASCII.
+CREATE_LOCK = 0x7067656D
+
+Plan = list[tuple[Migration, bool]]
+
+#: Operations that leave the stored vectors of other fields as they are.
+HARMLESS = (AddField, AddIndex, AlterField, RemoveIndex)
+
+
+class CreateEmbeddingExtension(Operation):
+    """
+    Create the extension of the connection's engine, where it is missing.
+
+    Other vendors and databases that the router keeps this app's migrations off are left alone.
+    Raises ProgrammingError if the role may not create it, NotSupportedError if the server does not have it; both say
+        what to run.
+    Reversing drops the extension; the server refuses that while any column depends on it.
+    """
+
+    reversible = True
+    category = OperationCategory.ADDITION
+
+    def state_forwards(self, app_label: str, state: ProjectState) -> None:
+        pass
+
+    def database_forwards(
+        self,
+        app_label: str,
+        schema_editor: BaseDatabaseSchemaEditor,
+        from_state: ProjectState,
+        to_state: ProjectState,
+    ) -> None:
+        connection = schema_editor.connection
+        if not _is_ours(connection, app_label):
+            return
+        if schema_editor.collect_sql:
+            schema_editor.execute(_create_statement(get_engine(connection)))
+        else:
+            create_extension(connection)
+
+    def database_backwards(
+        self,
+        app_label: str,
+        schema_editor: BaseDatabaseSchemaEditor,
+        from_state: ProjectState,
+        to_state: ProjectState,
+    ) -> None:
+        connection = schema_editor.connection
+        if not _is_ours(connection, app_label):
+            return
+        engine = get_engine(connection)
+        try:
+            schema_editor.execute(f"DROP EXTENSION IF EXISTS {engine.extension}", params=None)
+        except DatabaseError as error:
+            if sqlstate(error) != "2BP01":
+                raise
+            raise type(error)(
+                f'Extension "{engine.extension}" cannot be dropped from database "{connection.alias}" while columns '
+                "or indexes depend on it. Reverse the migrations of the apps that use it first."
+            ) from error
+        engine.forget_version(connection)
+
+    def describe(self) -> str:
+        return "Creates the extension of the embedding engine"
+
+    @property
+    def migration_name_fragment(self) -> str:
+        return "create_embedding_extension"
+
+
+def create_extension(connection: BaseDatabaseWrapper) -> None:
+    """
+    Create the extension of the connection's engine, unless it is there.
+
+    Sends nothing but a question where it is there, so that a role without the right and a read-only database pass.
+    Two processes at once take turns. Raises as CreateEmbeddingExtension does.
+    """
+    engine = get_engine(connection)
+    if not _exists(connection, engine):
+        with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [CREATE_LOCK])
+            if not _exists(connection, engine):
+                _check_available(connection, engine)
+                _create(connection, engine)
+    _check_reachable(connection, engine)
+
+
+def prepare_database(
+    sender: object, *, using: str, plan: Plan | None = None, apps: Apps | None = None, **kwargs: Any
+) -> None:
+    """Before `migrate` runs anything: create the extension if a model needs it, refuse what would fail half-way."""
+    connection = connections[using]
+    plan = plan or []
+    if connection.vendor != "postgresql" or any(backwards for _, backwards in plan):
+        return
+    if _needs_extension(using, plan):
+        create_extension(connection)
+    if apps is not None:
+        _refuse_new_dimensions(connection, plan, apps)
+
+
+def sqlstate(error: BaseException) -> str:
+    """Return the five characters that Postgres gave an error, or "" where there are none."""
+    cause = error.__cause__
+    return getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None) or ""
+
+
+def _is_ours(connection: BaseDatabaseWrapper, app_label: str) -> bool:
+    return connection.vendor == "postgresql" and bool(router.allow_migrate(connection.alias, app_label))
+
+
+def _create_statement(engine: Engine) -> str:
+    return f"CREATE EXTENSION IF NOT EXISTS {engine.extension}"
+
+
+def _exists(connection: BaseDatabaseWrapper, engine: Engine) -> bool:
+    engine.forget_version(connection)
+    return bool(engine.version(connection))
+
+
+def _check_available(connection: BaseDatabaseWrapper, engine: Engine) -> None:
+    others = [other for other in ENGINES.values() if other is not engine and other.version(connection)]
+    if others:
+        raise ProgrammingError(
+            f'Database "{connection.alias}" has extension "{others[0].extension}", and "{engine.extension}" cannot be '
+            "created beside it: both bring an access method named hnsw. Use one engine per database: set "
+            f'PGEMBEDDING["ENGINE"] to "{others[0].name}", or move by dropping the indexes and the old extension first.'
+        )
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM pg_available_extensions WHERE name = %s", [engine.extension])
+        if cursor.fetchone() is None:
+            raise NotSupportedError(
+                f'Extension "{engine.extension}" is not available in database "{connection.alias}". Install '
+                f"{engine.package} {'.'.join(map(str, engine.advised_version))} or newer on the server, or set "
+                'PGEMBEDDING["ENGINE"].'
+            )
+
+
+def _create(connection: BaseDatabaseWrapper, engine: Engine) -> None:
+    try:
+        with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
+            cursor.execute(_create_statement(engine))
+    except DatabaseError as error:
+        if sqlstate(error) not in ("42501", "25006"):
+            raise
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT current_user, current_database()")
+            role, database = cursor.fetchone()
+        raise type(error)(
+            f'Role "{role}" may not create extension "{engine.extension}" in database "{connection.alias}". Let a '
+            f'superuser run once: psql -d {database} -c "CREATE EXTENSION {engine.extension}"'
+        ) from error
+
+
+def _check_reachable(connection: BaseDatabaseWrapper, engine: Engine) -> None:
+    """Refuse an extension whose schema the search path leaves out: its type and operators would not be found."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace "
+            "WHERE e.extname = %s AND n.nspname <> ALL (current_schemas(true))",
+            [engine.extension],
+        )
+        row = cursor.fetchone()
+    if row is not None:
+        raise ProgrammingError(
+            f'Extension "{engine.extension}" of database "{connection.alias}" lies in schema "{row[0]}", which is not '
+            f"on the search path. Run: ALTER EXTENSION {engine.extension} SET SCHEMA public, or add the schema to the "
+            "role's search_path."
+        )
+
+
+def _needs_extension(using: str, plan: Plan) -> bool:
+    if any(migration.app_label == APP_LABEL for migration, _ in plan):
+        return bool(router.allow_migrate(using, APP_LABEL)) or _has_models(using)
+    return _has_models(using)
+
+
+def _has_models(using: str) -> bool:
+    return any(
+        router.allow_migrate_model(using, model)
+        for model in apps.get_models(include_auto_created=False)
+        if model._meta.managed and any(isinstance(field, EmbeddingField) for field in model._meta.local_fields)
+    )
+
+
+def _refuse_new_dimensions(connection: BaseDatabaseWrapper, plan: Plan, before: Apps) -> None:
+    """Refuse to alter the dimensions of a field that holds vectors, unless an earlier step may have emptied it."""
+    for migration, _ in plan:
+        for operation in migration.operations:
+            if isinstance(operation, AlterField) and isinstance(operation.field, EmbeddingField):
+                _refuse_if_filled(connection, migration.app_label, operation, before)
+            if not isinstance(operation, HARMLESS):
+                return
+
+
+def _refuse_if_filled(connection: BaseDatabaseWrapper, app_label: str, operation: AlterField, before: Apps) -> None:
+    try:
+        model = before.get_model(app_label, operation.model_name)
+        old = model._meta.get_field(operation.name)
+    except LookupError:
+        return
+    new = operation.field
+    if not isinstance(old, EmbeddingField) or new.dimensions in (None, old.dimensions):
+        return
+    rows = model._default_manager.using(connection.alias).filter(**{f"{old.name}__isnull": False})
+    if router.allow_migrate_model(connection.alias, model) and rows.exists():
+        raise NotSupportedError(
+            f"{old.label} cannot change from {old.dimensions} to {new.dimensions} dimensions while rows hold vectors. "
+            "Let the field be null, set it to None in a migration before this one, and embed the rows again after it."
+        )

@@ -1,0 +1,199 @@
+"""EmbeddingQuerySet: nearest(), and bulk writes that name the bad row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Self, TypeVar
+
+from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured, ValidationError
+from django.db.models import F, Manager, Model, QuerySet
+
+from pgembedding_django import vectors
+from pgembedding_django.embedders import EmbeddingError, get_embedder
+from pgembedding_django.fields import EmbeddingField
+from pgembedding_django.functions import Distance, ScanGate, get_distance
+from pgembedding_django.indexes import find_index
+from pgembedding_django.vectors import InvalidVector, Vector
+
+__all__ = ["EmbeddingManager", "EmbeddingQuerySet"]
+
+M = TypeVar("M", bound=Model)
+
+#: Bounds of ef_search, those of pgvector's hnsw.ef_search.
+EF_SEARCH_RANGE = (1, 1000)
+
+#: The most rows that one call can ask for, an int4.
+MAX_K = 2**31 - 1
+
+
+class EmbeddingQuerySet(QuerySet[M]):
+    """A queryset of a model that has an EmbeddingField."""
+
+    def nearest(
+        self,
+        query: Any,
+        k: int = 10,
+        *,
+        field: str | None = None,
+        distance: str | type[Distance] | None = None,
+        max_distance: float | None = None,
+        exact: bool | None = None,
+        ef_search: int | None = None,
+        alias: str = "distance",
+    ) -> Self:
+        """
+        Return the k nearest rows of this queryset, nearest first.
+
+        query: a vector that the field accepts, a text (the field's embedder embeds it, which may cost money and
+            happens now), or a saved instance of the model (itself left out).
+        k: how many rows, at least 1.
+        field: the name of the EmbeddingField; needed only where the model has several.
+        distance: "l2", "cosine", "l1", "inner_product" or a distance class; what the field's HnswIndex is made for
+            unless given, "l2" where it has none.
+        max_distance: rows farther than this are left out.
+        exact: True reads every row and is exact; otherwise the database may use the index.
+        ef_search: candidates that an index scan keeps (1 to 1000); pg_embedding fixes it in the index instead.
+        alias: the attribute that holds the distance of each row, a float.
+        Returns a sliced queryset, so `filter` before it and not after; rows without a vector are left out.
+        Raises ValueError for what is no vector of the field, and for every other argument out of bounds; TypeError if
+        the model has no EmbeddingField. NotSupportedError comes when the query runs, if the engine lacks the distance.
+        """
+        found = self._get_embedding_field(field)
+        _check_k(k)
+        _check_flags(exact, ef_search)
+        self._check_alias(alias)
+        distance_class = self._get_distance(found, distance)
+        vector = self._get_vector(found, query)
+        _check_direction(found, distance_class, vector)
+        measured = distance_class(found.name, vector)
+        measured.plan = "exact" if exact else "index"
+        rows = self.filter(**{f"{found.name}__isnull": False}).annotate(**{alias: measured})
+        if isinstance(query, self.model):
+            rows = rows.exclude(pk=query.pk)
+        if max_distance is not None:
+            rows = rows.filter(**{f"{alias}__lte": _checked_limit(max_distance)})
+        if not exact:
+            index = find_index(self.model, found, distance_class.distance)
+            rows = rows.filter(ScanGate(k, ef_search or (index.ef_search if index else None)))
+        return rows.order_by(F(alias).asc())[:k]
+
+    def bulk_create(self, objs: Iterable[M], *args: Any, **kwargs: Any) -> list[M]:
+        """As Django's, but a vector that is wrong is named with its row before anything is written."""
+        objs = list(objs)
+        self._check_rows(objs)
+        return super().bulk_create(objs, *args, **kwargs)
+
+    def bulk_update(self, objs: Iterable[M], fields: Iterable[str], *args: Any, **kwargs: Any) -> int:
+        """As Django's, but a vector that is wrong is named with its row before anything is written."""
+        objs = list(objs)
+        fields = list(fields)
+        self._check_rows(objs, fields)
+        return super().bulk_update(objs, fields, *args, **kwargs)
+
+    def _get_embedding_field(self, name: str | None) -> EmbeddingField:
+        label = self.model.__name__
+        fields = {field.name: field for field in self.model._meta.get_fields() if isinstance(field, EmbeddingField)}
+        if not fields:
+            raise TypeError(f"{label} has no EmbeddingField, so nearest() has nothing to search.")
+        if name is None and len(fields) > 1:
+            raise ValueError(f"{label} has {len(fields)} embedding fields ({', '.join(fields)}). Name one with field=.")
+        if name is not None and name not in fields:
+            raise ValueError(f"field must name an EmbeddingField of {label} ({', '.join(fields)}), got {name!r}.")
+        field = fields[name] if name is not None else next(iter(fields.values()))
+        if field.dimensions is None:
+            raise ValueError(
+                f"{field.label} has no dimensions, so its rows cannot be compared. Give the field dimensions to use "
+                "nearest()."
+            )
+        return field
+
+    def _get_distance(self, field: EmbeddingField, distance: str | type[Distance] | None) -> type[Distance]:
+        if distance is None:
+            index = find_index(self.model, field)
+            distance = index.distance if index else "l2"
+        return get_distance(distance)
+
+    def _get_vector(self, field: EmbeddingField, query: Any) -> Vector:
+        if isinstance(query, Model):
+            query = self._vector_of(field, query)
+        elif isinstance(query, str):
+            query = _embed(field, query)
+        if query is None:
+            raise ValueError(f"{field.label} cannot be compared with None. Pass a vector, a text or an instance.")
+        return field.to_vector(query)
+
+    def _vector_of(self, field: EmbeddingField, instance: Model) -> Any:
+        if not isinstance(instance, self.model):
+            raise ValueError(f"query must be an instance of {self.model.__name__}, got {type(instance).__name__}.")
+        vector = getattr(instance, field.attname)
+        if vector is None:
+            raise ValueError(f"{field.label} of the instance with pk {instance.pk!r} is None, so nothing is near it.")
+        return vector
+
+    def _check_alias(self, alias: str) -> None:
+        if not isinstance(alias, str) or not alias.isidentifier() or "__" in alias:
+            raise ValueError(f"alias must be a name for an attribute, got {alias!r}.")
+        if alias in self.query.annotations:
+            raise ValueError(f"alias {alias!r} is an annotation of this queryset already. Choose another.")
+        try:
+            self.model._meta.get_field(alias)
+        except FieldDoesNotExist:
+            return
+        raise ValueError(f"alias {alias!r} is a field of {self.model.__name__}. Choose another.")
+
+    def _check_rows(self, objs: list[M], names: list[str] | None = None) -> None:
+        fields = [
+            field
+            for field in self.model._meta.concrete_fields
+            if isinstance(field, EmbeddingField) and (names is None or field.name in names)
+        ]
+        for field in fields:
+            for row, obj in enumerate(objs):
+                value = getattr(obj, field.attname)
+                if value is None or hasattr(value, "resolve_expression"):
+                    continue
+                try:
+                    field.to_vector(value)
+                except InvalidVector as error:
+                    raise ValidationError(
+                        f"Row {row} (pk {obj.pk!r}): {error.message}", error.code, error.params
+                    ) from error
+
+
+class EmbeddingManager(Manager.from_queryset(EmbeddingQuerySet)[M]):  # type: ignore[misc]
+    """The manager that has `nearest()` and the other methods of EmbeddingQuerySet."""
+
+
+def _check_k(k: object) -> None:
+    if not isinstance(k, int) or isinstance(k, bool) or not 1 <= k <= MAX_K:
+        raise ValueError(f"k must be an integer from 1 to {MAX_K}, got {k!r}.")
+
+
+def _check_flags(exact: object, ef_search: object) -> None:
+    if exact is not None and not isinstance(exact, bool):
+        raise ValueError(f"exact must be True, False or None, got {exact!r}.")
+    low, high = EF_SEARCH_RANGE
+    if ef_search is not None and (
+        not isinstance(ef_search, int) or isinstance(ef_search, bool) or not low <= ef_search <= high
+    ):
+        raise ValueError(f"ef_search must be an integer from {low} to {high}, got {ef_search!r}.")
+
+
+def _checked_limit(max_distance: object) -> float:
+    if isinstance(max_distance, bool) or not isinstance(max_distance, int | float) or max_distance != max_distance:
+        raise ValueError(f"max_distance must be a number, got {max_distance!r}.")
+    return max_distance
+
+
+def _check_direction(field: EmbeddingField, distance: type[Distance], vector: Vector) -> None:
+    if distance.distance == "cosine" and vectors.is_zero(vector):
+        raise ValueError(f"{field.label} has no cosine distance to a vector of zeros, which has no direction.")
+
+
+def _embed(field: EmbeddingField, text: str) -> Vector:
+    try:
+        return get_embedder(field.embedder).embed_query(text)
+    except ImproperlyConfigured as error:
+        raise ValueError(f"{field.label} cannot be searched by text: {error} Pass a vector, or set it.") from error
+    except EmbeddingError as error:
+        raise ValueError(f"{field.label} cannot be searched by this text: {error}") from error

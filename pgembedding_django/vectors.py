@@ -1,0 +1,224 @@
+"""Checks, converts, encodes and decodes vectors; knows numpy and orjson, but no Django."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Collection, Mapping, Set
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+Vector = NDArray[np.float32]
+
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+#: The first magnitude that halfvec refuses: it rounds to infinity (IEEE 754 binary16).
+HALF_LIMIT = 65520.0
+
+#: Both servers sum squares in float32, and two vectors of norm n lie at most 2n apart, so beyond
+#: sqrt(FLOAT32_MAX) / 2 a distance can overflow to infinity and the row can never be found.
+MAX_NORM = FLOAT32_MAX**0.5 / 2
+
+_PLAIN_NUMBERS = frozenset({float, int})
+_ARRAY_ELEMENT = np.dtype([("length", ">i4"), ("value", ">f4")])
+
+
+class InvalidVector(ValueError):
+    """
+    Tells which rule a value breaks.
+
+    Carries `message` (a %-template), `code` and `params`, as django.core.exceptions.ValidationError does.
+    """
+
+    def __init__(self, message: str, code: str, params: dict[str, Any]) -> None:
+        super().__init__(message % params)
+        self.message, self.code, self.params = message, code, params
+
+    def __reduce__(self) -> tuple[type[InvalidVector], tuple[str, str, dict[str, Any]]]:
+        return type(self), (self.message, self.code, self.params)
+
+
+def to_vector(
+    value: object,
+    *,
+    name: str = "vector",
+    dimensions: int | None = None,
+    half: bool = False,
+) -> Vector:
+    """
+    Return a value as a vector, or tell what is wrong with it.
+
+    value: a sequence of real numbers, an ndarray or another buffer of shape (d,), the text "[1,2,3]", or the bytes
+        of little-endian float32 as `ndarray.tobytes()` gives them.
+    name: what the message calls the value, such as "Article.embedding".
+    dimensions: the length that the value must have.
+    half: whether every element must also fit a halfvec.
+    Returns float32 of shape (d,), C-contiguous; the value itself where it is that already.
+    Raises InvalidVector for another length, another shape, and elements that are no finite float32 numbers.
+    """
+    array = _to_array(value, name)
+    if array.ndim != 1:
+        raise InvalidVector(
+            "%(name)s must be one-dimensional, got shape %(shape)s.", "shape", {"name": name, "shape": array.shape}
+        )
+    if not array.size:
+        raise InvalidVector("%(name)s must have at least 1 dimension, got 0.", "empty", {"name": name})
+    if dimensions is not None and array.size != dimensions:
+        raise InvalidVector(
+            "%(name)s must have %(dimensions)d dimensions, got %(got)d.",
+            "dimensions",
+            {"name": name, "dimensions": dimensions, "got": array.size},
+        )
+    vector = _to_float32(array, name)
+    if half:
+        _check_elements(np.abs(vector) < HALF_LIMIT, vector, name, "must be below 65520 in size for half precision")
+    return vector
+
+
+def is_zero(vector: Vector) -> bool:
+    """Tell whether a vector has no direction, so that no cosine distance to it is defined."""
+    return not vector.any()
+
+
+def encode_text(vector: Vector) -> str:
+    """Return "[0.1,2.0]": the shortest decimal text that reads back as the same float32."""
+    return orjson.dumps(vector, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+
+
+def encode_array_text(vector: Vector) -> str:
+    """Return "{0.1,2.0}", as Postgres writes a real[]."""
+    return "{" + encode_text(vector)[1:-1] + "}"
+
+
+def decode_vector(data: bytes | memoryview) -> Vector:
+    """Read what `vector_send` wrote: int16 dimensions, int16 zero, then big-endian float32."""
+    return np.frombuffer(data, ">f4", offset=4).astype(np.float32)
+
+
+def decode_halfvec(data: bytes | memoryview) -> Vector:
+    """Read what `halfvec_send` wrote: int16 dimensions, int16 zero, then big-endian float16."""
+    return np.frombuffer(data, ">f2", offset=4).astype(np.float32)
+
+
+def decode_array(data: bytes | memoryview) -> Vector:
+    """Read what `array_send` wrote of a real[] without NULLs: 20 bytes of header, then (int32 length, float32)."""
+    return np.frombuffer(data, _ARRAY_ELEMENT, offset=20)["value"].astype(np.float32)
+
+
+def decode_text(text: str) -> Vector:
+    """Read "[1,2]" or "{1,2}", which raw SQL and RETURNING deliver."""
+    return np.array(orjson.loads("[" + text[1:-1] + "]"), dtype=np.float32)
+
+
+def _to_array(value: object, name: str) -> NDArray[Any]:
+    if isinstance(value, np.ndarray):
+        return _checked_dtype(value, name)
+    if isinstance(value, str):
+        return _parse(value, name)
+    if isinstance(value, bytes | bytearray) or (isinstance(value, memoryview) and value.format == "B"):
+        return _from_bytes(bytes(value), name)
+    if isinstance(value, memoryview) or hasattr(value, "__array__") or hasattr(value, "typecode"):
+        return _checked_dtype(np.asarray(value), name)
+    if isinstance(value, Collection) and not isinstance(value, Mapping | Set):
+        return _from_numbers(list(value), name)
+    raise InvalidVector(
+        "%(name)s must be a sequence of numbers, got %(type)s.", "type", {"name": name, "type": type(value).__name__}
+    )
+
+
+def _checked_dtype(array: NDArray[Any], name: str) -> NDArray[Any]:
+    if array.dtype.kind == "O" and array.ndim == 1:
+        return _from_numbers(array.tolist(), name)
+    if array.dtype.kind not in "fiu":
+        raise InvalidVector(
+            "%(name)s must be an array of real numbers, got dtype %(dtype)s.",
+            "type",
+            {"name": name, "dtype": array.dtype},
+        )
+    return array
+
+
+def _parse(text: str, name: str) -> NDArray[Any]:
+    try:
+        numbers_ = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise InvalidVector(
+            "%(name)s must be a list of numbers such as [0.1, 0.2], got text that is no JSON (%(reason)s).",
+            "text",
+            {"name": name, "reason": error.msg},
+        ) from error
+    if not isinstance(numbers_, list):
+        raise InvalidVector(
+            "%(name)s must be a list of numbers such as [0.1, 0.2], got JSON of type %(type)s.",
+            "text",
+            {"name": name, "type": type(numbers_).__name__},
+        )
+    return _from_numbers(numbers_, name)
+
+
+def _from_bytes(data: bytes, name: str) -> NDArray[Any]:
+    if len(data) % 4:
+        raise InvalidVector(
+            "%(name)s must have 4 bytes a dimension (little-endian float32), got %(size)d bytes.",
+            "bytes",
+            {"name": name, "size": len(data)},
+        )
+    return np.frombuffer(data, "<f4").astype(np.float32)
+
+
+def _from_numbers(values: list[Any], name: str) -> NDArray[np.float64]:
+    if not _PLAIN_NUMBERS.issuperset(map(type, values)):
+        for position, element in enumerate(values):
+            if isinstance(element, bool) or not isinstance(element, numbers.Real):
+                raise InvalidVector(
+                    "%(name)s must hold numbers only, got %(type)s at position %(position)d.",
+                    "element",
+                    {"name": name, "type": type(element).__name__, "position": position},
+                )
+    try:
+        return np.array(values, dtype=np.float64)
+    except OverflowError as error:
+        position = next(i for i, element in enumerate(values) if abs(element) > FLOAT32_MAX)
+        raise _out_of_range(name, position) from error
+
+
+def _to_float32(array: NDArray[Any], name: str) -> Vector:
+    """Cast, and prove with one dot product that every element is finite and every distance will be."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        vector = np.ascontiguousarray(array, dtype=np.float32)
+        norm_squared = float(np.dot(vector, vector))
+    if not norm_squared <= MAX_NORM**2:
+        _check_elements(np.isfinite(array), array, name, "must be finite")
+        _raise_too_large(array, name)
+    return vector
+
+
+def _check_elements(good: NDArray[np.bool_], array: NDArray[Any], name: str, rule: str) -> None:
+    if not good.all():
+        position = int(np.argmin(good))
+        raise InvalidVector(
+            "%(name)s " + rule + ", got %(element)s at position %(position)d.",
+            "element",
+            {"name": name, "element": float(array[position]), "position": position},
+        )
+
+
+def _raise_too_large(array: NDArray[Any], name: str) -> None:
+    wide = array.astype(np.float64)
+    if np.abs(wide).max() > FLOAT32_MAX:
+        raise _out_of_range(name, int(np.abs(wide).argmax()))
+    raise InvalidVector(
+        "%(name)s must have a norm of at most %(limit).1e so that distances fit float32, got %(norm).1e.",
+        "norm",
+        {"name": name, "limit": MAX_NORM, "norm": float(np.linalg.norm(wide))},
+    )
+
+
+def _out_of_range(name: str, position: int) -> InvalidVector:
+    return InvalidVector(
+        "%(name)s must fit float32 (at most 3.4e+38 in size), got a larger number at position %(position)d.",
+        "range",
+        {"name": name, "position": position},
+    )
