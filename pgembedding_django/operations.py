@@ -5,11 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
+from django.core.exceptions import FieldDoesNotExist
 from django.db import DatabaseError, NotSupportedError, ProgrammingError, connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.migrations import Migration
-from django.db.migrations.operations import AddField, AddIndex, AlterField, RemoveIndex
+from django.db.migrations.operations import (
+    AlterField,
+    DeleteModel,
+    RemoveField,
+    RunPython,
+    RunSQL,
+    SeparateDatabaseAndState,
+)
 from django.db.migrations.operations.base import Operation, OperationCategory
 from django.db.migrations.state import ProjectState
 
@@ -28,8 +36,8 @@ CREATE_LOCK = 0x7067656D
 
 Plan = list[tuple[Migration, bool]]
 
-#: Operations that leave the stored vectors of other fields as they are.
-HARMLESS = (AddField, AddIndex, AlterField, RemoveIndex)
+#: Operations that may empty or replace a column before a later one alters it.
+MAY_EMPTY = (RunPython, RunSQL, SeparateDatabaseAndState, RemoveField, DeleteModel)
 
 
 class CreateEmbeddingExtension(Operation):
@@ -143,13 +151,18 @@ def _exists(connection: BaseDatabaseWrapper, engine: Engine) -> bool:
     return bool(engine.version(connection))
 
 
+def find_other_engine(connection: BaseDatabaseWrapper, engine: Engine) -> Engine | None:
+    """Return the engine whose extension already takes the place of this one's in the database."""
+    return next((other for other in ENGINES.values() if other is not engine and other.version(connection)), None)
+
+
 def _check_available(connection: BaseDatabaseWrapper, engine: Engine) -> None:
-    others = [other for other in ENGINES.values() if other is not engine and other.version(connection)]
-    if others:
+    other = find_other_engine(connection, engine)
+    if other is not None:
         raise ProgrammingError(
-            f'Database "{connection.alias}" has extension "{others[0].extension}", and "{engine.extension}" cannot be '
+            f'Database "{connection.alias}" has extension "{other.extension}", and "{engine.extension}" cannot be '
             "created beside it: both bring an access method named hnsw. Use one engine per database: set "
-            f'PGEMBEDDING["ENGINE"] to "{others[0].name}", or move by dropping the indexes and the old extension first.'
+            f'PGEMBEDDING["ENGINE"] to "{other.name}", or move by dropping the indexes and the old extension first.'
         )
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1 FROM pg_available_extensions WHERE name = %s", [engine.extension])
@@ -179,16 +192,10 @@ def _create(connection: BaseDatabaseWrapper, engine: Engine) -> None:
 
 def _check_reachable(connection: BaseDatabaseWrapper, engine: Engine) -> None:
     """Refuse an extension whose schema the search path leaves out: its type and operators would not be found."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace "
-            "WHERE e.extname = %s AND n.nspname <> ALL (current_schemas(true))",
-            [engine.extension],
-        )
-        row = cursor.fetchone()
-    if row is not None:
+    schema = engine.hidden_schema(connection)
+    if schema is not None:
         raise ProgrammingError(
-            f'Extension "{engine.extension}" of database "{connection.alias}" lies in schema "{row[0]}", which is not '
+            f'Extension "{engine.extension}" of database "{connection.alias}" lies in schema "{schema}", which is not '
             f"on the search path. Run: ALTER EXTENSION {engine.extension} SET SCHEMA public, or add the schema to the "
             "role's search_path."
         )
@@ -213,18 +220,19 @@ def _refuse_new_dimensions(connection: BaseDatabaseWrapper, plan: Plan, before: 
     for migration, _ in plan:
         for operation in migration.operations:
             if isinstance(operation, AlterField) and isinstance(operation.field, EmbeddingField):
-                _refuse_if_filled(connection, migration.app_label, operation, before)
-            if not isinstance(operation, HARMLESS):
+                _refuse_if_filled(connection, migration.app_label, operation, operation.field, before)
+            if isinstance(operation, MAY_EMPTY):
                 return
 
 
-def _refuse_if_filled(connection: BaseDatabaseWrapper, app_label: str, operation: AlterField, before: Apps) -> None:
+def _refuse_if_filled(
+    connection: BaseDatabaseWrapper, app_label: str, operation: AlterField, new: EmbeddingField, before: Apps
+) -> None:
     try:
         model = before.get_model(app_label, operation.model_name)
         old = model._meta.get_field(operation.name)
-    except LookupError:
+    except (LookupError, FieldDoesNotExist):
         return
-    new = operation.field
     if not isinstance(old, EmbeddingField) or new.dimensions in (None, old.dimensions):
         return
     rows = model._default_manager.using(connection.alias).filter(**{f"{old.name}__isnull": False})

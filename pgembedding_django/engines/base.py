@@ -72,6 +72,17 @@ class Engine:
         """Ask the server anew at the next need, after the extension was created or dropped."""
         self._versions.pop(connection, None)
 
+    def hidden_schema(self, connection: BaseDatabaseWrapper) -> str | None:
+        """Return the schema that holds the extension where the search path leaves it out, else None."""
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace "
+                "WHERE e.extname = %s AND n.nspname <> ALL (current_schemas(true))",
+                [self.extension],
+            )
+            row = cursor.fetchone()
+        return row[0] if row else None
+
     def operator(self, distance: str) -> str:
         """
         Return the operator of a distance.
@@ -119,6 +130,10 @@ class Engine:
         """Return how many dimensions an index with these options can hold."""
         raise NotImplementedError
 
+    def fit_hint(self, storage: str, dimensions: int) -> str:
+        """Tell how to make a vector of so many dimensions fit an index."""
+        raise NotImplementedError
+
     def check_options(self, options: Mapping[str, int]) -> str | None:
         """Tell what is wrong between options that are each in range, or None."""
         return None
@@ -143,7 +158,7 @@ class Engine:
 
     def exact(self, sql: str) -> str:
         """Return the distance so that no index serves its order: the answer is exact and every row is read."""
-        return f"({sql} + 0)"
+        return f"(({sql}) + 0)"
 
     def ungated(self, sql: str) -> str:
         """Return a distance that stands outside nearest(), where no gate has readied an index scan."""

@@ -86,6 +86,12 @@ class PgEmbeddingEngine(Engine):
     def max_indexed_dimensions(self, storage: str, options: Mapping[str, int]) -> int:
         return PAGE_BUDGET - 2 * options.get("m", DEFAULTS["m"])
 
+    def fit_hint(self, storage: str, dimensions: int) -> str:
+        largest = (PAGE_BUDGET - dimensions) // 2
+        if largest >= self.index_options["m"].minimum:
+            return f"Use an m of at most {largest}."
+        return "Ask the embedder for fewer dimensions."
+
     def with_options(
         self, options: Mapping[str, int | None], dimensions: int, connection: BaseDatabaseWrapper
     ) -> list[str]:

@@ -19,6 +19,7 @@ MAX_EF_SEARCH = 1000
 ITERATIVE_SCAN_VERSION = (0, 8)
 
 _TYPES = {"single": "vector", "half": "halfvec"}
+_INDEXED = {"single": 2000, "half": 4000}  # dimensions that fit an index page (pgvector 0.8 README, "HNSW")
 _DECODERS = {"single": vectors.decode_vector, "half": vectors.decode_halfvec}
 
 
@@ -76,7 +77,12 @@ class PgvectorEngine(Engine):
         return convert
 
     def max_indexed_dimensions(self, storage: str, options: Mapping[str, int]) -> int:
-        return 2000 if storage == "single" else 4000
+        return _INDEXED[storage]
+
+    def fit_hint(self, storage: str, dimensions: int) -> str:
+        if storage == "single" and dimensions <= _INDEXED["half"]:
+            return 'Use storage="half", which can be indexed up to 4000 dimensions, or fewer dimensions.'
+        return "Ask the embedder for fewer dimensions."
 
     def check_options(self, options: Mapping[str, int]) -> str | None:
         m, ef_construction = options.get("m", 16), options.get("ef_construction", 64)

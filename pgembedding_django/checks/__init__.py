@@ -1,0 +1,17 @@
+"""System checks: pgembedding.E001 and so on, each with a hint."""
+
+from __future__ import annotations
+
+from django.core import checks
+from django.core.checks import Tags
+
+from pgembedding_django.checks.databases import check_databases
+from pgembedding_django.checks.models import check_models
+
+__all__ = ["check_databases", "check_models", "register"]
+
+
+def register() -> None:
+    """Add the checks to Django's; done once when the app is ready."""
+    checks.register(check_models, Tags.models)
+    checks.register(check_databases, Tags.database)

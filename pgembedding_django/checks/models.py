@@ -1,0 +1,203 @@
+"""Checks of models against the settings; they ask no database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from django.core.checks import CheckMessage, Error, Warning
+from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
+from django.db.models import Model
+
+from pgembedding_django import conf
+from pgembedding_django.checks.common import (
+    AppConfigs,
+    embedding_fields,
+    embedding_models,
+    hnsw_indexes,
+    postgres_aliases,
+)
+from pgembedding_django.embedders import get_embedder
+from pgembedding_django.engines import Engine, distance_of_opclass, get_engine_for
+from pgembedding_django.fields import EmbeddingField
+from pgembedding_django.indexes import HnswIndex, is_option_value
+
+
+def check_models(app_configs: AppConfigs = None, **kwargs: Any) -> list[CheckMessage]:
+    """Check every EmbeddingField and HnswIndex against the settings; asks no database."""
+    messages: list[CheckMessage] = []
+    engines: dict[str, Engine] = {}
+    for model in embedding_models(app_configs):
+        aliases = postgres_aliases(model)
+        if not aliases:
+            messages.append(_no_postgres(model))
+        try:
+            found = {get_engine_for(alias).name: get_engine_for(alias) for alias in aliases}
+        except ImproperlyConfigured as error:
+            return [*messages, Error(str(error), hint="Correct the setting.", id="pgembedding.E007")]
+        engines |= found
+        messages.extend(_check_model(model, found.values()))
+    return messages + [
+        Warning(engine.caution, hint="Move to pgvector when you can.", id="pgembedding.W030")
+        for engine in engines.values()
+        if engine.caution
+    ]
+
+
+def _no_postgres(model: type[Model]) -> Error:
+    return Error(
+        f"{model.__name__} has an EmbeddingField, but no PostgreSQL database of this project may hold it.",
+        hint="Set a PostgreSQL database in DATABASES, and let the routers allow the model on it.",
+        obj=model,
+        id="pgembedding.E002",
+    )
+
+
+def _check_model(model: type[Model], engines: Iterable[Engine]) -> Iterator[CheckMessage]:
+    for field in embedding_fields(model):
+        yield from _check_keys(field)
+        yield from _check_embedder(field)
+        for engine in engines:
+            yield from _check_field(field, engine)
+    for index in hnsw_indexes(model):
+        yield from _check_names(model, index)
+        for engine in engines:
+            yield from _check_index(model, index, engine)
+
+
+def _check_keys(field: EmbeddingField) -> Iterator[CheckMessage]:
+    if field.unique:
+        yield Error(
+            f"{field.label} must not be unique or a primary key.",
+            hint="Vectors are compared by distance. Put the constraint on the text that the vector stands for.",
+            obj=field,
+            id="pgembedding.E008",
+        )
+
+
+def _check_field(field: EmbeddingField, engine: Engine) -> Iterator[CheckMessage]:
+    if field.dimensions is not None and field.dimensions > engine.max_dimensions:
+        yield Error(
+            f"{field.label} must have at most {engine.max_dimensions} dimensions on {engine.name}, "
+            f"got {field.dimensions}.",
+            hint="Ask the embedder for fewer dimensions.",
+            obj=field,
+            id="pgembedding.E001",
+        )
+    if field.storage not in engine.opclasses:
+        yield Error(
+            f'{field.label} has storage="{field.storage}", which {engine.name} does not have.',
+            hint='Use storage="single", or the engine pgvector.',
+            obj=field,
+            id="pgembedding.E003",
+        )
+
+
+def _check_embedder(field: EmbeddingField) -> Iterator[CheckMessage]:
+    alias, configured = field.embedder, conf.embedders()
+    if alias not in configured:
+        # A project that embeds elsewhere configures none.
+        if configured or alias != "default":
+            yield Error(
+                f'{field.label} names the embedder "{alias}", which PGEMBEDDING["EMBEDDERS"] does not have.',
+                hint=f"Add it to the setting, or use one of: {', '.join(configured) or 'none is set'}.",
+                obj=field,
+                id="pgembedding.E004",
+            )
+        return
+    try:
+        dimensions = get_embedder(alias).dimensions
+    except ImproperlyConfigured as error:
+        yield Error(str(error), hint="Correct the setting.", obj=field, id="pgembedding.E006")
+        return
+    meant = field.source is not None or alias != "default"
+    if meant and None not in (dimensions, field.dimensions) and dimensions != field.dimensions:
+        yield Error(
+            f'{field.label} has {field.dimensions} dimensions, but the embedder "{alias}" makes {dimensions}.',
+            hint="Give both the same number.",
+            obj=field,
+            id="pgembedding.E005",
+        )
+
+
+def _check_names(model: type[Model], index: HnswIndex) -> Iterator[CheckMessage]:
+    if '"' in index.name:
+        yield Error(
+            f"{model.__name__}'s HnswIndex.name must not contain a double quote, got {index.name!r}.",
+            hint="Django puts the name into DDL as it is.",
+            obj=model,
+            id="pgembedding.E016",
+        )
+    for opclass in index.opclasses:
+        if distance_of_opclass(opclass) is None:
+            yield Error(
+                f"{model.__name__}'s HnswIndex.opclasses must be an operator class of HNSW, got {opclass!r}.",
+                hint='Give distance= instead, such as distance="cosine".',
+                obj=model,
+                id="pgembedding.E015",
+            )
+
+
+def _check_index(model: type[Model], index: HnswIndex, engine: Engine) -> Iterator[CheckMessage]:
+    bad = {
+        name: value
+        for name, value in index.options.items()
+        if value is not None and not is_option_value(value, engine.index_options[name])
+    }
+    for name, value in bad.items():
+        option = engine.index_options[name]
+        yield Error(
+            f"{index.name}'s {name} must be an integer from {option.minimum} to {option.maximum} on {engine.name}, "
+            f"got {value!r}.",
+            hint="Correct the option in Meta.indexes.",
+            obj=model,
+            id="pgembedding.E013",
+        )
+    if index.distance not in engine.operators:
+        yield Error(
+            f'{index.name} has distance="{index.distance}", which {engine.name} does not have.',
+            hint=f"Use one of: {', '.join(engine.operators)}.",
+            obj=model,
+            id="pgembedding.E017",
+        )
+    if not bad:
+        yield from _check_fit(model, index, engine)
+
+
+def _check_fit(model: type[Model], index: HnswIndex, engine: Engine) -> Iterator[CheckMessage]:
+    options = {name: value for name, value in index.options.items() if value is not None}
+    problem = engine.check_options(options)
+    if problem:
+        yield Error(
+            f"{index.name}'s {problem}.",
+            hint="Correct the options in Meta.indexes.",
+            obj=model,
+            id="pgembedding.E014",
+        )
+    try:
+        field = model._meta.get_field(index.fields[0])
+    except FieldDoesNotExist:
+        return  # models.E012 of Django says so.
+    if not isinstance(field, EmbeddingField):
+        yield Error(
+            f"{index.name} must index an EmbeddingField, but {model.__name__}.{field.name} is a "
+            f"{type(field).__name__}.",
+            hint="Name an EmbeddingField in fields=.",
+            obj=model,
+            id="pgembedding.E010",
+        )
+    elif field.dimensions is None:
+        yield Error(
+            f"{index.name} needs a field with dimensions, but {field.label} has none.",
+            hint="Give the field dimensions.",
+            obj=model,
+            id="pgembedding.E011",
+        )
+    elif field.dimensions > (limit := engine.max_indexed_dimensions(field.storage, options)):
+        yield Error(
+            f"{index.name} can hold at most {limit} dimensions on {engine.name}, but {field.label} has "
+            f"{field.dimensions}.",
+            hint=engine.fit_hint(field.storage, field.dimensions),
+            obj=model,
+            id="pgembedding.E012",
+        )
