@@ -9,6 +9,7 @@ import numpy as np
 from django.core.exceptions import ValidationError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Field, Model
+from django.db.models.lookups import Exact
 from django.db.models.query_utils import DeferredAttribute
 from django.db.models.sql.compiler import SQLCompiler
 from django.utils.translation import gettext_lazy as _
@@ -17,6 +18,7 @@ from pgembedding_django import vectors
 from pgembedding_django.engines import get_engine
 from pgembedding_django.engines.base import Converter
 from pgembedding_django.forms import EMPTY_VALUES, EmbeddingFormField
+from pgembedding_django.functions import VectorValue
 from pgembedding_django.vectors import InvalidVector, Vector
 
 __all__ = ["EmbeddingField"]
@@ -181,3 +183,12 @@ class EmbeddingField(_Field):
     def value_to_string(self, obj: Model) -> Any:
         vector = self.value_from_object(obj)
         return vectors.encode_text(vector) if isinstance(vector, np.ndarray) else vector
+
+
+@EmbeddingField.register_lookup
+class EmbeddingExact(Exact):
+    """Compare with a vector as a parameter: Django would compare a bare array with "" and have no truth value."""
+
+    def get_prep_lookup(self) -> Any:
+        value = super().get_prep_lookup()
+        return VectorValue(value, output_field=self.lhs.output_field) if isinstance(value, np.ndarray) else value

@@ -1,0 +1,424 @@
+"""nearest(): what it finds, what it composes with, and what it refuses."""
+
+import asyncio
+import json
+
+import numpy as np
+import pytest
+from asgiref.sync import sync_to_async
+from django.core.exceptions import ValidationError
+from django.db import NotSupportedError, connection
+from django.db.models import Count, F
+
+from pgembedding_django import CosineDistance, EmbeddingQuerySet
+from pgembedding_django.embedders import get_embedder
+from tests.models import Article, Loose, Pair, Required, Section
+
+pytestmark = pytest.mark.django_db
+
+RANDOM = np.random.default_rng(7).standard_normal((500, 3)).astype(np.float32)
+QUERY = np.array([0.3, -0.2, 0.5], dtype=np.float32)
+
+
+def order_by_hand(vectors, query):
+    return np.argsort(np.linalg.norm(vectors.astype(np.float64) - query, axis=1)).tolist()
+
+
+@pytest.fixture
+def articles():
+    return Article.objects.bulk_create(
+        Article(title=str(i), published=i % 2 == 0, embedding=vector) for i, vector in enumerate(RANDOM)
+    )
+
+
+@pytest.fixture
+def force_index():
+    """Forbid sequential scans and sorts, so that a plan without the index would show."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = off")
+
+
+def titles(rows):
+    return [int(row.title) for row in rows]
+
+
+def test_nearest_equals_brute_force(articles):
+    assert titles(Article.objects.nearest(QUERY, 10)) == order_by_hand(RANDOM, QUERY)[:10]
+
+
+def test_nearest_through_index_equals_brute_force(articles, force_index):
+    rows = Article.objects.nearest(QUERY, 10)
+    assert "article_embedding_hnsw" in rows.explain()
+    assert titles(rows) == order_by_hand(RANDOM, QUERY)[:10]
+
+
+def test_nearest_annotates_the_distance(articles):
+    for row in Article.objects.nearest(QUERY, 5):
+        assert row.distance == pytest.approx(float(np.linalg.norm(row.embedding - QUERY)), abs=1e-5)
+
+
+def test_nearest_exact_uses_no_index(articles, force_index):
+    rows = Article.objects.nearest(QUERY, 10, exact=True)
+    assert "article_embedding_hnsw" not in rows.explain()
+    assert titles(rows) == order_by_hand(RANDOM, QUERY)[:10]
+
+
+@pytest.mark.parametrize(("field", "index"), [("one", "pair_one_cosine"), ("two", "pair_two_l1")])
+def test_nearest_uses_the_distance_and_index_of_the_field(field, index, force_index):
+    Pair.objects.bulk_create(Pair(one=vector[:2], two=vector[:2]) for vector in RANDOM)
+    assert index in Pair.objects.nearest([1, 2], field=field).explain()
+
+
+@pytest.mark.pgvector
+def test_nearest_by_inner_product_uses_its_index(force_index):
+    Required.objects.bulk_create(Required(embedding=vector) for vector in RANDOM)
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE INDEX required_ip ON tests_required USING hnsw (embedding vector_ip_ops)")
+    rows = Required.objects.nearest(QUERY, 3, distance="inner_product")
+    assert "required_ip" in rows.explain()
+    assert rows[0].distance == pytest.approx(-float((RANDOM @ QUERY).max()), abs=1e-5)
+
+
+def test_nearest_without_index_uses_l2():
+    Required.objects.bulk_create([Required(embedding=[3, 4, 0]), Required(embedding=[0, 0, 9])])
+    assert [row.distance for row in Required.objects.nearest([0, 0, 0])] == pytest.approx([5, 9])
+
+
+@pytest.mark.parametrize("distance", ["cosine", CosineDistance])
+def test_nearest_with_another_distance_orders_by_it(distance):
+    Required.objects.bulk_create([Required(embedding=[9, 0, 0]), Required(embedding=[0.1, 0.1, 0])])
+    rows = Required.objects.nearest([1, 1, 0], distance=distance)
+    assert [row.distance for row in rows] == pytest.approx([0, 1 - 0.5**0.5], abs=1e-6)
+
+
+def test_nearest_k_beyond_ef_search_returns_k(articles, force_index):
+    assert len(Article.objects.nearest(QUERY, 100)) == 100
+
+
+def test_nearest_k_beyond_rows_returns_all(articles):
+    assert len(Article.objects.nearest(QUERY, 10**6)) == 500
+
+
+@pytest.mark.parametrize("exact", [True, None])
+def test_nearest_leaves_out_rows_without_vector(exact):
+    Article.objects.bulk_create([Article(title="1", embedding=[1, 1, 1]), Article(title="2")])
+    assert titles(Article.objects.nearest(QUERY, exact=exact)) == [1]
+
+
+def test_nearest_after_filter_returns_k_of_the_filtered(articles, force_index):
+    expected = [i for i in order_by_hand(RANDOM, QUERY) if i % 2 == 0][:10]
+    assert titles(Article.objects.filter(published=True).nearest(QUERY, 10)) == expected
+
+
+def test_nearest_after_exclude_leaves_the_excluded_out(articles):
+    expected = [i for i in order_by_hand(RANDOM, QUERY) if i % 2][:10]
+    assert titles(Article.objects.exclude(published=True).nearest(QUERY, 10)) == expected
+
+
+def test_nearest_to_instance_leaves_it_out(articles):
+    expected = [i for i in order_by_hand(RANDOM, RANDOM[7]) if i != 7][:3]
+    assert titles(Article.objects.nearest(articles[7], 3)) == expected
+
+
+def test_nearest_to_text_embeds_it(articles):
+    vector = get_embedder().embed_query("a cat")
+    assert titles(Article.objects.nearest("a cat", 3)) == order_by_hand(RANDOM, vector)[:3]
+
+
+def test_nearest_with_max_distance_leaves_out_the_farther(articles):
+    count = int((np.linalg.norm(RANDOM - QUERY, axis=1) <= 0.5).sum())
+    assert 0 < count < 500
+    assert len(Article.objects.nearest(QUERY, 500, max_distance=0.5)) == count
+
+
+def test_nearest_annotates_under_the_alias(articles):
+    assert Article.objects.nearest(QUERY, 1, alias="far")[0].far == pytest.approx(
+        float(np.linalg.norm(RANDOM - QUERY, axis=1).min()), abs=1e-5
+    )
+
+
+def test_nearest_slices_are_pages_of_one_ranking(articles):
+    ranked = Article.objects.nearest(QUERY, 30, exact=True)
+    assert titles(ranked[:10]) + titles(ranked[10:30]) == order_by_hand(RANDOM, QUERY)[:30]
+
+
+def test_nearest_count_exists_first_agree_with_its_rows(articles):
+    rows = Article.objects.nearest(QUERY, 10)
+    assert rows.count() == 10
+    assert rows.exists()
+    assert int(rows[0].title) == order_by_hand(RANDOM, QUERY)[0]
+
+
+def test_nearest_values_and_values_list(articles):
+    first = order_by_hand(RANDOM, QUERY)[0]
+    assert Article.objects.nearest(QUERY, 1).values("title").get() == {"title": str(first)}
+    assert Article.objects.nearest(QUERY, 1).values_list("title", flat=True).get() == str(first)
+
+
+def test_nearest_as_subquery_selects_the_same_rows(articles):
+    inner = Article.objects.nearest(QUERY, 5).values("pk")
+    assert {int(a.title) for a in Article.objects.filter(pk__in=inner)} == set(order_by_hand(RANDOM, QUERY)[:5])
+
+
+def test_nearest_union_keeps_both_answers(articles):
+    one, other = Article.objects.nearest(QUERY, 2).values("title"), Article.objects.nearest(-QUERY, 2).values("title")
+    expected = order_by_hand(RANDOM, QUERY)[:2] + order_by_hand(RANDOM, -QUERY)[:2]
+    assert sorted(int(row["title"]) for row in one.union(other)) == sorted(expected)
+
+
+def test_nearest_only_and_defer_load_less(articles, django_assert_num_queries):
+    with django_assert_num_queries(1):
+        row = Article.objects.only("title").nearest(QUERY, 1)[0]
+    assert row.get_deferred_fields() == {"published", "section_id", "embedding"}
+    assert Article.objects.defer("embedding").nearest(QUERY, 1)[0].get_deferred_fields() == {"embedding"}
+
+
+def test_nearest_select_related_joins(articles, django_assert_num_queries):
+    Article.objects.update(section=Section.objects.create(name="s"))
+    with django_assert_num_queries(1):
+        assert Article.objects.select_related("section").nearest(QUERY, 1)[0].section.name == "s"
+
+
+def test_nearest_prefetch_related_keeps_the_order(articles):
+    Article.objects.update(section=Section.objects.create(name="s"))
+    assert titles(Article.objects.prefetch_related("section").nearest(QUERY, 5)) == order_by_hand(RANDOM, QUERY)[:5]
+
+
+def test_nearest_keeps_other_annotations(articles):
+    row = Article.objects.annotate(n=Count("section")).nearest(QUERY, 1).annotate(t=F("title"))[0]
+    assert (row.n, row.t) == (0, str(order_by_hand(RANDOM, QUERY)[0]))
+
+
+def test_nearest_replaces_an_earlier_order(articles):
+    assert titles(Article.objects.order_by("-pk").nearest(QUERY, 5)) == order_by_hand(RANDOM, QUERY)[:5]
+
+
+def test_nearest_through_related_manager(articles):
+    section = Section.objects.create(name="s")
+    Article.objects.filter(title__in=["3", "4"]).update(section=section)
+    expected = [i for i in order_by_hand(RANDOM, QUERY) if i in (3, 4)]
+    assert titles(section.article_set.nearest(QUERY)) == expected
+
+
+def test_nearest_using_names_the_database(articles):
+    assert titles(Article.objects.using("default").nearest(QUERY, 1)) == order_by_hand(RANDOM, QUERY)[:1]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_nearest_async_iteration(articles):
+    async def collect():
+        found = [int(row.title) async for row in Article.objects.nearest(QUERY, 5)]
+        await sync_to_async(lambda: connection.close())()
+        return found
+
+    assert asyncio.run(collect()) == order_by_hand(RANDOM, QUERY)[:5]
+
+
+def test_nearest_filtered_afterwards_is_refused_by_django(articles):
+    with pytest.raises(TypeError, match="Cannot filter a query once a slice has been taken"):
+        Article.objects.nearest(QUERY, 5).filter(published=True)
+
+
+def test_nearest_sends_the_vector_once():
+    sql = str(Article.objects.nearest(QUERY, 5).query)
+    assert sql.count("0.3,-0.2,0.5") == 1
+
+
+def test_nearest_text_with_sql_in_it_is_only_text(articles):
+    assert len(Article.objects.nearest("'; DROP TABLE tests_article; --", 3)) == 3
+
+
+@pytest.mark.pgvector
+def test_nearest_ef_search_travels_in_the_statement(articles, django_assert_num_queries):
+    with django_assert_num_queries(1) as captured:
+        list(Article.objects.nearest(QUERY, 5, ef_search=77))
+    assert "set_config('hnsw.ef_search', '77', true)" in captured[0]["sql"]
+
+
+@pytest.mark.pgvector
+def test_nearest_ef_search_of_the_index_is_used():
+    assert "set_config('hnsw.ef_search', 50, true)" in str(Pair.objects.nearest([1, 2], field="two").query)
+
+
+@pytest.mark.pgvector
+@pytest.mark.django_db(transaction=True)
+def test_nearest_settings_end_with_the_statement(articles):
+    list(Article.objects.nearest(QUERY, 5, ef_search=77))
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_setting('hnsw.ef_search', true), current_setting('hnsw.iterative_scan', true)")
+        assert cursor.fetchone() == ("40", "off")
+
+
+# Refusals: one sentence, before any SQL
+
+BAD_QUERIES = {
+    "wrong length": ([1, 2], "Article.embedding must have 3 dimensions, got 2."),
+    "empty": ([], "Article.embedding must have at least 1 dimension, got 0."),
+    "2-D": (np.ones((1, 3)), "Article.embedding must be one-dimensional, got shape (1, 3)."),
+    "NaN": ([1, float("nan"), 3], "Article.embedding must be finite, got nan at position 1."),
+    "infinity": ([1, 2, float("inf")], "Article.embedding must be finite, got inf at position 2."),
+    "None inside": ([None, 2, 3], "Article.embedding must hold numbers only, got NoneType at position 0."),
+    "over float32": (
+        [1, 1e39, 3],
+        "Article.embedding must fit float32 (at most 3.4e+38 in size), got a larger number at position 1.",
+    ),
+    "bytes": (
+        b"12345",
+        "Article.embedding must have 4 bytes a dimension (little-endian float32), got 5 bytes.",
+    ),
+    "bytes of another length": (b"12345678", "Article.embedding must have 3 dimensions, got 2."),
+    "None": (None, "Article.embedding cannot be compared with None. Pass a vector, a text or an instance."),
+    "dict": ({}, "Article.embedding must be a sequence of numbers, got dict."),
+    "blank text": (
+        "  ",
+        "Article.embedding cannot be searched by this text: DummyEmbedder needs text to embed, but the query is blank.",
+    ),
+}
+
+
+@pytest.mark.parametrize(("query", "message"), BAD_QUERIES.values(), ids=BAD_QUERIES)
+def test_nearest_bad_query_is_refused_before_sql(query, message, django_assert_num_queries):
+    with django_assert_num_queries(0), pytest.raises(ValueError) as caught:
+        Article.objects.nearest(query)
+    assert str(caught.value) == message
+
+
+BAD_ARGUMENTS = {
+    "k zero": ({"k": 0}, "k must be an integer from 1 to 2147483647, got 0."),
+    "k negative": ({"k": -1}, "k must be an integer from 1 to 2147483647, got -1."),
+    "k huge": ({"k": 10**30}, f"k must be an integer from 1 to 2147483647, got {10**30}."),
+    "k text": ({"k": "5"}, "k must be an integer from 1 to 2147483647, got '5'."),
+    "k bool": ({"k": True}, "k must be an integer from 1 to 2147483647, got True."),
+    "k None": ({"k": None}, "k must be an integer from 1 to 2147483647, got None."),
+    "distance": (
+        {"distance": "euclid"},
+        'distance must be one of "l2", "cosine", "l1", "inner_product" or a distance class, got \'euclid\'.',
+    ),
+    "field": ({"field": "title"}, "field must name an EmbeddingField of Article (embedding), got 'title'."),
+    "alias field": ({"alias": "title"}, "alias 'title' is a field of Article. Choose another."),
+    "alias words": ({"alias": "a b"}, "alias must be a name for an attribute, got 'a b'."),
+    "alias lookup": ({"alias": "a__b"}, "alias must be a name for an attribute, got 'a__b'."),
+    "exact": ({"exact": 1}, "exact must be True, False or None, got 1."),
+    "ef_search zero": ({"ef_search": 0}, "ef_search must be an integer from 1 to 1000, got 0."),
+    "ef_search large": ({"ef_search": 1001}, "ef_search must be an integer from 1 to 1000, got 1001."),
+    "ef_search bool": ({"ef_search": True}, "ef_search must be an integer from 1 to 1000, got True."),
+    "max_distance text": ({"max_distance": "1"}, "max_distance must be a number, got '1'."),
+    "max_distance bool": ({"max_distance": True}, "max_distance must be a number, got True."),
+    "max_distance nan": ({"max_distance": float("nan")}, "max_distance must be a number, got nan."),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD_ARGUMENTS.values(), ids=BAD_ARGUMENTS)
+def test_nearest_bad_argument_is_refused_before_sql(arguments, message, django_assert_num_queries):
+    with django_assert_num_queries(0), pytest.raises(ValueError) as caught:
+        Article.objects.nearest(QUERY, **arguments)
+    assert str(caught.value) == message
+
+
+def test_nearest_alias_of_an_annotation_is_refused():
+    with pytest.raises(ValueError) as caught:
+        Article.objects.annotate(distance=F("pk")).nearest(QUERY)
+    assert str(caught.value) == "alias 'distance' is an annotation of this queryset already. Choose another."
+
+
+def test_nearest_with_two_fields_and_none_named_is_refused():
+    with pytest.raises(ValueError) as caught:
+        Pair.objects.nearest([1, 2])
+    assert str(caught.value) == "Pair has 2 embedding fields (one, two). Name one with field=."
+
+
+def test_nearest_on_field_without_dimensions_is_refused():
+    with pytest.raises(ValueError) as caught:
+        Loose.objects.nearest([1, 2])
+    assert str(caught.value) == (
+        "Loose.embedding has no dimensions, so its rows cannot be compared. Give the field dimensions to use nearest()."
+    )
+
+
+def test_nearest_on_model_without_field_is_refused():
+    with pytest.raises(TypeError) as caught:
+        EmbeddingQuerySet(Section).nearest(QUERY)
+    assert str(caught.value) == "Section has no EmbeddingField, so nearest() has nothing to search."
+
+
+def test_nearest_to_instance_of_another_model_is_refused():
+    with pytest.raises(ValueError) as caught:
+        Article.objects.nearest(Section(name="s"))
+    assert str(caught.value) == "query must be an instance of Article, got Section."
+
+
+def test_nearest_to_instance_without_vector_is_refused():
+    with pytest.raises(ValueError) as caught:
+        Article.objects.nearest(Article(pk=4, title="a"))
+    assert str(caught.value) == "Article.embedding of the instance with pk 4 is None, so nothing is near it."
+
+
+def test_nearest_zero_by_cosine_is_refused():
+    with pytest.raises(ValueError) as caught:
+        Required.objects.nearest([0, 0, 0], distance="cosine")
+    assert str(caught.value) == (
+        "Required.embedding has no cosine distance to a vector of zeros, which has no direction."
+    )
+
+
+def test_nearest_text_without_embedder_is_refused(settings):
+    settings.PGEMBEDDING = {**settings.PGEMBEDDING, "EMBEDDERS": {}}
+    with pytest.raises(ValueError) as caught:
+        Article.objects.nearest("a cat")
+    assert str(caught.value) == (
+        'Article.embedding cannot be searched by text: PGEMBEDDING["EMBEDDERS"]["default"] is not set. '
+        "Pass a vector, or set it."
+    )
+
+
+def test_nearest_with_distance_that_the_engine_lacks_is_refused_before_sql(settings, django_assert_num_queries):
+    settings.PGEMBEDDING = {**settings.PGEMBEDDING, "ENGINE": "pg_embedding"}
+    with django_assert_num_queries(0), pytest.raises(NotSupportedError) as caught:
+        list(Article.objects.nearest(QUERY, distance="inner_product"))
+    assert str(caught.value) == (
+        "pg_embedding has no inner product distance. Use L2Distance, CosineDistance or L1Distance."
+    )
+
+
+# Bulk writes name the bad row
+
+
+def test_bulk_create_names_the_bad_row_and_writes_nothing():
+    rows = [Required(embedding=[1, 2, 3]) for _ in range(1000)]
+    rows[777].embedding = [1, 2]
+    with pytest.raises(ValidationError) as caught:
+        Required.objects.bulk_create(rows)
+    assert caught.value.messages == ["Row 777 (pk None): Required.embedding must have 3 dimensions, got 2."]
+    assert Required.objects.count() == 0
+
+
+def test_bulk_update_names_the_bad_row_and_writes_nothing(articles):
+    for row in articles:
+        row.embedding = [0, 0, 0]
+    articles[3].embedding = [0, float("nan"), 0]
+    with pytest.raises(ValidationError) as caught:
+        Article.objects.bulk_update(articles, ["embedding"])
+    assert caught.value.messages == [
+        f"Row 3 (pk {articles[3].pk}): Article.embedding must be finite, got nan at position 1."
+    ]
+    assert not Article.objects.filter(embedding=np.zeros(3)).exists()
+
+
+def test_bulk_update_of_other_fields_leaves_vectors_alone(articles):
+    articles[0].embedding = "garbage"
+    assert Article.objects.bulk_update(articles[:1], ["title"]) == 1
+
+
+def test_bulk_create_takes_expressions_and_none():
+    from django.db.models import Value
+
+    field = Article._meta.get_field("embedding")
+    Article.objects.bulk_create(
+        [Article(title="1"), Article(title="2", embedding=Value([1, 2, 3], output_field=field))]
+    )
+    assert Article.objects.filter(embedding=[1, 2, 3]).get().title == "2"
+
+
+def test_answers_serialise_to_json(articles):
+    rows = Article.objects.nearest(QUERY, 2).values("title", "distance")
+    assert len(json.loads(json.dumps(list(rows)))) == 2
