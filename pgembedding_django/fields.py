@@ -17,7 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from pgembedding_django import vectors
 from pgembedding_django.engines import get_engine
 from pgembedding_django.engines.base import Converter
-from pgembedding_django.forms import EMPTY_VALUES, EmbeddingFormField
+from pgembedding_django.forms import EmbeddingFormField, EmptyValues
 from pgembedding_django.functions import VectorValue
 from pgembedding_django.vectors import InvalidVector, Vector
 
@@ -44,6 +44,10 @@ class VectorAttribute(DeferredAttribute):
                 value = vectors.to_vector(value)
         instance.__dict__[self.field.attname] = value
 
+    def __delete__(self, instance: Model) -> None:
+        # As without a descriptor: the next access loads the value again.
+        del instance.__dict__[self.field.attname]
+
 
 class EmbeddingField(_Field):
     """
@@ -59,7 +63,8 @@ class EmbeddingField(_Field):
 
     description = _("Embedding")
     descriptor_class = VectorAttribute
-    empty_values = EMPTY_VALUES
+    empty_strings_allowed = False
+    empty_values = EmptyValues((None,))
     # A change of these changes no column.
     non_db_attrs = (*Field.non_db_attrs, "source", "embedder")
 
@@ -128,7 +133,7 @@ class EmbeddingField(_Field):
         return get_engine(connection).column_type(self.dimensions, self.storage)
 
     def db_check(self, connection: BaseDatabaseWrapper) -> str | None:
-        return get_engine(connection).column_check(connection.ops.quote_name(self.column), self.dimensions)
+        return get_engine(connection).column_check(connection.ops.quote_name(str(self.column)), self.dimensions)
 
     # From Python to the database
 
@@ -139,6 +144,11 @@ class EmbeddingField(_Field):
             return self.to_vector(value)
         except InvalidVector as error:
             raise ValidationError(error.message, error.code, error.params) from error
+
+    def validate(self, value: Any, model_instance: Model | None) -> None:
+        # A vector is made in code, often after its row: null alone says that it may come later.
+        if value is not None or not self.null:
+            super().validate(value, model_instance)
 
     def get_prep_value(self, value: Any) -> Any:
         value = super().get_prep_value(value)
@@ -177,6 +187,8 @@ class EmbeddingField(_Field):
             "dimensions": self.dimensions,
             "half": self.storage == "half",
             "required": not (self.blank or self.null),
+            # A second copy of the vector in the page, for a callable default, would say no more than the row does.
+            "show_hidden_initial": False,
         }
         return super().formfield(**{**defaults, **kwargs})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from django.core.exceptions import ValidationError
 from django.utils.formats import number_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.text import Truncator
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
@@ -20,12 +22,15 @@ __all__ = ["EmbeddingFormField", "EmbeddingWidget", "EmptyValues", "describe"]
 
 SHOWN_VALUES = 4
 
+#: Characters shown of what is no vector, such as a text that was refused.
+SHOWN_CHARACTERS = 80
+
 
 class EmptyValues(list[Any]):
     """Django's empty values, for fields whose values are arrays: `array in [None, ""]` has no truth value."""
 
     def __contains__(self, value: object) -> bool:
-        return value is None or (isinstance(value, str | list | tuple | dict) and len(value) == 0)
+        return value is None or (isinstance(value, str | list | tuple | dict) and super().__contains__(value))
 
 
 EMPTY_VALUES = EmptyValues((None, "", [], (), {}))
@@ -33,13 +38,18 @@ EMPTY_VALUES = EmptyValues((None, "", [], (), {}))
 
 def describe(vector: Vector) -> str:
     """Return one line for people: dimensions, norm and the first values."""
-    shown = ", ".join(number_format(value, decimal_pos=4) for value in vector[:SHOWN_VALUES].tolist())
+    shown = ", ".join(map(_rounded, vector[:SHOWN_VALUES].tolist()))
     more = ", …" if vector.size > SHOWN_VALUES else ""
     dimensions = ngettext("%(count)s dimension", "%(count)s dimensions", vector.size) % {
         "count": number_format(vector.size, force_grouping=True)
     }
-    norm = _("norm %(norm)s") % {"norm": number_format(float(np.linalg.norm(vector)), decimal_pos=4)}
+    norm = _("norm %(norm)s") % {"norm": _rounded(float(np.linalg.norm(vector.astype(np.float64))))}
     return f"{dimensions} · {norm} · [{shown}{more}]"
+
+
+def _rounded(number: float) -> str:
+    # number_format cuts off what it does not show, so that a norm of 0.99999 would read 0.9999.
+    return number_format(round(number, 4), decimal_pos=4) if math.isfinite(number) else str(number)
 
 
 class EmbeddingWidget(forms.Widget):
@@ -48,8 +58,14 @@ class EmbeddingWidget(forms.Widget):
     read_only = True
 
     def render(self, name: str, value: Any, attrs: Any = None, renderer: Any = None) -> SafeString:
-        text = describe(value) if isinstance(value, np.ndarray) else (value or _("No vector yet"))
-        return format_html('<span class="embedding readonly">{}</span>', text)
+        return format_html('<span class="embedding readonly">{}</span>', self._text(value))
+
+    def _text(self, value: Any) -> str:
+        if value in EMPTY_VALUES:
+            return str(_("No vector yet"))
+        if isinstance(value, np.ndarray) and value.ndim == 1:
+            return describe(value)
+        return Truncator(value).chars(SHOWN_CHARACTERS)
 
     def use_required_attribute(self, initial: Any) -> bool:
         return False
@@ -104,11 +120,18 @@ class EmbeddingFormField(forms.Field):
             raise ValidationError(error.message, error.code, error.params) from error
 
     def prepare_value(self, value: Any) -> Any:
-        if isinstance(value, np.ndarray) and not getattr(self.widget, "read_only", False):
-            return vectors.encode_text(value)
-        return value
+        read_only = getattr(self.widget, "read_only", False)
+        if isinstance(value, str) and not read_only:
+            return value
+        try:
+            vector = self.to_python(value)
+        except ValidationError:
+            return value
+        return vector if vector is None or read_only else vectors.encode_text(vector)
 
     def has_changed(self, initial: Any, data: Any) -> bool:
+        if self.disabled:
+            return False
         try:
             before, after = self.to_python(initial), self.to_python(data)
         except ValidationError:

@@ -14,6 +14,9 @@ Vector = NDArray[np.float32]
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
+#: Below it a float32 is subnormal, held with less than full precision (IEEE 754 binary32).
+SMALLEST_NORMAL = float(np.finfo(np.float32).smallest_normal)
+
 #: The first magnitude that halfvec refuses: it rounds to infinity (IEEE 754 binary16).
 HALF_LIMIT = 65520.0
 
@@ -50,8 +53,8 @@ def to_vector(
     """
     Return a value as a vector, or tell what is wrong with it.
 
-    value: a sequence of real numbers, an ndarray or another buffer of shape (d,), the text "[1,2,3]", or the bytes
-        of little-endian float32 as `ndarray.tobytes()` gives them.
+    value: a sequence of real numbers, an ndarray, array.array or memoryview of shape (d,), the text "[1,2,3]", or the
+        bytes of little-endian float32 as `ndarray.tobytes()` gives them.
     name: what the message calls the value, such as "Article.embedding".
     dimensions: the length that the value must have.
     half: whether every element must also fit a halfvec.
@@ -84,12 +87,19 @@ def is_zero(vector: Vector) -> bool:
 
 def encode_text(vector: Vector) -> str:
     """Return "[0.1,2.0]": the shortest decimal text that reads back as the same float32."""
-    return orjson.dumps(vector, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+    # orjson writes contiguous arrays in the machine's byte order only.
+    return orjson.dumps(np.ascontiguousarray(vector, np.float32), option=orjson.OPT_SERIALIZE_NUMPY).decode()
 
 
 def encode_array_text(vector: Vector) -> str:
-    """Return "{0.1,2.0}", as Postgres writes a real[]."""
-    return "{" + encode_text(vector)[1:-1] + "}"
+    """
+    Return "{0.1,2.0}", as Postgres writes a real[]; a subnormal number becomes zero.
+
+    pg_embedding is built with -Ofast, so that a server that has loaded it holds a subnormal number for an underflow and
+    refuses it ("1e-45" is out of range for type real).
+    """
+    subnormal = np.abs(vector) < SMALLEST_NORMAL
+    return "{" + encode_text(np.where(subnormal, np.copysign(np.float32(0), vector), vector))[1:-1] + "}"
 
 
 def decode_vector(data: bytes | memoryview) -> Vector:
@@ -129,7 +139,7 @@ def _to_array(value: object, name: str) -> NDArray[Any]:
 
 
 def _checked_dtype(array: NDArray[Any], name: str) -> NDArray[Any]:
-    if array.dtype.kind == "O" and array.ndim == 1:
+    if (array.dtype.kind == "O" and array.ndim == 1) or np.ma.is_masked(array):
         return _from_numbers(array.tolist(), name)
     if array.dtype.kind not in "fiu":
         raise InvalidVector(
@@ -178,7 +188,8 @@ def _from_numbers(values: list[Any], name: str) -> NDArray[np.float64]:
                     {"name": name, "type": type(element).__name__, "position": position},
                 )
     try:
-        return np.array(values, dtype=np.float64)
+        with np.errstate(over="ignore"):
+            return np.array(values, dtype=np.float64)
     except OverflowError as error:
         position = next(i for i, element in enumerate(values) if abs(element) > FLOAT32_MAX)
         raise _out_of_range(name, position) from error
@@ -206,7 +217,8 @@ def _check_elements(good: NDArray[np.bool_], array: NDArray[Any], name: str, rul
 
 
 def _raise_too_large(array: NDArray[Any], name: str) -> None:
-    wide = array.astype(np.float64)
+    with np.errstate(over="ignore"):
+        wide = array.astype(np.float64)
     if np.abs(wide).max() > FLOAT32_MAX:
         raise _out_of_range(name, int(np.abs(wide).argmax()))
     raise InvalidVector(

@@ -8,7 +8,7 @@ from django.db.models.functions import Coalesce
 
 from pgembedding_django import CosineDistance, L1Distance, L2Distance, MaxInnerProduct
 from pgembedding_django.functions import get_distance
-from tests.models import Article, Loose, Pair, Section
+from tests.models import Article, Loose, Pair, Required, Section
 
 pytestmark = pytest.mark.django_db
 
@@ -75,11 +75,11 @@ def test_distance_across_a_relation_follows_it():
     assert Section.objects.annotate(d=L2Distance("article__embedding", [0, 0, 0])).get().d == pytest.approx(5)
 
 
-def test_distance_to_subquery_and_outer_ref(article):
-    other = Article.objects.create(title="b", embedding=B)
+def test_distance_to_subquery_and_outer_ref():
+    one, other = Required.objects.create(embedding=A), Required.objects.create(embedding=B)
     distance = L2Distance("embedding", OuterRef("embedding"))
-    nearest = Article.objects.exclude(pk=OuterRef("pk")).alias(d=distance).order_by("d")
-    found = Article.objects.annotate(near=Subquery(nearest.values("pk")[:1])).get(pk=article.pk)
+    nearest = Required.objects.exclude(pk=OuterRef("pk")).alias(d=distance).order_by("d")
+    found = Required.objects.annotate(near=Subquery(nearest.values("pk")[:1])).get(pk=one.pk)
     assert found.near == other.pk
 
 

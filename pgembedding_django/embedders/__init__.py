@@ -13,8 +13,8 @@ from pgembedding_django.embedders.base import Embedder, EmbeddingError
 
 __all__ = ["Embedder", "EmbeddingError", "get_embedder"]
 
-#: alias: (the configuration it was made from, the embedder). A changed setting makes a new one.
-_made: dict[str, tuple[Mapping[str, Any], Embedder]] = {}
+#: alias: (BACKEND, OPTIONS, the embedder made from them). A changed setting makes a new one.
+_made: dict[str, tuple[str, dict[str, Any], Embedder]] = {}
 
 
 def get_embedder(alias: str = "default") -> Embedder:
@@ -23,28 +23,42 @@ def get_embedder(alias: str = "default") -> Embedder:
 
     Raises ImproperlyConfigured if there is none, or if its BACKEND or OPTIONS are wrong.
     """
-    configured = conf.embedders()
-    if alias not in configured:
-        raise ImproperlyConfigured(f'PGEMBEDDING["EMBEDDERS"]["{alias}"] is not set.')
-    configuration = configured[alias]
-    if alias in _made and _made[alias][0] == configuration:
-        return _made[alias][1]
-    embedder = _make(alias, configuration)
-    _made[alias] = (dict(configuration), embedder)
+    backend, options = _read(alias)
+    if alias in _made and _made[alias][:2] == (backend, options):
+        return _made[alias][2]
+    embedder = _make(alias, backend, options)
+    _made[alias] = (backend, options, embedder)
     return embedder
 
 
-def _make(alias: str, configuration: Mapping[str, Any]) -> Embedder:
-    setting = f'PGEMBEDDING["EMBEDDERS"]["{alias}"]'
+def _read(alias: str) -> tuple[str, dict[str, Any]]:
+    setting = _setting(alias)
+    configured = conf.embedders()
+    if alias not in configured:
+        raise ImproperlyConfigured(f"{setting} is not set.")
+    if not isinstance(configured[alias], Mapping):
+        raise ImproperlyConfigured(f"{setting} must be a dict, got {type(configured[alias]).__name__}.")
+    backend, options = configured[alias].get("BACKEND"), configured[alias].get("OPTIONS", {})
+    if not isinstance(backend, str):
+        raise ImproperlyConfigured(f'{setting}["BACKEND"] must be the dotted path of an Embedder, got {backend!r}.')
+    if not isinstance(options, Mapping):
+        raise ImproperlyConfigured(f'{setting}["OPTIONS"] must be a dict, got {type(options).__name__}.')
+    return backend, dict(options)
+
+
+def _make(alias: str, path: str, options: dict[str, Any]) -> Embedder:
+    setting = _setting(alias)
     try:
-        backend = import_string(configuration["BACKEND"])
-    except KeyError as error:
-        raise ImproperlyConfigured(f'{setting} must have a "BACKEND", the dotted path of an Embedder.') from error
+        backend = import_string(path)
     except ImportError as error:
         raise ImproperlyConfigured(f'{setting}["BACKEND"] cannot be imported: {error}') from error
     if not (isinstance(backend, type) and issubclass(backend, Embedder)):
         raise ImproperlyConfigured(f'{setting}["BACKEND"] must be a subclass of Embedder, got {backend!r}.')
     try:
-        return backend(**configuration.get("OPTIONS", {}))
-    except TypeError as error:
+        return backend(**options)
+    except (TypeError, ValueError) as error:
         raise ImproperlyConfigured(f'{setting}["OPTIONS"] do not suit {backend.__name__}: {error}') from error
+
+
+def _setting(alias: str) -> str:
+    return f'PGEMBEDDING["EMBEDDERS"]["{alias}"]'

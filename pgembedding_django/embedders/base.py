@@ -30,8 +30,11 @@ class Embedder(ABC):
     dimensions: int | None = None
 
     def __init__(self, *, dimensions: int | None = None) -> None:
-        if dimensions is not None:
-            self.dimensions = dimensions
+        if dimensions is None:
+            return
+        if not isinstance(dimensions, int) or isinstance(dimensions, bool) or dimensions < 1:
+            raise ValueError(f"{type(self).__name__}.dimensions must be a positive integer, got {dimensions!r}.")
+        self.dimensions = dimensions
 
     @abstractmethod
     def compute(self, texts: list[str]) -> Any:
@@ -39,15 +42,15 @@ class Embedder(ABC):
 
     def compute_query(self, text: str) -> Any:
         """Return the vector of a question; a model that tells questions from documents overrides this."""
-        return self.compute([text])[0]
+        return self._compute([text])[0]
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """
         Embed documents.
 
         Returns float32 of shape (n, d), in the order of the texts.
-        Raises EmbeddingError if a text is blank, or if the answer has another count, another length, or an element
-        that is no finite number. May cost money, as the backend says.
+        Raises EmbeddingError if a text is blank or no Unicode, or if the answer has another count, another length, or
+        an element that is no finite number. May cost money, as the backend says.
         """
         if isinstance(texts, str):
             raise TypeError(f"{type(self).__name__}.embed() takes a list of texts, got one str.")
@@ -56,10 +59,10 @@ class Embedder(ABC):
             self._check_text(text, f"text {position}")
         if not texts:
             return np.empty((0, self.dimensions or 0), dtype=np.float32)
-        computed = list(self.compute(texts))
-        if len(computed) != len(texts):
-            raise EmbeddingError(f"{type(self).__name__} gave {len(computed)} vectors for {len(texts)} texts.")
-        return np.stack([self._check_vector(vector, f"text {i}") for i, vector in enumerate(computed)])
+        computed = self._compute(texts)
+        first = self._check_vector(computed[0], "text 0", self.dimensions)
+        rest = [self._check_vector(vector, f"text {i}", first.size) for i, vector in enumerate(computed[1:], start=1)]
+        return np.stack([first, *rest])
 
     def embed_query(self, text: str) -> Vector:
         """
@@ -68,17 +71,29 @@ class Embedder(ABC):
         Returns float32 of shape (d,). Raises EmbeddingError as `embed` does.
         """
         self._check_text(text, "the query")
-        return self._check_vector(self.compute_query(text), "the query")
+        return self._check_vector(self.compute_query(text), "the query", self.dimensions)
+
+    def _compute(self, texts: list[str]) -> list[Any]:
+        computed = list(self.compute(texts))
+        if len(computed) != len(texts):
+            raise EmbeddingError(f"{type(self).__name__} gave {len(computed)} vectors for {len(texts)} texts.")
+        return computed
 
     def _check_text(self, text: object, what: str) -> None:
         if not isinstance(text, str):
             raise EmbeddingError(f"{type(self).__name__} embeds str, but {what} is {type(text).__name__}.")
         if not text.strip():
             raise EmbeddingError(f"{type(self).__name__} needs text to embed, but {what} is blank.")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise EmbeddingError(
+                f"{type(self).__name__} needs Unicode, but {what} has a lone surrogate at character {error.start}."
+            ) from error
 
-    def _check_vector(self, vector: object, what: str) -> Vector:
+    def _check_vector(self, vector: object, what: str, dimensions: int | None) -> Vector:
         name = f"{type(self).__name__}'s vector of {what}"
         try:
-            return vectors.to_vector(vector, name=name, dimensions=self.dimensions)
+            return vectors.to_vector(vector, name=name, dimensions=dimensions)
         except InvalidVector as error:
             raise EmbeddingError(str(error)) from error

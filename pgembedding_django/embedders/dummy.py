@@ -27,8 +27,8 @@ class DummyEmbedder(Embedder):
 
     def _direction(self, text: str) -> NDArray[np.float64]:
         words = re.findall(r"\w+", text.lower()) or [text]
-        total = np.sum([self._word(word) for word in words], axis=0)
-        return total / np.linalg.norm(total)
+        total: NDArray[np.float64] = np.sum([self._word(word) for word in words], axis=0)
+        return np.divide(total, np.linalg.norm(total))
 
     def _word(self, word: str) -> NDArray[np.float64]:
         seed = int.from_bytes(hashlib.sha256(word.encode("utf-8", "surrogatepass")).digest()[:8], "big")
