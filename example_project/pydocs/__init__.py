@@ -1,0 +1,1 @@
+"""The sections of the Python documentation, and the search in them."""
