@@ -129,7 +129,7 @@ class ScanGate(Expression):
         self.k, self.ef_search = k, ef_search
 
     def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> Any:
-        table = compiler.quote_name_unless_alias(compiler.query.get_meta().db_table)
+        table = connection.ops.quote_name(compiler.query.get_meta().db_table)
         gate = get_engine(connection).scan_gate(connection, table, self.k, self.ef_search)
         if gate is None:
             raise FullResultSet
