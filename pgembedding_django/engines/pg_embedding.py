@@ -50,6 +50,7 @@ class PgEmbeddingEngine(Engine):
         "max_elements": IndexOption("maxelements", 1, 2**31 - 1),
     }
     max_dimensions = 16000
+    length_function = "cardinality"
 
     def column_type(self, dimensions: int | None, storage: str) -> str:
         self.check_storage(storage)
@@ -62,7 +63,8 @@ class PgEmbeddingEngine(Engine):
             for value in ("NULL", "'NaN'", "'Infinity'", "'-Infinity'")
         )
         length = f"= {dimensions:d}" if dimensions is not None else ">= 1"
-        return f"array_ndims({quoted_column}) = 1 AND array_length({quoted_column}, 1) {length} AND {unwanted}"
+        # Of an empty array only the cardinality is no NULL, and a CHECK lets NULL pass.
+        return f"array_ndims({quoted_column}) = 1 AND cardinality({quoted_column}) {length} AND {unwanted}"
 
     def encode(self, vector: Vector) -> str:
         return vectors.encode_array_text(vector)

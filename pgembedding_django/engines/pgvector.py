@@ -53,6 +53,7 @@ class PgvectorEngine(Engine):
         "max_elements": IndexOption("", 1, 2**31 - 1),
     }
     max_dimensions = 16000
+    length_function = "vector_dims"
 
     def column_type(self, dimensions: int | None, storage: str) -> str:
         return _TYPES[storage] if dimensions is None else f"{_TYPES[storage]}({dimensions})"
