@@ -1,15 +1,17 @@
-"""The distances, and the gate that readies an index scan."""
+"""The distances."""
 
 from __future__ import annotations
 
 from typing import Any, ClassVar, Self
 
-from django.core.exceptions import FieldError, FullResultSet
+from django.core.exceptions import FieldError
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import BooleanField, Expression, FloatField, Func, Value
+from django.db.models import FloatField, Func, Value
 from django.db.models.sql.compiler import SQLCompiler
 
 from pgembedding_django.engines import get_engine
+from pgembedding_django.engines.base import Scan
+from pgembedding_django.vectors import Vector
 
 __all__ = ["CosineDistance", "Distance", "L1Distance", "L2Distance", "MaxInnerProduct", "get_distance"]
 
@@ -37,8 +39,8 @@ class Distance(Func):
     arity = 2
     #: One of the keys of pgembedding_django.engines.DISTANCES.
     distance: ClassVar[str]
-    #: How nearest() wants its order: read by an index inside its gate, or never by an index.
-    plan: str | None = None
+    #: Whether nearest() orders by it, so that the compiler's scan tells if an index may serve it.
+    ranks: bool = False
 
     def __init__(self, expression: Any, vector: Any, **extra: Any) -> None:
         if not isinstance(vector, str) and not hasattr(vector, "resolve_expression"):
@@ -65,9 +67,10 @@ class Distance(Func):
         sql, params = super().as_sql(
             compiler, connection, *args, **{**extra, "template": "%(expressions)s", "arg_joiner": f" {operator} "}
         )
-        if self.plan == "index":
-            return f"({sql})", params
-        return (engine.exact(sql) if self.plan == "exact" else engine.ungated(sql)), params
+        if not self.ranks:
+            return engine.ungated(sql), params
+        scan: Scan | None = getattr(compiler, "scan", None)
+        return (f"({sql})" if scan and scan.reads_in_order else engine.exact(sql)), params
 
 
 class L2Distance(Distance):
@@ -113,27 +116,22 @@ def get_distance(distance: str | type[Distance]) -> type[Distance]:
     raise ValueError(f"distance must be one of {choices} or a distance class, got {distance!r}.")
 
 
-class ScanGate(Expression):
-    """
-    A condition, true once for the whole statement, in which the engine readies its index scan.
+class IndexedDistance(Func):
+    """The distance as an index holds it whose order is not the exact one."""
 
-    k: how many rows the query wants.
-    ef_search: how many candidates the scan keeps, or None for the engine's choice.
-    """
+    arity = 2
 
-    conditional = True
-    contains_aggregate = False
+    def __init__(self, field: Any, vector: Vector, distance: type[Distance], precision: str | None) -> None:
+        super().__init__(field.name, VectorValue(vector, output_field=field), output_field=FloatField())
+        self.distance, self.precision, self.dimensions = distance.distance, precision, field.dimensions
 
-    def __init__(self, k: int, ef_search: int | None) -> None:
-        super().__init__(output_field=BooleanField())
-        self.k, self.ef_search = k, ef_search
-
-    def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> Any:
-        table = connection.ops.quote_name(compiler.query.get_meta().db_table)
-        gate = get_engine(connection).scan_gate(connection, table, self.k, self.ef_search)
-        if gate is None:
-            raise FullResultSet
-        return gate
+    def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, *args: Any, **extra: Any) -> Any:
+        engine = get_engine(connection)
+        (column, params), (vector, more) = map(compiler.compile, self.get_source_expressions())
+        if self.precision is None:
+            return f"({column} {engine.operator(self.distance)} {vector})", [*params, *more]
+        left, right, operator = engine.reduced_operands(self.distance, self.precision, self.dimensions)
+        return f"({left % column} {operator} {right % vector})", [*params, *more]
 
 
 def _bind(source: Any, field: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
+from django.db.backends.ddl_references import IndexColumns
 from django.db.models import Index, Model, Q
 
 from pgembedding_django.engines import DISTANCES, Engine, distance_of_opclass, get_engine
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HnswIndex"]
 
+PRECISIONS = ("half", "binary")
 OPTIONS = ("m", "ef_construction", "ef_search", "max_elements")
 
 
@@ -28,6 +30,8 @@ class HnswIndex(Index):
     m: links of a row in each layer. ef_construction: candidates kept while building. Larger is slower and finds more.
     ef_search: candidates that a search keeps; pgvector takes it with each query, pg_embedding fixes it in the index.
     max_elements: only for a pg_embedding older than 0.3, which needs to know the table's size; ignored elsewhere.
+    precision: "half" or "binary" indexes the vectors rounded to 16 bits or to their signs, in half or a tenth of the
+        space; `nearest()` then ranks more candidates again by the exact distance. pgvector only.
     condition: a Q that limits the index to some rows.
     opclasses: pgvector's way to name the distance, such as ["vector_l2_ops"].
     Building locks out writes unless done by AddIndexConcurrently.
@@ -49,6 +53,7 @@ class HnswIndex(Index):
         ef_construction: int | None = None,
         ef_search: int | None = None,
         max_elements: int | None = None,
+        precision: str | None = None,
         condition: Q | None = None,
         opclasses: list[str] | tuple[str, ...] = (),
         db_tablespace: str | None = None,
@@ -67,6 +72,9 @@ class HnswIndex(Index):
                 f'HnswIndex.opclasses {opclasses[0]!r} is for distance "{named}", but distance is "{distance}". '
                 "Give one of the two."
             )
+        if precision not in (None, *PRECISIONS):
+            raise ValueError(f'HnswIndex.precision must be "half", "binary" or None, got {precision!r}.')
+        self.precision = precision
         self.distance: str = distance or named or "l2"
         self.m, self.ef_construction = m, ef_construction
         self.ef_search, self.max_elements = ef_search, max_elements
@@ -75,6 +83,8 @@ class HnswIndex(Index):
         _path, args, kwargs = super().deconstruct()
         if self.distance != "l2" and not self.opclasses:
             kwargs["distance"] = self.distance
+        if self.precision is not None:
+            kwargs["precision"] = self.precision
         kwargs.update((name, value) for name, value in self.options.items() if value is not None)
         return "pgembedding_django.HnswIndex", args, kwargs
 
@@ -101,9 +111,12 @@ class HnswIndex(Index):
         if kwargs.get("concurrently") and not schema_editor.collect_sql:
             _drop_invalid(self, model, schema_editor)
         engine.before_create_index(model, schema_editor)
-        index = self._with_opclass(engine, field)
+        index = copy(self)
+        expression, opclass = engine.indexed_expression(field.storage, self.distance, self.precision, field.dimensions)
+        index.opclasses = (opclass,)
         using = f" USING {self.suffix}"
         statement: Any = super(HnswIndex, index).create_sql(model, schema_editor, using=using, **kwargs)
+        statement.parts["columns"] = _IndexedExpression(statement.parts["columns"], expression)
         entries = engine.with_options(self.options, field.dimensions, schema_editor.connection)
         if entries:
             statement.parts["extra"] = f" WITH ({', '.join(entries)}){statement.parts['extra']}"
@@ -114,11 +127,6 @@ class HnswIndex(Index):
         statement = super().remove_sql(model, schema_editor, **kwargs)
         get_engine(schema_editor.connection).after_remove_index(model, schema_editor)
         return statement
-
-    def _with_opclass(self, engine: Engine, field: EmbeddingField) -> HnswIndex:
-        index = copy(self)
-        index.opclasses = (engine.opclasses[field.storage][self.distance],)
-        return index
 
     def _check_sql(self, engine: Engine) -> None:
         """Refuse what Django would put into DDL as it is: migrations can run without system checks."""
@@ -135,6 +143,17 @@ class HnswIndex(Index):
     def _check_name(self) -> None:
         if '"' in self.name:
             raise ValueError(f"HnswIndex.name must not contain a double quote, got {self.name!r}.")
+
+
+class _IndexedExpression(IndexColumns):
+    """The indexed column, or the expression of it that an index of reduced precision holds."""
+
+    def __init__(self, columns: Any, expression: str) -> None:
+        super().__init__(columns.table, columns.columns, columns.quote_name, opclasses=columns.opclasses)
+        self.expression = expression
+
+    def __str__(self) -> str:
+        return f"{self.expression % self.quote_name(self.columns[0])} {self.opclasses[0]}"
 
 
 def is_option_value(value: object, option: Any) -> bool:

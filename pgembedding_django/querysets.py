@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Self, TypeVar
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Self, TypeVar, cast
 
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured, ValidationError
+from django.db import connections
 from django.db.models import F, Manager, Model, QuerySet
+from django.db.models.lookups import LessThanOrEqual
 
 from pgembedding_django import vectors
+from pgembedding_django.bulk import BulkLoad
 from pgembedding_django.embedders import EmbeddingError, get_embedder
 from pgembedding_django.fields import EmbeddingField
-from pgembedding_django.functions import Distance, ScanGate, get_distance
+from pgembedding_django.functions import Distance, get_distance
 from pgembedding_django.indexes import find_index
+from pgembedding_django.scans import Candidates, DistanceLimit, NearestQuery, ScanGate, Search, choose_scan
 from pgembedding_django.vectors import InvalidVector, Vector
 
 __all__ = ["EmbeddingManager", "EmbeddingQuerySet"]
@@ -51,7 +56,8 @@ class EmbeddingQuerySet(QuerySet[M]):
         distance: "l2", "cosine", "l1", "inner_product" or a distance class; what the field's HnswIndex is made for
             unless given, "l2" where it has none.
         max_distance: rows farther than this are left out.
-        exact: True reads every row and is exact; otherwise the database may use the index.
+        exact: True reads every row that the filter keeps, False goes through the index; None chooses by how many rows
+            the planner expects the filter to keep (`explain_nearest()` tells), at the price of asking it.
         ef_search: candidates that an index scan keeps (1 to 1000); pg_embedding fixes it in the index instead.
         alias: the attribute that holds the distance of each row, a float.
         Returns a sliced queryset, so `filter` before it and not after; rows without a vector are left out.
@@ -65,17 +71,47 @@ class EmbeddingQuerySet(QuerySet[M]):
         distance_class = self._get_distance(found, distance)
         vector = self._get_vector(found, query)
         _check_direction(found, distance_class, vector)
-        measured = distance_class(found.name, vector)
-        measured.plan = "exact" if exact else "index"
-        rows = self.filter(**{f"{found.name}__isnull": False}).annotate(**{alias: measured})
-        if isinstance(query, self.model):
-            rows = rows.exclude(pk=query.pk)
-        if max_distance is not None:
-            rows = rows.filter(**{f"{alias}__lte": _checked_limit(max_distance)})
-        if not exact:
-            index = find_index(self.model, found, distance_class.distance)
-            rows = rows.filter(ScanGate(k, ef_search or (index.ef_search if index else None)))
-        return rows.order_by(F(alias).asc())[:k]
+        index = find_index(self.model, found, distance_class.distance)
+        if index is None and exact is not True:
+            _warn_of_other_index(found, distance_class)
+        search = Search(
+            field=found,
+            index=index,
+            distance=distance_class,
+            vector=vector,
+            k=k,
+            alias=alias,
+            max_distance=None if max_distance is None else _checked_limit(max_distance),
+            exact=exact,
+            ef_search=ef_search,
+            filtered=bool(self.query.where) or isinstance(query, self.model),
+        )
+        rows = self.exclude(pk=query.pk) if isinstance(query, self.model) else self
+        return rows._rank(search)
+
+    def explain_nearest(self) -> str:
+        """
+        Tell in words how nearest() will run: through which index or exactly, and why.
+
+        Asks the planner as running it would, and reads no row. Raises TypeError on any other queryset.
+        """
+        if not isinstance(self.query, NearestQuery):
+            raise TypeError("explain_nearest() explains a queryset that nearest() returned.")
+        scan = choose_scan(self.query, connections[self.db])
+        return scan.explain()
+
+    def _rank(self, search: Search) -> Self:
+        measured = search.distance(search.field.name, search.vector)
+        measured.ranks = True
+        with_vector = self.filter(**{f"{search.field.name}__isnull": False})
+        rows = with_vector.annotate(**{search.alias: measured}).filter(ScanGate(), Candidates(with_vector, search))
+        if search.max_distance is not None:
+            rows = rows.filter(DistanceLimit(LessThanOrEqual(measured, search.max_distance)))
+        rows = rows.order_by(F(search.alias).asc())
+        ranked = cast(NearestQuery, rows.query.chain(NearestQuery))
+        ranked.search = search
+        rows.query = ranked
+        return rows[: search.k]
 
     def bulk_create(self, objs: Iterable[M], *args: Any, **kwargs: Any) -> list[M]:
         """As Django's, but a vector that is wrong is named with its row before anything is written."""
@@ -89,6 +125,37 @@ class EmbeddingQuerySet(QuerySet[M]):
         fields = list(fields)
         self._check_rows(objs, fields)
         return super().bulk_update(objs, fields, *args, **kwargs)
+
+    def bulk_load(
+        self,
+        objs: Iterable[M],
+        *,
+        batch_size: int | None = 10_000,
+        update_conflicts: bool = False,
+        unique_fields: Sequence[str] | None = None,
+        progress: Callable[[int], object] | None = None,
+    ) -> int:
+        """
+        Load instances through binary COPY, many times faster than bulk_create().
+
+        objs: any iterable; a generator is read batch by batch.
+        batch_size: rows of one transaction; None loads all in one.
+        update_conflicts, unique_fields: update the rows that conflict in these fields, all columns but the primary key
+            and auto_now_add.
+        progress: called with the number of rows loaded so far, after each batch.
+        Returns how many rows were loaded. Sends no signals and sets no primary key on the instances.
+        Raises ValidationError naming the row and the field of a value that cannot be written; nothing of its batch is
+            stored, earlier batches are. NotSupportedError for a model with a parent's table, or a field of a type that
+            only bulk_create() writes.
+        """
+        if batch_size is not None and (
+            not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1
+        ):
+            raise ValueError(f"batch_size must be a positive integer or None, got {batch_size!r}.")
+        if update_conflicts != bool(unique_fields):
+            raise ValueError("update_conflicts=True and unique_fields go together: which conflicts make an update?")
+        self._for_write = True
+        return BulkLoad(self.model, self.db, unique_fields).run(objs, batch_size, progress)
 
     def _get_embedding_field(self, name: str | None) -> EmbeddingField:
         label = self.model.__name__
@@ -188,6 +255,17 @@ def _checked_limit(max_distance: object) -> float:
 def _check_direction(field: EmbeddingField, distance: type[Distance], vector: Vector) -> None:
     if distance.distance == "cosine" and vectors.is_zero(vector):
         raise ValueError(f"{field.label} has no cosine distance to a vector of zeros, which has no direction.")
+
+
+def _warn_of_other_index(field: EmbeddingField, distance: type[Distance]) -> None:
+    other = find_index(field.model, field)
+    if other is not None:
+        warnings.warn(
+            f'{field.label} is indexed for distance "{other.distance}" by {other.name}, so nearest() by '
+            f'"{distance.distance}" reads every row. Add an HnswIndex for it, or say exact=True.',
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 def _embed(field: EmbeddingField, text: str) -> Vector:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Collection, Mapping, Set
+from struct import Struct
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,10 @@ HALF_LIMIT = 65520.0
 MAX_NORM = FLOAT32_MAX**0.5 / 2
 
 _PLAIN_NUMBERS = frozenset({float, int})
+_DIMENSIONS = Struct(">hh")
+#: Dimensions, whether NULLs are in it, element type, length, lower bound.
+_ARRAY_HEADER = Struct(">iiiii")
+_FLOAT4_OID = 700
 _ARRAY_ELEMENT = np.dtype([("length", ">i4"), ("value", ">f4")])
 
 
@@ -100,6 +105,23 @@ def encode_array_text(vector: Vector) -> str:
     """
     subnormal = np.abs(vector) < SMALLEST_NORMAL
     return "{" + encode_text(np.where(subnormal, np.copysign(np.float32(0), vector), vector))[1:-1] + "}"
+
+
+def pack_vector(vector: Vector) -> bytes:
+    """Write what `vector_recv` reads: int16 dimensions, int16 zero, then big-endian float32."""
+    return _DIMENSIONS.pack(vector.size, 0) + vector.astype(">f4").tobytes()
+
+
+def pack_halfvec(vector: Vector) -> bytes:
+    """Write what `halfvec_recv` reads: int16 dimensions, int16 zero, then big-endian float16."""
+    return _DIMENSIONS.pack(vector.size, 0) + vector.astype(">f2").tobytes()
+
+
+def pack_array(vector: Vector) -> bytes:
+    """Write what `array_recv` reads of a real[]: its header, then (int32 length, float32) for each element."""
+    elements = np.empty(vector.size, _ARRAY_ELEMENT)
+    elements["length"], elements["value"] = 4, vector
+    return _ARRAY_HEADER.pack(1, 0, _FLOAT4_OID, vector.size, 1) + elements.tobytes()
 
 
 def decode_vector(data: bytes | memoryview) -> Vector:

@@ -1,5 +1,8 @@
 """Models of the tests, with real migrations."""
 
+import uuid
+
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
 from pgembedding_django import EmbeddingField, EmbeddingManager, HnswIndex
@@ -53,5 +56,44 @@ class Loose(models.Model):
     """A vector of any length."""
 
     embedding = EmbeddingField(null=True)
+
+    objects = EmbeddingManager()
+
+
+class Everything(models.Model):
+    """A field of each type that bulk_load() writes."""
+
+    key = models.UUIDField(default=uuid.uuid4, unique=True)
+    text = models.TextField(null=True)
+    char = models.CharField(max_length=20, default="char")
+    small = models.SmallIntegerField(null=True)
+    integer = models.IntegerField(null=True)
+    big = models.BigIntegerField(null=True)
+    flag = models.BooleanField(null=True)
+    number = models.FloatField(null=True)
+    price = models.DecimalField(max_digits=30, decimal_places=10, null=True)
+    data = models.JSONField(null=True)
+    day = models.DateField(null=True)
+    moment = models.DateTimeField(null=True)
+    hour = models.TimeField(null=True)
+    span = models.DurationField(null=True)
+    raw = models.BinaryField(null=True)
+    address = models.GenericIPAddressField(null=True)
+    numbers = ArrayField(models.IntegerField(), null=True)
+    words = ArrayField(models.CharField(max_length=10), null=True)
+    created = models.DateTimeField(auto_now_add=True)
+    updated = models.DateTimeField(auto_now=True)
+    filled = models.IntegerField(db_default=7)
+    section = models.ForeignKey(Section, models.CASCADE, null=True)
+    embedding = EmbeddingField(dimensions=3, null=True)
+
+    objects = EmbeddingManager()
+
+
+class Tag(models.Model):
+    """A model that has nothing but what is unique, and a primary key made in Python."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    name = models.CharField(max_length=20, unique=True)
 
     objects = EmbeddingManager()

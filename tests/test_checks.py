@@ -2,14 +2,17 @@ import re
 from pathlib import Path
 
 import pytest
+from django.contrib import admin
 from django.core import checks
 from django.core.management import call_command
 from django.db import connection, models
 
 import pgembedding_django.checks
 from pgembedding_django import EmbeddingField, EmbeddingManager, HnswIndex
-from pgembedding_django.checks import check_databases, check_models
+from pgembedding_django.admin import EmbeddingAdminMixin
+from pgembedding_django.checks import check_admins, check_databases, check_models
 from pgembedding_django.engines import ENGINES
+from tests.models import Article
 
 DUMMY = {"BACKEND": "pgembedding_django.embedders.dummy.DummyEmbedder"}
 BAD_OPCLASS = "vector_l2_ops) ; drop table xt; --"
@@ -172,7 +175,7 @@ INDEXES = [
         {"dimensions": 3072},
         "pgembedding.E012",
         "note_hnsw can hold at most 2000 dimensions on pgvector, but Note.embedding has 3072.",
-        'Use storage="half", which can be indexed up to 4000 dimensions, or fewer dimensions.',
+        'Give the index precision="half", which holds up to 4000 dimensions, or ask for fewer dimensions.',
     ),
     (
         "pgvector",
@@ -264,6 +267,14 @@ INDEXES = [
     ),
     (
         "pg_embedding",
+        {"precision": "half"},
+        {},
+        "pgembedding.E018",
+        'note_hnsw has precision="half", which pg_embedding does not have.',
+        "Leave precision out, or use the engine pgvector.",
+    ),
+    (
+        "pg_embedding",
         {"distance": "inner_product"},
         {},
         "pgembedding.E017",
@@ -342,7 +353,8 @@ def test_engine_that_is_not_safe_by_itself_says_so_once(isolated, on_pg_embeddin
             "pgembedding.W030",
             "pg_embedding is archived, and its index is not safe by itself: a crash loses rows of it, and a reader "
             "beside a writer can hang the server. nearest() and the trigger made with each HnswIndex let writers and "
-            "readers of a table take turns; SQL that skips both is not protected.",
+            "readers of a table take turns, and after a crash searches are exact and writes are refused until the "
+            "index is rebuilt; SQL that skips both is not protected.",
             "Move to pgvector when you can.",
         )
     ]
@@ -576,12 +588,45 @@ def test_manage_py_check_of_the_database_passes(settings):
     call_command("check", databases=["default"], fail_level="ERROR")
 
 
+# The admin
+
+
+@pytest.fixture
+def site(monkeypatch):
+    """The only site of the admin."""
+    site = admin.AdminSite()
+    monkeypatch.setattr("django.contrib.admin.sites.all_sites", [site])
+    return site
+
+
+def test_admin_without_mixin_is_warned_of(site):
+    site.register(Article, type("ArticleAdmin", (admin.ModelAdmin,), {}))
+    assert [(message.id, message.msg, message.hint) for message in check_admins()] == [
+        (
+            "pgembedding.W031",
+            "ArticleAdmin fails for users who may only view Article: Django's admin cannot show an array.",
+            "Put pgembedding_django.admin.EmbeddingAdminMixin before ModelAdmin.",
+        )
+    ]
+
+
+def test_admin_with_mixin_passes(site):
+    site.register(Article, type("ArticleAdmin", (EmbeddingAdminMixin, admin.ModelAdmin), {}))
+    assert check_admins() == []
+
+
+def test_admin_not_installed_is_left_alone(site, settings):
+    site.register(Article, type("ArticleAdmin", (admin.ModelAdmin,), {}))
+    settings.INSTALLED_APPS = [app for app in settings.INSTALLED_APPS if app != "django.contrib.admin"]
+    assert check_admins() == []
+
+
 # The ids
 
 IDS = {
     *("E001", "E002", "E003", "E004", "E005", "E006", "E007", "E008"),
-    *("E010", "E011", "E012", "E013", "E014", "E015", "E016", "E017"),
-    *("E020", "W021", "E022", "E023", "W024", "E026", "W030"),
+    *("E010", "E011", "E012", "E013", "E014", "E015", "E016", "E017", "E018"),
+    *("E020", "W021", "E022", "E023", "W024", "E026", "W030", "W031"),
 }
 
 

@@ -1,4 +1,5 @@
 import gc
+import struct
 import weakref
 
 import numpy as np
@@ -9,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 
 from pgembedding_django import EmbeddingField
 from pgembedding_django.engines import DISTANCES, ENGINES, Engine, distance_of_opclass, get_engine, get_engine_for
-from pgembedding_django.engines.base import parse_version
+from pgembedding_django.engines.base import Scan, parse_version
 from pgembedding_django.functions import DISTANCE_CLASSES
 from pgembedding_django.operations import create_extension
 
@@ -337,28 +338,55 @@ def test_pgvector_says_nothing_of_options_that_are_not_given():
 
 @pytest.mark.pgvector
 @pytest.mark.parametrize(
-    ("k", "ef_search", "candidates"), [(10, None, "40"), (41, None, "41"), (5000, None, "1000"), (10, 200, "200")]
+    ("tuples", "settings"), [(500, ("strict_order", "500")), (0, ("off", "20000"))], ids=["goes on", "stops"]
 )
 @pytest.mark.django_db
-def test_pgvector_gate_keeps_enough_candidates(k, ef_search, candidates):
-    sql, params = PGVECTOR.scan_gate(connection, '"tests_note"', k, ef_search)
-    assert sql == (
-        "(SELECT set_config('hnsw.ef_search', %s, true)) IS NOT NULL AND "
-        "(SELECT set_config('hnsw.iterative_scan', 'strict_order', true)) IS NOT NULL"
-    )
-    assert params == [candidates]
+def test_pgvector_gate_sets_what_the_scan_needs(tuples, settings):
+    sql, params = PGVECTOR.scan_gate(connection, '"tests_note"', Scan(ef_search=77, max_scan_tuples=tuples))
+    names = ["hnsw.ef_search", "hnsw.iterative_scan", "hnsw.max_scan_tuples"]
+    assert sql == f"(SELECT {' || '.join(['set_config(%s, %s, true)'] * 3)}) IS NOT NULL"
+    assert params == [text for pair in zip(names, ["77", *settings], strict=True) for text in pair]
 
 
 def test_pgvector_gate_before_iterative_scans_sets_ef_search_alone(fresh_database):
     PGVECTOR._versions[fresh_database.connection] = (0, 7, 4)
-    sql, _ = PGVECTOR.scan_gate(fresh_database.connection, '"tests_note"', 10, None)
-    assert sql == "(SELECT set_config('hnsw.ef_search', %s, true)) IS NOT NULL"
+    sql, params = PGVECTOR.scan_gate(fresh_database.connection, '"tests_note"', Scan(ef_search=77))
+    assert sql == "(SELECT set_config(%s, %s, true)) IS NOT NULL"
+    assert params == ["hnsw.ef_search", "77"]
 
 
-def test_pg_embedding_gate_takes_the_lock_of_the_table_shared():
-    sql, params = PG_EMBEDDING.scan_gate(None, '"tests_note"', 10, None)
-    assert sql == "(SELECT pg_advisory_xact_lock_shared(8099553973674967040 | %s::regclass::oid::bigint)) IS NOT NULL"
-    assert params == ['"tests_note"']
+def test_pg_embedding_gate_takes_the_lock_and_then_asks_for_the_mark():
+    sql, params = PG_EMBEDDING.scan_gate(None, '"tests_note"', Scan())
+    assert sql == (
+        "(SELECT pg_advisory_xact_lock_shared(8099553973674967040 | %s::regclass::oid::bigint)) IS NOT NULL "
+        "AND (SELECT pgembedding_is_sound(%s::regclass))"
+    )
+    assert params == ['"tests_note"', '"tests_note"']
+
+
+@pytest.mark.parametrize(
+    ("precision", "candidates"), [(None, (0, 40)), ("half", (20, 40)), ("binary", (400, 40))], ids=str
+)
+def test_candidates_are_more_where_the_order_of_the_index_is_not_exact(precision, candidates):
+    assert (PGVECTOR.candidates(10, precision), PG_EMBEDDING.candidates(10, precision)) == candidates
+
+
+@pytest.mark.parametrize("vector", [[0.1, -2, 3e30], [0.0, -0.0, 1.0]], ids=str)
+def test_pg_embedding_packs_an_array_as_the_server_does(vector):
+    floats = b"".join(struct.pack(">if", 4, value) for value in np.float32(vector))
+    expected = struct.pack(">iiiii", 1, 0, 700, 3, 1) + floats
+    assert PG_EMBEDDING.binary_encoder("single")(np.float32(vector)) == expected
+
+
+def test_pgvector_packs_half_precision_as_the_server_does():
+    expected = struct.pack(">hheee", 3, 0, 0.5, -2.0, 3.0)
+    assert PGVECTOR.binary_encoder("half")(np.float32([0.5, -2, 3])) == expected
+
+
+def test_pg_embedding_has_no_index_of_reduced_precision():
+    with pytest.raises(NotSupportedError) as caught:
+        PG_EMBEDDING.indexed_expression("single", "l2", "half", 3)
+    assert str(caught.value) == "pg_embedding has no index of half precision. Leave precision out."
 
 
 def test_distance_outside_a_gate_never_reads_the_index_of_pg_embedding():
@@ -371,6 +399,7 @@ def test_engine_base_leaves_the_index_and_its_options_alone():
     assert bare.before_create_index(None, None) is None
     assert bare.after_remove_index(None, None) is None
     assert bare.check_options({}) is None
+    assert bare.candidates(10, None) == 0
 
 
 def test_create_extension_twice_leaves_the_version_known(ready_database, engine):

@@ -17,19 +17,21 @@ from tests.conftest import wait_for
 
 PGVECTOR, PG_EMBEDDING = ENGINES["pgvector"], ENGINES["pg_embedding"]
 
-GUARD_FUNCTION = (
-    "CREATE OR REPLACE FUNCTION pgembedding_guard() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
-    "PERFORM pg_advisory_xact_lock(8099553973674967040 | TG_RELID::bigint); RETURN NULL; END $$;"
-)
 GUARD_TRIGGER = (
     'CREATE OR REPLACE TRIGGER pgembedding_guard BEFORE INSERT OR UPDATE ON "tests_note" '
     "FOR EACH STATEMENT EXECUTE FUNCTION pgembedding_guard();"
 )
+NO_INDEX = (
+    "NOT EXISTS (SELECT FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid "
+    "JOIN pg_am a ON a.oid = c.relam WHERE a.amname = 'hnsw' AND i.indrelid = to_regclass('\"tests_note\"'))"
+)
+GUARD_MARK = (
+    f"INSERT INTO pgembedding_sound SELECT to_regclass('\"tests_note\"') WHERE {NO_INDEX} ON CONFLICT DO NOTHING;"
+)
 DROP_GUARD = (
-    "DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid "
-    "JOIN pg_am a ON a.oid = c.relam WHERE a.amname = 'hnsw' AND i.indrelid = to_regclass('\"tests_note\"')) "
-    'AND to_regclass(\'"tests_note"\') IS NOT NULL THEN DROP TRIGGER IF EXISTS pgembedding_guard ON "tests_note"; '
-    "END IF; END $$;"
+    f"DO $$ BEGIN IF {NO_INDEX} AND to_regclass('\"tests_note\"') IS NOT NULL THEN "
+    'DROP TRIGGER IF EXISTS pgembedding_guard ON "tests_note"; '
+    "DELETE FROM pgembedding_sound WHERE relid = to_regclass('\"tests_note\"'); END IF; END $$;"
 )
 
 #: What facts.md saw drop a table.
@@ -233,9 +235,15 @@ def test_pgvector_takes_the_operator_class_of_half_precision(isolated, settings)
 @pytest.mark.django_db
 @pytest.mark.parametrize(("given", "ddl"), EMBEDDING_DDL)
 def test_pg_embedding_writes_the_guard_and_then_the_index(note, settings, given, ddl):
-    assert sql_of(note, hnsw(**given), PG_EMBEDDING, settings) == [
-        GUARD_FUNCTION,
+    made = sql_of(note, hnsw(**given), PG_EMBEDDING, settings)
+    assert [statement.split("(")[0] for statement in made[:3]] == [
+        "CREATE UNLOGGED TABLE IF NOT EXISTS pgembedding_sound ",
+        "CREATE OR REPLACE FUNCTION pgembedding_is_sound",
+        "CREATE OR REPLACE FUNCTION pgembedding_guard",
+    ]
+    assert made[3:] == [
         GUARD_TRIGGER,
+        GUARD_MARK,
         f'CREATE INDEX "note_hnsw" ON "tests_note" USING hnsw ("embedding" {ddl};',
     ]
 

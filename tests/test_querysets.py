@@ -10,7 +10,7 @@ from django.core.exceptions import ValidationError
 from django.db import NotSupportedError, connection
 from django.db.models import Count, F
 
-from pgembedding_django import CosineDistance, EmbeddingQuerySet
+from pgembedding_django import CosineDistance, EmbeddingQuerySet, HnswIndex
 from pgembedding_django.embedders import get_embedder
 from tests.models import Article, Loose, Pair, Required, Section
 
@@ -70,11 +70,13 @@ def test_nearest_uses_the_distance_and_index_of_the_field(field, index, force_in
 
 
 @pytest.mark.pgvector
-def test_nearest_by_inner_product_uses_its_index(force_index):
+def test_nearest_by_inner_product_uses_its_index(force_index, monkeypatch):
+    index = HnswIndex(fields=["embedding"], name="required_ip", distance="inner_product")
+    monkeypatch.setattr(Required._meta, "indexes", [index])
     Required.objects.bulk_create(Required(embedding=vector) for vector in RANDOM)
-    with connection.cursor() as cursor:
-        cursor.execute("CREATE INDEX required_ip ON tests_required USING hnsw (embedding vector_ip_ops)")
-    rows = Required.objects.nearest(QUERY, 3, distance="inner_product")
+    with connection.schema_editor() as editor:
+        editor.add_index(Required, index)
+    rows = Required.objects.nearest(QUERY, 3)
     assert "required_ip" in rows.explain()
     assert rows[0].distance == pytest.approx(-float((RANDOM @ QUERY).max()), abs=1e-5)
 
@@ -237,7 +239,7 @@ def test_nearest_ef_search_travels_in_the_statement(articles, django_assert_num_
 
 @pytest.mark.pgvector
 def test_nearest_ef_search_of_the_index_is_used():
-    assert "set_config('hnsw.ef_search', 50, true)" in str(Pair.objects.nearest([1, 2], field="two").query)
+    assert "with ef_search=50:" in Pair.objects.nearest([1, 2], field="two").explain_nearest()
 
 
 @pytest.mark.pgvector
@@ -374,7 +376,7 @@ def test_nearest_text_without_embedder_is_refused(settings):
 def test_nearest_with_distance_that_the_engine_lacks_is_refused_before_sql(settings, django_assert_num_queries):
     settings.PGEMBEDDING = {**settings.PGEMBEDDING, "ENGINE": "pg_embedding"}
     with django_assert_num_queries(0), pytest.raises(NotSupportedError) as caught:
-        list(Article.objects.nearest(QUERY, distance="inner_product"))
+        list(Required.objects.nearest(QUERY, distance="inner_product"))
     assert str(caught.value) == (
         "pg_embedding has no inner product distance. Use L2Distance, CosineDistance or L1Distance."
     )

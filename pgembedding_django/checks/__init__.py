@@ -5,13 +5,15 @@ from __future__ import annotations
 from django.core import checks
 from django.core.checks import Tags
 
+from pgembedding_django.checks.admins import check_admins
 from pgembedding_django.checks.databases import check_databases
 from pgembedding_django.checks.models import check_models
 
-__all__ = ["check_databases", "check_models", "register"]
+__all__ = ["check_admins", "check_databases", "check_models", "register"]
 
 
 def register() -> None:
     """Add the checks to Django's; done once when the app is ready."""
     checks.register(check_models, Tags.models)
+    checks.register(check_admins, Tags.admin)
     checks.register(check_databases, Tags.database)

@@ -167,6 +167,13 @@ def _check_index(model: type[Model], index: HnswIndex, engine: Engine) -> Iterat
             obj=model,
             id="pgembedding.E017",
         )
+    if index.precision and not engine.precisions:
+        yield Error(
+            f'{index.name} has precision="{index.precision}", which {engine.name} does not have.',
+            hint="Leave precision out, or use the engine pgvector.",
+            obj=model,
+            id="pgembedding.E018",
+        )
     if not bad:
         yield from _check_fit(model, index, engine)
 
@@ -200,7 +207,7 @@ def _check_fit(model: type[Model], index: HnswIndex, engine: Engine) -> Iterator
             obj=model,
             id="pgembedding.E011",
         )
-    elif field.dimensions > (limit := engine.max_indexed_dimensions(field.storage, options)):
+    elif field.dimensions > (limit := engine.max_indexed_dimensions(field.storage, index.precision, options)):
         yield Error(
             f"{index.name} can hold at most {limit} dimensions on {engine.name}, but {field.label} has "
             f"{field.dimensions}.",

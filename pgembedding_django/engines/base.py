@@ -34,6 +34,39 @@ class IndexOption:
     default: int | None = None
 
 
+@dataclass(frozen=True)
+class Scan:
+    """
+    How one search reads the table: exactly, or through an index.
+
+    reason: why, for people. index: its name, or "" for an exact scan.
+    ef_search: candidates that the scan keeps. max_scan_tuples: how many it may visit when those
+        are too few, 0 to stop at them.
+    candidates: how many rows the index gives to be ranked again exactly; 0 where its own order is the exact one.
+    precision: of the index, None for the column's own. margin: how many times the rows wanted the scan must find.
+    """
+
+    reason: str = ""
+    index: str = ""
+    ef_search: int = 0
+    max_scan_tuples: int = 0
+    candidates: int = 0
+    precision: str | None = None
+    margin: int = 1
+
+    def explain(self) -> str:
+        """Return the scan in words."""
+        if not self.index:
+            return f"Exact scan: {self.reason}."
+        again = f", {self.candidates} candidates ranked again" if self.candidates else ""
+        return f"Index scan on {self.index} with ef_search={self.ef_search}{again}: {self.reason}."
+
+    @property
+    def reads_in_order(self) -> bool:
+        """Whether the rows come from the index in their final order."""
+        return bool(self.index) and not self.candidates
+
+
 class Engine:
     """What one Postgres extension can do, and how a vector travels to it and back."""
 
@@ -56,6 +89,8 @@ class Engine:
     max_dimensions: ClassVar[int]
     #: The function that counts a column's dimensions.
     length_function: ClassVar[str]
+    #: The reduced precisions that an index may have.
+    precisions: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self) -> None:
         self._versions: WeakKeyDictionary[BaseDatabaseWrapper, Version] = WeakKeyDictionary()
@@ -126,11 +161,15 @@ class Engine:
         """Return the template of the function that sends a column in the server's binary form."""
         raise NotImplementedError
 
+    def binary_encoder(self, storage: str) -> Callable[[Vector], bytes]:
+        """Return what writes a vector as a field of a binary COPY."""
+        raise NotImplementedError
+
     def converter(self, storage: str) -> Converter:
         """Return what Django calls with (value, expression, connection) for each value read."""
         raise NotImplementedError
 
-    def max_indexed_dimensions(self, storage: str, options: Mapping[str, int]) -> int:
+    def max_indexed_dimensions(self, storage: str, precision: str | None, options: Mapping[str, int]) -> int:
         """Return how many dimensions an index with these options can hold."""
         raise NotImplementedError
 
@@ -154,10 +193,30 @@ class Engine:
     def after_remove_index(self, model: type[Model], schema_editor: BaseDatabaseSchemaEditor) -> None:
         """Arrange what goes when the index has gone."""
 
-    def scan_gate(
-        self, connection: BaseDatabaseWrapper, quoted_table: str, k: int, ef_search: int | None
-    ) -> tuple[str, list[Any]] | None:
-        """Return a condition, true once for the whole statement, that readies an index scan; None if none is needed."""
+    def candidates(self, k: int, precision: str | None) -> int:
+        """Return how many rows of an index to rank again for k; 0 where its order is exact."""
+        return 0
+
+    def scan_gate(self, connection: BaseDatabaseWrapper, quoted_table: str, scan: Scan) -> tuple[str, list[Any]]:
+        """Return a condition, true once for the whole statement, that readies an index scan."""
+        raise NotImplementedError
+
+    def indexed_expression(
+        self, storage: str, distance: str, precision: str | None, dimensions: int
+    ) -> tuple[str, str]:
+        """
+        Return the template of what an index holds of a column, and its operator class.
+
+        Raises NotSupportedError if the extension cannot store, order or reduce vectors this way.
+        """
+        self.check_storage(storage)
+        self.operator(distance)
+        if precision is not None:
+            raise NotSupportedError(f"{self.name} has no index of {precision} precision. Leave precision out.")
+        return "%s", self.opclasses[storage][distance]
+
+    def reduced_operands(self, distance: str, precision: str, dimensions: int) -> tuple[str, str, str]:
+        """Return the templates of column and parameter, and the operator, by which an index is searched."""
         raise NotImplementedError
 
     def exact(self, sql: str) -> str:

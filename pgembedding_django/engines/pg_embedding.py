@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +10,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 
 from pgembedding_django import vectors
-from pgembedding_django.engines.base import Converter, Engine, IndexOption
+from pgembedding_django.engines import guard
+from pgembedding_django.engines.base import Converter, Engine, IndexOption, Scan
 from pgembedding_django.vectors import Vector
 
 if TYPE_CHECKING:
@@ -19,11 +20,6 @@ if TYPE_CHECKING:
 #: An element of the index must fit the page that holds it: 4 * (2m + 1) bytes of links, 4 * dims of vector and
 #: 8 of label in 8,152 (pg_embedding 0.3.6, hnsw.c).
 PAGE_BUDGET = 2035
-
-#: The high half of the advisory lock's key, "pgem" in ASCII; the low half is the table's oid.
-LOCK_SPACE = 0x7067656D << 32
-
-GUARD = "pgembedding_guard"
 
 #: What pgvector uses by default; pg_embedding's own m of 100 fits no page from 1,838 dimensions on.
 DEFAULTS = {"m": 16, "ef_construction": 64, "ef_search": 64}
@@ -38,7 +34,8 @@ class PgEmbeddingEngine(Engine):
     caution = (
         "pg_embedding is archived, and its index is not safe by itself: a crash loses rows of it, and a reader beside "
         "a writer can hang the server. nearest() and the trigger made with each HnswIndex let writers and readers of "
-        "a table take turns; SQL that skips both is not protected."
+        "a table take turns, and after a crash searches are exact and writes are refused until the index is rebuilt; "
+        "SQL that skips both is not protected."
     )
 
     operators = {"l2": "<->", "cosine": "<=>", "l1": "<~>"}
@@ -75,6 +72,9 @@ class PgEmbeddingEngine(Engine):
     def binary_select(self, storage: str) -> str:
         return "array_send(%s)"
 
+    def binary_encoder(self, storage: str) -> Callable[[Vector], bytes]:
+        return vectors.pack_array
+
     def converter(self, storage: str) -> Converter:
         def convert(value: Any, expression: object, connection: BaseDatabaseWrapper) -> Vector | None:
             if value is None:
@@ -85,7 +85,7 @@ class PgEmbeddingEngine(Engine):
 
         return convert
 
-    def max_indexed_dimensions(self, storage: str, options: Mapping[str, int]) -> int:
+    def max_indexed_dimensions(self, storage: str, precision: str | None, options: Mapping[str, int]) -> int:
         return PAGE_BUDGET - 2 * options.get("m", DEFAULTS["m"])
 
     def fit_hint(self, storage: str, dimensions: int) -> str:
@@ -108,36 +108,23 @@ class PgEmbeddingEngine(Engine):
         return (0,) < self.version(connection) < (0, 3)
 
     def before_create_index(self, model: type[Model], schema_editor: BaseDatabaseSchemaEditor) -> None:
-        """Make writers of the table take the lock that nearest() takes shared."""
+        """Guard the table: writers lock it and are refused after a crash, and its index is marked as sound."""
         table = schema_editor.quote_name(model._meta.db_table)
-        schema_editor.execute(
-            f"CREATE OR REPLACE FUNCTION {GUARD}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
-            f"PERFORM pg_advisory_xact_lock({LOCK_SPACE} | TG_RELID::bigint); RETURN NULL; END $$",
-            params=None,
-        )
-        schema_editor.execute(
-            f"CREATE OR REPLACE TRIGGER {GUARD} BEFORE INSERT OR UPDATE ON {table} "
-            f"FOR EACH STATEMENT EXECUTE FUNCTION {GUARD}()",
-            params=None,
-        )
+        for statement in guard.create(table, schema_editor.quote_value(table)):
+            schema_editor.execute(statement, params=None)
 
     def after_remove_index(self, model: type[Model], schema_editor: BaseDatabaseSchemaEditor) -> None:
-        """Drop the trigger once the table has no HNSW index any more."""
+        """Drop the trigger and the mark once the table has no HNSW index any more."""
         table = schema_editor.quote_name(model._meta.db_table)
-        literal = schema_editor.quote_value(table)
-        schema_editor.deferred_sql.append(
-            f"DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid "
-            f"JOIN pg_am a ON a.oid = c.relam WHERE a.amname = 'hnsw' AND i.indrelid = to_regclass({literal})) "
-            f"AND to_regclass({literal}) IS NOT NULL THEN DROP TRIGGER IF EXISTS {GUARD} ON {table}; END IF; END $$"
-        )
+        schema_editor.deferred_sql.append(guard.drop(table, schema_editor.quote_value(table)))
 
-    def scan_gate(
-        self, connection: BaseDatabaseWrapper, quoted_table: str, k: int, ef_search: int | None
-    ) -> tuple[str, list[Any]] | None:
-        return (
-            f"(SELECT pg_advisory_xact_lock_shared({LOCK_SPACE} | %s::regclass::oid::bigint)) IS NOT NULL",
-            [quoted_table],
-        )
+    def candidates(self, k: int, precision: str | None) -> int:
+        # Its scan repeats rows, loses order past efsearch and counts deleted rows: take more, and rank again.
+        return 2 * k + 20
+
+    def scan_gate(self, connection: BaseDatabaseWrapper, quoted_table: str, scan: Scan) -> tuple[str, list[Any]]:
+        # False after a crash and on a standby: no row comes, and the short answer is completed by an exact scan.
+        return guard.GATE, [quoted_table, quoted_table]
 
     def ungated(self, sql: str) -> str:
         # No lock was taken, so the index must not be read.

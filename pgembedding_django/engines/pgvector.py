@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from pgembedding_django import vectors
-from pgembedding_django.engines.base import Converter, Engine, IndexOption
+from pgembedding_django.engines.base import Converter, Engine, IndexOption, Scan
 from pgembedding_django.vectors import Vector
 
-#: The server's own default and bounds of hnsw.ef_search (pgvector 0.8, src/hnsw.h).
-DEFAULT_EF_SEARCH = 40
+#: The server's bound of hnsw.ef_search (pgvector 0.8, src/hnsw.h).
 MAX_EF_SEARCH = 1000
+
+#: Rows of an index of reduced precision that are ranked again for each row wanted (benchmarks/).
+CANDIDATES = {"half": 2, "binary": 40}
+
+#: The server's own default of hnsw.max_scan_tuples.
+DEFAULT_MAX_SCAN_TUPLES = 20_000
 
 #: hnsw.iterative_scan came with pgvector 0.8.0.
 ITERATIVE_SCAN_VERSION = (0, 8)
 
 _TYPES = {"single": "vector", "half": "halfvec"}
-_INDEXED = {"single": 2000, "half": 4000}  # dimensions that fit an index page (pgvector 0.8 README, "HNSW")
+_INDEXED = {
+    "single": 2000,
+    "half": 4000,
+    "binary": 64000,
+}  # dimensions that fit an index page (pgvector 0.8 README, "HNSW")
 _DECODERS = {"single": vectors.decode_vector, "half": vectors.decode_halfvec}
 
 
@@ -54,6 +63,7 @@ class PgvectorEngine(Engine):
     }
     max_dimensions = 16000
     length_function = "vector_dims"
+    precisions = ("half", "binary")
 
     def column_type(self, dimensions: int | None, storage: str) -> str:
         return _TYPES[storage] if dimensions is None else f"{_TYPES[storage]}({dimensions})"
@@ -67,6 +77,9 @@ class PgvectorEngine(Engine):
     def binary_select(self, storage: str) -> str:
         return f"{_TYPES[storage]}_send(%s)"
 
+    def binary_encoder(self, storage: str) -> Callable[[Vector], bytes]:
+        return vectors.pack_vector if storage == "single" else vectors.pack_halfvec
+
     def converter(self, storage: str) -> Converter:
         decode = _DECODERS[storage]
 
@@ -77,12 +90,12 @@ class PgvectorEngine(Engine):
 
         return convert
 
-    def max_indexed_dimensions(self, storage: str, options: Mapping[str, int]) -> int:
-        return _INDEXED[storage]
+    def max_indexed_dimensions(self, storage: str, precision: str | None, options: Mapping[str, int]) -> int:
+        return _INDEXED[precision or storage]
 
     def fit_hint(self, storage: str, dimensions: int) -> str:
         if storage == "single" and dimensions <= _INDEXED["half"]:
-            return 'Use storage="half", which can be indexed up to 4000 dimensions, or fewer dimensions.'
+            return 'Give the index precision="half", which holds up to 4000 dimensions, or ask for fewer dimensions.'
         return "Ask the embedder for fewer dimensions."
 
     def check_options(self, options: Mapping[str, int]) -> str | None:
@@ -100,13 +113,31 @@ class PgvectorEngine(Engine):
             if option.server_name and options[name] is not None
         ]
 
-    def scan_gate(
-        self, connection: BaseDatabaseWrapper, quoted_table: str, k: int, ef_search: int | None
-    ) -> tuple[str, list[Any]] | None:
+    def candidates(self, k: int, precision: str | None) -> int:
+        return CANDIDATES[precision] * k if precision else 0
+
+    def scan_gate(self, connection: BaseDatabaseWrapper, quoted_table: str, scan: Scan) -> tuple[str, list[Any]]:
         # A sub-select that depends on no row runs before the scan that it gates, and the setting ends with the
         # statement in autocommit, behind a transaction pooler too; SET LOCAL does nothing there.
-        candidates = ef_search or min(max(k, DEFAULT_EF_SEARCH), MAX_EF_SEARCH)
-        gate = "(SELECT set_config('hnsw.ef_search', %s, true)) IS NOT NULL"
+        settings = {"hnsw.ef_search": str(scan.ef_search)}
         if self.version(connection) >= ITERATIVE_SCAN_VERSION:
-            gate += " AND (SELECT set_config('hnsw.iterative_scan', 'strict_order', true)) IS NOT NULL"
-        return gate, [str(candidates)]
+            settings["hnsw.iterative_scan"] = "strict_order" if scan.max_scan_tuples else "off"
+            settings["hnsw.max_scan_tuples"] = str(scan.max_scan_tuples or DEFAULT_MAX_SCAN_TUPLES)
+        gate = " || ".join("set_config(%s, %s, true)" for _ in settings)
+        return f"(SELECT {gate}) IS NOT NULL", [text for setting in settings.items() for text in setting]
+
+    def indexed_expression(
+        self, storage: str, distance: str, precision: str | None, dimensions: int
+    ) -> tuple[str, str]:
+        if precision is None:
+            return super().indexed_expression(storage, distance, precision, dimensions)
+        column, _, _ = self.reduced_operands(distance, precision, dimensions)
+        opclass = self.opclasses["half"][distance] if precision == "half" else "bit_hamming_ops"
+        return f"({column})", opclass
+
+    def reduced_operands(self, distance: str, precision: str, dimensions: int) -> tuple[str, str, str]:
+        if precision == "half":
+            return f"(%s::halfvec({dimensions}))", "%s::halfvec", self.operator(distance)
+        # Signs alone: the Hamming distance stands for each of the others.
+        quantized = f"binary_quantize(%s)::bit({dimensions})"
+        return f"({quantized})", quantized, "<~>"

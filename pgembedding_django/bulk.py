@@ -1,0 +1,95 @@
+"""Loads many rows through COPY, batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby, islice
+from typing import Any, cast
+
+from django.db import NotSupportedError, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import AutoField, Field, Model
+from django.db.models.expressions import DatabaseDefault
+
+from pgembedding_django.copy import RowEncoder, copy_rows
+
+__all__ = ["BulkLoad"]
+
+STAGING = "pgembedding_bulk_load"
+
+Fields = tuple["Field[Any, Any]", ...]
+Batch = list[tuple[int, Model]]
+
+
+class BulkLoad:
+    """
+    One call of bulk_load().
+
+    unique_fields: names of the fields whose conflict turns an insert into an update, or None.
+    """
+
+    def __init__(self, model: type[Model], using: str, unique_fields: Sequence[str] | None) -> None:
+        meta = cast("type[Model]", model._meta.concrete_model)._meta
+        if meta.parents:
+            raise NotSupportedError(f"bulk_load() cannot load {model.__name__}, which inherits from another table.")
+        self.model, self.using = model, using
+        self.connection: BaseDatabaseWrapper = connections[using]
+        self.fields: Fields = tuple(field for field in meta.local_concrete_fields if not field.generated)
+        self.unique = self._unique(unique_fields)
+
+    def run(self, rows: Iterable[Model], batch_size: int | None, progress: Callable[[int], object] | None) -> int:
+        """Load each batch in a transaction of its own, and return how many rows there were."""
+        numbered, loaded = enumerate(rows), 0
+        while batch := list(islice(numbered, batch_size)):
+            with transaction.atomic(using=self.using):
+                for fields, group in groupby(batch, key=self._written_fields):
+                    self._load(fields, group)
+            loaded += len(batch)
+            if progress is not None:
+                progress(loaded)
+        return loaded
+
+    def _written_fields(self, numbered: tuple[int, Model]) -> Fields:
+        """Leave out what the database fills in: a primary key not given, and defaults of its own."""
+        _, row = numbered
+        if row.pk is None and not isinstance(row._meta.pk, AutoField):
+            row.pk = row._meta.pk.get_pk_value_on_save(row)
+        return tuple(field for field in self.fields if not _left_to_database(row, field))
+
+    def _load(self, fields: Fields, group: Iterator[tuple[int, Model]]) -> None:
+        encoder = RowEncoder(list(fields), self.connection)
+        data = (encoder.encode(row, position) for position, row in group)
+        table = self.connection.ops.quote_name(self.model._meta.db_table)
+        columns = [self._column(field) for field in fields]
+        if not self.unique:
+            copy_rows(table, columns, data, self.connection)
+            return
+        with self.connection.cursor() as cursor:
+            names = ", ".join(columns)
+            cursor.execute(f"CREATE TEMPORARY TABLE {STAGING} AS SELECT {names} FROM {table} WITH NO DATA")
+            copy_rows(STAGING, columns, data, self.connection)
+            cursor.execute(f"INSERT INTO {table} ({names}) SELECT {names} FROM {STAGING} {self._on_conflict(fields)}")
+            cursor.execute(f"DROP TABLE {STAGING}")
+
+    def _on_conflict(self, fields: Fields) -> str:
+        target = ", ".join(map(self._column, self.unique))
+        kept = [
+            self._column(field)
+            for field in fields
+            if field not in self.unique and not field.primary_key and not getattr(field, "auto_now_add", False)
+        ]
+        if not kept:
+            return f"ON CONFLICT ({target}) DO NOTHING"
+        return f"ON CONFLICT ({target}) DO UPDATE SET " + ", ".join(f"{name} = EXCLUDED.{name}" for name in kept)
+
+    def _column(self, field: Field[Any, Any]) -> str:
+        return self.connection.ops.quote_name(cast(str, field.column))
+
+    def _unique(self, names: Sequence[str] | None) -> Fields:
+        meta = self.model._meta
+        return tuple(meta.pk if name == "pk" else meta.get_field(name) for name in names or ())  # type: ignore[misc]
+
+
+def _left_to_database(row: Model, field: Field[Any, Any]) -> bool:
+    value = getattr(row, field.attname)
+    return isinstance(value, DatabaseDefault) or (value is None and isinstance(field, AutoField))

@@ -1,0 +1,272 @@
+"""bulk_load(): what it writes, and what it refuses."""
+
+import datetime
+import ipaddress
+import uuid
+from decimal import Decimal
+
+import numpy as np
+import pytest
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, NotSupportedError, connection, transaction
+from django.db.models import F, Value
+from django.test.utils import isolate_apps
+
+from tests.models import Article, Everything, Required, Section, Tag
+
+pytestmark = pytest.mark.django_db
+
+VALUES = {
+    "text": ["", "naïve – 漢字 🎉", "tab\tnew\nline\\N", None],
+    "char": ["x" * 20],
+    "small": [-32768, 32767, None],
+    "integer": [-(2**31), 2**31 - 1, 0],
+    "big": [-(2**63), 2**63 - 1],
+    "flag": [True, False, None],
+    "number": [0.1, -1e300, float("inf"), None],
+    "price": [
+        Decimal(text)
+        for text in (
+            "0",
+            "1",
+            "-1",
+            "0.0000000001",
+            "12345678901234567890.0123456789",
+            "10000",
+            "-99990000.5",
+            "0.00010001",
+        )
+    ],
+    "data": [{"a": [1, None, "é"]}, [], "text", 3, None],
+    "day": [datetime.date(1, 1, 1), datetime.date(9999, 12, 31), datetime.date(2000, 1, 1)],
+    "moment": [
+        datetime.datetime(1999, 12, 31, 23, 59, 59, 999999, tzinfo=datetime.UTC),
+        datetime.datetime(2026, 5, 4, 3, 2, 1, tzinfo=datetime.timezone(datetime.timedelta(hours=5, minutes=30))),
+    ],
+    "hour": [datetime.time(0, 0), datetime.time(23, 59, 59, 999999)],
+    "span": [datetime.timedelta(days=-3, microseconds=7), datetime.timedelta(days=400, hours=5)],
+    "raw": [b"", b"\x00\xff", None],
+    "address": ["192.168.0.1", "2001:db8::1", None],
+    "numbers": [[], [1, -2, 3], [1, None], None],
+    "words": [["a", "é,}"], []],
+    "embedding": [np.array([0.1, -0.0, 1e-40], np.float32), None],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in VALUES.items() for value in values])
+def test_bulk_load_writes_what_save_writes(name, value):
+    saved = Everything(**{name: value})
+    saved.save()
+    assert Everything.objects.bulk_load([Everything(**{name: value})]) == 1
+    one, other = Everything.objects.order_by("pk").values_list(name, flat=True)
+    assert np.array_equal(one, other) if name == "embedding" and value is not None else one == other
+
+
+def test_bulk_load_vector_reads_back_bit_for_bit():
+    vectors = np.random.default_rng(1).standard_normal((50, 3)).astype(np.float32)
+    Required.objects.bulk_load(Required(embedding=vector) for vector in vectors)
+    stored = np.stack(list(Required.objects.order_by("pk").values_list("embedding", flat=True)))
+    assert stored.tobytes() == vectors.tobytes()
+
+
+def test_bulk_load_fills_defaults_and_times():
+    before = datetime.datetime.now(datetime.UTC)
+    Everything.objects.bulk_load([Everything()])
+    row = Everything.objects.get()
+    assert (row.filled, row.char) == (7, "char")
+    assert isinstance(row.key, uuid.UUID)
+    assert before <= row.created <= row.updated
+
+
+def test_bulk_load_follows_foreign_keys():
+    section = Section.objects.create(name="s")
+    Article.objects.bulk_load([Article(title="a", section=section), Article(title="b")])
+    assert list(Article.objects.order_by("title").values_list("section_id", flat=True)) == [section.pk, None]
+
+
+def test_bulk_load_keeps_given_primary_keys_beside_new_ones():
+    Article.objects.bulk_load([Article(pk=70, title="a"), Article(title="b"), Article(pk=71, title="c")])
+    assert set(Article.objects.filter(pk__in=[70, 71]).values_list("title", flat=True)) == {"a", "c"}
+    assert Article.objects.count() == 3
+
+
+def test_bulk_load_makes_the_primary_key_that_save_would_make():
+    Tag.objects.bulk_load([Tag(pk=None, name="a")])
+    assert isinstance(Tag.objects.get().pk, uuid.UUID)
+
+
+def test_bulk_load_sends_long_rows_in_several_chunks():
+    texts = [chr(97 + i % 26) * 4000 for i in range(300)]
+    Everything.objects.bulk_load(Everything(text=text) for text in texts)
+    assert list(Everything.objects.order_by("pk").values_list("text", flat=True)) == texts
+
+
+def test_bulk_load_of_nothing_loads_nothing():
+    assert Article.objects.bulk_load([]) == 0
+
+
+def test_bulk_load_reads_a_generator_batch_by_batch():
+    seen = []
+    rows = (Article(title=str(i)) for i in range(25))
+    assert Article.objects.bulk_load(rows, batch_size=10, progress=seen.append) == 25
+    assert seen == [10, 20, 25]
+
+
+def test_bulk_load_index_finds_what_was_loaded():
+    vectors = np.random.default_rng(2).standard_normal((300, 3)).astype(np.float32)
+    Article.objects.bulk_load(Article(title=str(i), embedding=vector) for i, vector in enumerate(vectors))
+    expected = int(np.linalg.norm(vectors - vectors[17] - 0.01, axis=1).argmin())
+    assert Article.objects.nearest(vectors[17] + np.float32(0.01), 1).get().title == str(expected)
+
+
+BAD = {
+    "wrong length": ({"embedding": [1, 2]}, "Everything.embedding must have 3 dimensions, got 2."),
+    "text in a number": (
+        {"integer": "many"},
+        "Everything.integer: Field 'integer' expected a number but got 'many'.",
+    ),
+    "out of range": ({"small": 40000}, "Everything.small: "),
+    "NaN": ({"price": Decimal("NaN")}, "Everything.price: “NaN” value must be a decimal number."),
+    "NUL": ({"text": "a\0b"}, "Everything.text: Postgres stores no NUL character in text"),
+    "expression": (
+        {"integer": F("big")},
+        "Everything.integer: bulk_load() writes values, not expressions; use bulk_create() for them",
+    ),
+    "vector expression": (
+        {"embedding": Value(None)},
+        "Everything.embedding: bulk_load() writes values, not expressions; use bulk_create() for them",
+    ),
+    "address": ({"address": "nowhere"}, "Everything.address: 'nowhere' does not appear to be an IPv4 or IPv6 address"),
+}
+
+
+@pytest.mark.parametrize(("values", "message"), BAD.values(), ids=BAD)
+def test_bulk_load_names_the_bad_row_and_stores_nothing_of_its_batch(values, message):
+    rows = [Everything() for _ in range(30)]
+    rows[17] = Everything(pk=5, **values)
+    with pytest.raises(ValidationError) as caught:
+        Everything.objects.bulk_load(rows, batch_size=10)
+    assert caught.value.messages[0].startswith(f"Row 17 (pk 5): {message}")
+    assert Everything.objects.count() == 10
+
+
+def test_bulk_load_in_one_transaction_stores_all_or_nothing():
+    rows = [*(Required(embedding=[1, 2, 3]) for _ in range(30)), Required(embedding=[1])]
+    with pytest.raises(ValidationError):
+        Required.objects.bulk_load(rows, batch_size=None)
+    assert not Required.objects.exists()
+
+
+def test_bulk_load_rolled_back_leaves_nothing():
+    with transaction.atomic():
+        Required.objects.bulk_load([Required(embedding=[1, 2, 3])])
+        transaction.set_rollback(True)
+    assert not Required.objects.exists()
+
+
+def test_bulk_load_null_where_none_may_be_is_refused_by_the_server():
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Required.objects.bulk_load([Required()])
+    assert Required.objects.count() == 0
+
+
+def test_bulk_load_unique_conflict_stores_nothing():
+    key = uuid.uuid4()
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Everything.objects.bulk_load([Everything(key=key), Everything(key=key)])
+    assert not Everything.objects.exists()
+
+
+def test_bulk_load_update_conflicts_updates_and_inserts():
+    old = Everything.objects.create(text="old", integer=1)
+    rows = [Everything(key=old.key, text="new", embedding=[1, 2, 3]), Everything(text="other")]
+    assert Everything.objects.bulk_load(rows, update_conflicts=True, unique_fields=["key"]) == 2
+    created, (old_text, integer, vector) = (
+        old.created,
+        Everything.objects.values_list("text", "integer", "embedding").get(pk=old.pk),
+    )
+    assert (old_text, integer, vector.tolist()) == ("new", None, [1, 2, 3])
+    assert Everything.objects.get(pk=old.pk).created == created
+    assert Everything.objects.count() == 2
+
+
+def test_bulk_load_update_conflicts_by_primary_key():
+    old = Required.objects.create(embedding=[1, 1, 1])
+    rows = [Required(pk=old.pk, embedding=[2, 2, 2])]
+    Required.objects.bulk_load(rows, update_conflicts=True, unique_fields=["pk"])
+    assert Required.objects.get().embedding.tolist() == [2, 2, 2]
+
+
+def test_bulk_load_update_conflicts_with_nothing_to_update_keeps_the_row():
+    Tag.objects.bulk_load([Tag(name="old")])
+    Tag.objects.bulk_load([Tag(name="old"), Tag(name="new")], update_conflicts=True, unique_fields=["name"])
+    assert set(Tag.objects.values_list("name", flat=True)) == {"old", "new"}
+
+
+ARGUMENTS = {
+    "batch zero": ({"batch_size": 0}, "batch_size must be a positive integer or None, got 0."),
+    "batch bool": ({"batch_size": True}, "batch_size must be a positive integer or None, got True."),
+    "no unique": (
+        {"update_conflicts": True},
+        "update_conflicts=True and unique_fields go together: which conflicts make an update?",
+    ),
+    "unique alone": (
+        {"unique_fields": ["pk"]},
+        "update_conflicts=True and unique_fields go together: which conflicts make an update?",
+    ),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), ARGUMENTS.values(), ids=ARGUMENTS)
+def test_bulk_load_bad_argument_is_refused(arguments, message):
+    with pytest.raises(ValueError) as caught:
+        Article.objects.bulk_load([], **arguments)
+    assert str(caught.value) == message
+
+
+@isolate_apps("tests")
+def test_bulk_load_of_a_model_with_a_parents_table_is_refused():
+    class Child(Article):
+        class Meta:
+            app_label = "tests"
+
+    with pytest.raises(NotSupportedError) as caught:
+        Child.objects.bulk_load([])
+    assert str(caught.value) == "bulk_load() cannot load Child, which inherits from another table."
+
+
+@isolate_apps("tests")
+def test_bulk_load_of_a_type_without_encoder_is_refused():
+    from django.contrib.postgres.fields import IntegerRangeField
+    from django.db import models
+
+    from pgembedding_django import EmbeddingManager
+
+    class Ranged(models.Model):
+        span = IntegerRangeField()
+        objects = EmbeddingManager()
+
+        class Meta:
+            app_label = "tests"
+
+    with pytest.raises(NotSupportedError) as caught:
+        Ranged.objects.bulk_load([Ranged(span=(1, 2))])
+    assert str(caught.value) == (
+        "Ranged.span is of type 'int4range', which bulk_load() does not write. Use bulk_create()."
+    )
+
+
+def test_bulk_load_of_an_address_takes_objects_too():
+    Everything.objects.bulk_load([Everything(address=ipaddress.ip_address("10.0.0.1"))])
+    assert Everything.objects.get().address == "10.0.0.1"
+
+
+def test_bulk_load_when_the_source_fails_stores_nothing_of_its_batch():
+    def rows():
+        yield Required(embedding=[1, 2, 3])
+        raise OSError("the source went away")
+
+    with pytest.raises(OSError, match="the source went away"):
+        Required.objects.bulk_load(rows())
+    assert not Required.objects.exists()
+    assert connection.is_usable()

@@ -1,0 +1,315 @@
+"""How nearest() runs: which scan it chooses, and that no answer is ever short."""
+
+import numpy as np
+import pytest
+from django.db import OperationalError, connection, transaction
+
+from pgembedding_django import HnswIndex
+from pgembedding_django.fields import EmbeddingField
+from pgembedding_django.scans import choose_scan
+from tests.models import Article, Required
+
+pytestmark = pytest.mark.django_db
+
+N = 4000
+VECTORS = np.random.default_rng(11).standard_normal((N, 3)).astype(np.float32)
+QUERY = np.array([0.1, 0.2, -0.3], dtype=np.float32)
+RANKED = np.argsort(np.linalg.norm(VECTORS.astype(np.float64) - QUERY, axis=1)).tolist()
+
+
+def ids(rows):
+    return [int(row.title) for row in rows]
+
+
+def ranked(keep):
+    return [i for i in RANKED if keep(i)]
+
+
+@pytest.fixture
+def many():
+    """N articles whose title is their place in VECTORS; every second is published; statistics are fresh."""
+    Article.objects.bulk_load(
+        Article(title=str(i), published=i % 2 == 0, embedding=vector) for i, vector in enumerate(VECTORS)
+    )
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE tests_article")
+
+
+@pytest.fixture
+def force_index():
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = off")
+
+
+@pytest.fixture
+def reduced(request, monkeypatch):
+    """Give Required an index of reduced precision, declared and built."""
+    index = HnswIndex(fields=["embedding"], name="required_reduced", precision=request.param)
+    monkeypatch.setattr(Required._meta, "indexes", [index])
+    Required.objects.bulk_load(Required(pk=i + 1, embedding=vector) for i, vector in enumerate(VECTORS))
+    with connection.schema_editor() as editor:
+        editor.add_index(Required, index)
+    return index
+
+
+# The choice
+
+
+def test_scan_without_filter_goes_through_the_index(many):
+    assert Article.objects.nearest(QUERY).explain_nearest().endswith(": no filter stands before it.")
+    assert "Index scan on article_embedding_hnsw" in Article.objects.nearest(QUERY).explain_nearest()
+
+
+def test_scan_with_filter_that_keeps_few_is_exact(many):
+    few = Article.objects.filter(title__in=["1", "2", "3"]).nearest(QUERY)
+    assert few.explain_nearest() == ("Exact scan: the filter keeps about 3 rows, and any 640 are read faster exactly.")
+
+
+def test_scan_with_filter_that_keeps_some_compares_the_costs(many):
+    # 16 * 4 * 10 * 4000 rows: the square root is 1600.
+    some = Article.objects.filter(pk__lte=Article.objects.order_by("pk")[1000].pk).nearest(QUERY)
+    assert some.explain_nearest().startswith("Exact scan: the filter keeps about 1,0")
+    assert some.explain_nearest().endswith(
+        " of 4,000 rows, and up to 1,600 are read faster than an index finds 10 of them."
+    )
+
+
+def test_scan_with_filter_that_keeps_many_goes_through_the_index(many):
+    half = Article.objects.filter(published=True).nearest(QUERY)
+    assert half.explain_nearest().startswith("Index scan on article_embedding_hnsw with ef_search=100")
+    assert half.explain_nearest().endswith(" of 4,000 rows, more than the 1,600 that are read as fast.")
+
+
+@pytest.mark.parametrize(
+    ("exact", "words"),
+    [(True, "Exact scan: exact=True asks for it."), (False, "exact=False.")],
+)
+def test_scan_forced_is_not_chosen(many, exact, words):
+    rows = Article.objects.filter(title="1").nearest(QUERY, exact=exact)
+    assert rows.explain_nearest().endswith(words)
+    assert ids(rows) == [1]
+
+
+def test_scan_without_declared_index_is_exact():
+    assert Required.objects.nearest(QUERY).explain_nearest() == (
+        "Exact scan: Required.embedding has no HnswIndex for L2Distance."
+    )
+
+
+def test_scan_under_distinct_is_exact(many):
+    rows = Article.objects.distinct().nearest(QUERY, 5)
+    assert rows.explain_nearest() == "Exact scan: no index can serve DISTINCT or GROUP BY."
+    assert ids(rows) == RANKED[:5]
+
+
+def test_scan_asks_the_planner_only_behind_a_filter(many, django_assert_num_queries):
+    with django_assert_num_queries(1):
+        list(Article.objects.nearest(QUERY))
+    with django_assert_num_queries(2):
+        list(Article.objects.filter(title__in=["1", "2"]).nearest(QUERY, 2))
+
+
+def test_scan_of_another_distance_than_the_index_warns(many):
+    with pytest.warns(RuntimeWarning) as caught:
+        rows = Article.objects.nearest(QUERY, 3, distance="cosine")
+    assert str(caught[0].message) == (
+        'Article.embedding is indexed for distance "l2" by article_embedding_hnsw, so nearest() by "cosine" reads '
+        "every row. Add an HnswIndex for it, or say exact=True."
+    )
+    assert len(rows) == 3
+
+
+def test_explain_nearest_of_another_queryset_is_refused():
+    with pytest.raises(TypeError) as caught:
+        Article.objects.all().explain_nearest()
+    assert str(caught.value) == "explain_nearest() explains a queryset that nearest() returned."
+
+
+# k rows, always
+
+
+@pytest.mark.parametrize("k", [1, 100, 1000, 2000, N, N + 1])
+def test_nearest_returns_k_beyond_ef_search(many, force_index, k):
+    found = ids(Article.objects.nearest(QUERY, k))
+    assert len(found) == len(set(found)) == min(k, N)
+
+
+@pytest.mark.parametrize("exact", [None, False])
+def test_nearest_behind_a_filter_that_keeps_few_is_complete(many, force_index, exact):
+    keep = {str(i) for i in range(0, N, 200)}
+    rows = Article.objects.filter(title__in=keep).nearest(QUERY, 10, exact=exact)
+    assert ids(rows) == ranked(lambda i: str(i) in keep)[:10]
+
+
+def test_nearest_behind_a_filter_that_contradicts_the_query_is_exact(many, force_index):
+    far = RANKED[N // 2 :]
+    rows = Article.objects.filter(title__in=[str(i) for i in far]).nearest(QUERY, 10)
+    assert ids(rows) == far[:10]
+
+
+def test_nearest_after_deletes_without_vacuum_is_complete(many, force_index):
+    Article.objects.filter(title__in=[str(i) for i in RANKED[:60]]).delete()
+    assert ids(Article.objects.nearest(QUERY, 10)) == RANKED[60:70]
+
+
+def test_nearest_after_updates_to_null_is_complete(many, force_index):
+    Article.objects.filter(title__in=[str(i) for i in RANKED[:60]]).update(embedding=None)
+    assert ids(Article.objects.nearest(QUERY, 10)) == RANKED[60:70]
+
+
+def test_nearest_identical_vectors_come_once_each(force_index):
+    Article.objects.bulk_load(Article(title=str(i), embedding=[1, 2, 3]) for i in range(1000))
+    found = ids(Article.objects.nearest(QUERY, 1000))
+    assert sorted(found) == list(range(1000))
+
+
+def test_nearest_pages_are_disjoint_and_complete(many):
+    ranking = Article.objects.nearest(QUERY, 100)
+    pages = [ids(ranking[start : start + 30]) for start in range(0, 100, 30)]
+    assert [len(page) for page in pages] == [30, 30, 30, 10]
+    assert [i for page in pages for i in page] == RANKED[:100]
+
+
+def test_nearest_pages_of_ties_are_stable():
+    Article.objects.bulk_load(Article(title=str(i), embedding=[1, 2, 3]) for i in range(50))
+    ranking = Article.objects.nearest(QUERY, 50, exact=True)
+    assert sorted(ids(ranking[:25]) + ids(ranking[25:])) == list(range(50))
+
+
+def test_nearest_count_needs_no_ranking(many, django_assert_num_queries):
+    with django_assert_num_queries(1) as captured:
+        assert Article.objects.filter(published=True).nearest(QUERY, 3000).count() == N // 2
+    assert "ORDER BY" not in captured[0]["sql"]
+
+
+# Distance as a limit
+
+
+@pytest.mark.parametrize("exact", [None, True])
+def test_nearest_within_distance_is_cut_there(many, force_index, exact):
+    distances = np.linalg.norm(VECTORS.astype(np.float64) - QUERY, axis=1)
+    within = int((distances <= 0.35).sum())
+    assert 10 < within < 1000
+    assert ids(Article.objects.nearest(QUERY, 1000, max_distance=0.35, exact=exact)) == RANKED[:within]
+
+
+def test_nearest_within_distance_keeps_the_index(many, force_index):
+    assert "article_embedding_hnsw" in Article.objects.nearest(QUERY, 10, max_distance=0.2).explain()
+
+
+def test_nearest_within_distance_counts_and_selects_alike(many):
+    rows = Article.objects.nearest(QUERY, 1000, max_distance=0.35)
+    assert rows.count() == len(rows) == len(rows.values_list("title")) == len(rows.values("distance"))
+
+
+def test_nearest_within_distance_as_subquery(many):
+    rows = Article.objects.nearest(QUERY, 1000, max_distance=0.35)
+    assert Article.objects.filter(pk__in=rows.values("pk")).count() == len(rows)
+
+
+# Reduced precision
+
+
+@pytest.mark.pgvector
+@pytest.mark.parametrize("reduced", ["half"], indirect=True)
+def test_half_precision_uses_its_index_and_returns_exact_distances(reduced, force_index):
+    rows = Required.objects.nearest(QUERY, 10)
+    assert "required_reduced" in rows.explain()
+    assert [row.pk - 1 for row in rows] == RANKED[:10]
+    expected = np.linalg.norm(VECTORS[RANKED[:10]] - QUERY, axis=1)
+    assert [row.distance for row in rows] == pytest.approx(expected.tolist(), abs=1e-6)
+
+
+@pytest.mark.pgvector
+@pytest.mark.parametrize("reduced", ["binary"], indirect=True)
+def test_binary_precision_uses_its_index_and_ranks_candidates_again(reduced, force_index):
+    rows = Required.objects.nearest(QUERY, 10)
+    assert "required_reduced" in rows.explain()
+    found = [row.distance for row in rows]
+    assert len(found) == 10
+    assert found == sorted(found)
+    assert rows.explain_nearest() == (
+        "Index scan on required_reduced with ef_search=400, 400 candidates ranked again: no filter stands before it."
+    )
+
+
+@pytest.mark.pgvector
+@pytest.mark.parametrize("reduced", ["half", "binary"], indirect=True)
+def test_reduced_precision_index_deconstructs(reduced):
+    path, _args, kwargs = reduced.deconstruct()
+    assert path == "pgembedding_django.HnswIndex"
+    assert kwargs["precision"] == reduced.precision
+    assert reduced.clone() == reduced
+
+
+@pytest.mark.pgvector
+def test_half_precision_index_holds_more_than_2000_dimensions(monkeypatch):
+    field = Required._meta.get_field("embedding")
+    monkeypatch.setattr(field, "dimensions", 3072)
+    with connection.schema_editor() as editor:
+        editor.execute("ALTER TABLE tests_required ALTER embedding TYPE vector(3072)")
+        editor.add_index(Required, HnswIndex(fields=["embedding"], name="wide", precision="half"))
+    assert isinstance(field, EmbeddingField)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT indexdef FROM pg_indexes WHERE indexname = 'wide'")
+        assert "(((embedding)::halfvec(3072)) halfvec_l2_ops)" in cursor.fetchone()[0]
+
+
+def test_pg_embedding_takes_more_candidates_inside_the_gate_and_ranks_them_again(settings):
+    settings.PGEMBEDDING = {**settings.PGEMBEDDING, "ENGINE": "pg_embedding"}
+    rows = Article.objects.nearest(QUERY, 10)
+    compiler = rows.query.get_compiler("default")
+    compiler.scan = choose_scan(rows.query, connection)
+    sql, params = compiler.as_sql()
+    vector = "{0.1,0.2,-0.3}"
+    assert sql.replace(' AS "pk"', "").partition(" WHERE ")[2] == (
+        '("tests_article"."embedding" IS NOT NULL AND "tests_article"."id" IN (SELECT "tests_article"."id" '
+        'FROM "tests_article" WHERE ("tests_article"."embedding" IS NOT NULL AND '
+        "((SELECT pg_advisory_xact_lock_shared(8099553973674967040 | %s::regclass::oid::bigint)) IS NOT NULL "
+        "AND (SELECT pgembedding_is_sound(%s::regclass)))) "
+        'ORDER BY ("tests_article"."embedding" <-> %s::real[]) ASC LIMIT 40)) ORDER BY 6 ASC, "tests_article"."id" ASC '
+        "LIMIT 10"
+    )
+    assert list(params) == [vector, '"tests_article"', '"tests_article"', vector]
+
+
+def test_precision_unknown_is_refused():
+    with pytest.raises(ValueError) as caught:
+        HnswIndex(fields=["embedding"], name="a", precision="quarter")
+    assert str(caught.value) == 'HnswIndex.precision must be "half", "binary" or None, got \'quarter\'.'
+
+
+# Under other conditions
+
+
+def test_nearest_in_read_only_transaction_answers(many):
+    with connection.cursor() as cursor:
+        cursor.execute("SET TRANSACTION READ ONLY")
+    assert ids(Article.objects.nearest(QUERY, 3)) == RANKED[:3]
+
+
+def test_nearest_cut_off_by_statement_timeout_leaves_the_connection_usable(many):
+    with pytest.raises(OperationalError, match="statement timeout"), transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL statement_timeout = 1")
+        list(Article.objects.extra(where=["pg_sleep(1) IS NOT NULL"]).nearest(QUERY, 3, exact=True))
+    assert len(Article.objects.nearest(QUERY, 3)) == 3
+
+
+@pytest.mark.pg_embedding
+@pytest.mark.django_db(transaction=True)
+def test_nearest_after_a_crash_is_exact_until_marked_again(many):
+    with connection.cursor() as cursor:
+        cursor.execute("TRUNCATE pgembedding_sound")  # what the server does to an unlogged table
+    assert ids(Article.objects.nearest(QUERY, 10)) == RANKED[:10]
+
+
+@pytest.mark.pg_embedding
+def test_write_after_a_crash_is_refused_with_the_remedy(many):
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM pgembedding_sound")
+        cursor.execute("SELECT 'tests_article'::regclass::oid")
+        (relid,) = cursor.fetchone()
+    with pytest.raises(OperationalError) as caught, transaction.atomic():
+        Article.objects.create(title="new", embedding=[1, 2, 3])
+    assert f"Run: REINDEX TABLE tests_article; INSERT INTO pgembedding_sound VALUES ({relid})" in str(caught.value)
