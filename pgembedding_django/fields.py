@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from django.core.exceptions import ValidationError
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import Field, Model
+from django.db.models import Field, Model, Value
 from django.db.models.lookups import Exact
 from django.db.models.query_utils import DeferredAttribute
 from django.db.models.sql.compiler import SQLCompiler
@@ -18,7 +18,6 @@ from pgembedding_django import vectors
 from pgembedding_django.engines import get_engine
 from pgembedding_django.engines.base import Converter
 from pgembedding_django.forms import EmbeddingFormField, EmptyValues
-from pgembedding_django.functions import VectorValue
 from pgembedding_django.vectors import InvalidVector, Vector
 
 __all__ = ["EmbeddingField"]
@@ -203,4 +202,4 @@ class EmbeddingExact(Exact):
 
     def get_prep_lookup(self) -> Any:
         value = super().get_prep_lookup()
-        return VectorValue(value, output_field=self.lhs.output_field) if isinstance(value, np.ndarray) else value
+        return Value(value, output_field=self.lhs.output_field) if isinstance(value, np.ndarray) else value

@@ -97,14 +97,8 @@ def encode_text(vector: Vector) -> str:
 
 
 def encode_array_text(vector: Vector) -> str:
-    """
-    Return "{0.1,2.0}", as Postgres writes a real[]; a subnormal number becomes zero.
-
-    pg_embedding is built with -Ofast, so that a server that has loaded it holds a subnormal number for an underflow and
-    refuses it ("1e-45" is out of range for type real).
-    """
-    subnormal = np.abs(vector) < SMALLEST_NORMAL
-    return "{" + encode_text(np.where(subnormal, np.copysign(np.float32(0), vector), vector))[1:-1] + "}"
+    """Return "{0.1,2.0}", as Postgres writes a real[]; a subnormal number becomes zero."""
+    return "{" + encode_text(_without_subnormals(vector))[1:-1] + "}"
 
 
 def pack_vector(vector: Vector) -> bytes:
@@ -120,7 +114,7 @@ def pack_halfvec(vector: Vector) -> bytes:
 def pack_array(vector: Vector) -> bytes:
     """Write what `array_recv` reads of a real[]: its header, then (int32 length, float32) for each element."""
     elements = np.empty(vector.size, _ARRAY_ELEMENT)
-    elements["length"], elements["value"] = 4, vector
+    elements["length"], elements["value"] = 4, _without_subnormals(vector)
     return _ARRAY_HEADER.pack(1, 0, _FLOAT4_OID, vector.size, 1) + elements.tobytes()
 
 
@@ -142,6 +136,16 @@ def decode_array(data: bytes | memoryview) -> Vector:
 def decode_text(text: str) -> Vector:
     """Read "[1,2]" or "{1,2}", which raw SQL and RETURNING deliver."""
     return np.array(orjson.loads("[" + text[1:-1] + "]"), dtype=np.float32)
+
+
+def _without_subnormals(vector: Vector) -> Vector:
+    """
+    Return the vector with zero for each subnormal number.
+
+    pg_embedding is built with -Ofast, so that a server that has loaded it holds a subnormal number for an underflow and
+    refuses its text ("1e-45" is out of range for type real).
+    """
+    return np.where(np.abs(vector) < SMALLEST_NORMAL, np.copysign(np.float32(0), vector), vector)
 
 
 def _to_array(value: object, name: str) -> NDArray[Any]:

@@ -358,8 +358,8 @@ def test_pgvector_gate_before_iterative_scans_sets_ef_search_alone(fresh_databas
 def test_pg_embedding_gate_takes_the_lock_and_then_asks_for_the_mark():
     sql, params = PG_EMBEDDING.scan_gate(None, '"tests_note"', Scan())
     assert sql == (
-        "(SELECT pg_advisory_xact_lock_shared(8099553973674967040 | %s::regclass::oid::bigint)) IS NOT NULL "
-        "AND (SELECT pgembedding_is_sound(%s::regclass))"
+        "((SELECT pg_advisory_xact_lock_shared(8099553973674967040 | %s::regclass::oid::bigint)) IS NOT NULL "
+        "AND (SELECT pgembedding_is_sound(%s::regclass)))"
     )
     assert params == ['"tests_note"', '"tests_note"']
 

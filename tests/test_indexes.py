@@ -423,7 +423,7 @@ def test_options_reach_pg_embedding(note):
 @pytest.mark.pg_embedding
 @pytest.mark.django_db
 def test_largest_m_that_the_engine_allows_takes_a_row(isolated):
-    largest = PG_EMBEDDING.max_indexed_dimensions("single", {"m": 100})
+    largest = PG_EMBEDDING.max_indexed_dimensions("single", None, {"m": 100})
     model = make_note(dimensions=largest)
     build(model, hnsw(m=100))
     model.objects.create(embedding=[1.0] * largest)

@@ -170,7 +170,7 @@ def test_nearest_union_keeps_both_answers(articles):
 
 def test_nearest_only_and_defer_load_less(articles, django_assert_num_queries):
     with django_assert_num_queries(1):
-        row = Article.objects.only("title").nearest(QUERY, 1)[0]
+        row = Article.objects.only("title").nearest(QUERY, 1, exact=True)[0]
     assert row.get_deferred_fields() == {"published", "section_id", "embedding"}
     assert Article.objects.defer("embedding").nearest(QUERY, 1)[0].get_deferred_fields() == {"embedding"}
 
@@ -178,7 +178,8 @@ def test_nearest_only_and_defer_load_less(articles, django_assert_num_queries):
 def test_nearest_select_related_joins(articles, django_assert_num_queries):
     Article.objects.update(section=Section.objects.create(name="s"))
     with django_assert_num_queries(1):
-        assert Article.objects.select_related("section").nearest(QUERY, 1)[0].section.name == "s"
+        row = Article.objects.select_related("section").nearest(QUERY, 1, exact=True)[0]
+        assert row.section.name == "s"
 
 
 def test_nearest_prefetch_related_keeps_the_order(articles):

@@ -18,8 +18,8 @@ IS_SOUND = "pgembedding_is_sound"
 
 #: A condition with the table's quoted name as its two parameters: waits for writers, then tells whether to scan.
 GATE = (
-    f"(SELECT pg_advisory_xact_lock_shared({LOCK_SPACE} | %s::regclass::oid::bigint)) IS NOT NULL "
-    f"AND (SELECT {IS_SOUND}(%s::regclass))"
+    f"((SELECT pg_advisory_xact_lock_shared({LOCK_SPACE} | %s::regclass::oid::bigint)) IS NOT NULL "
+    f"AND (SELECT {IS_SOUND}(%s::regclass)))"
 )
 
 _HAS_INDEX = (
