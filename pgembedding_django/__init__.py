@@ -1,12 +1,14 @@
 """Vector search that belongs in Django."""
 
+from pgembedding_django.diversity import diversify
 from pgembedding_django.fields import EmbeddingField
-from pgembedding_django.functions import CosineDistance, L1Distance, L2Distance, MaxInnerProduct
+from pgembedding_django.functions import Centroid, CosineDistance, L1Distance, L2Distance, MaxInnerProduct
 from pgembedding_django.indexes import HnswIndex
 from pgembedding_django.operations import CreateEmbeddingExtension
 from pgembedding_django.querysets import EmbeddingManager, EmbeddingQuerySet
 
 __all__ = [
+    "Centroid",
     "CosineDistance",
     "CreateEmbeddingExtension",
     "EmbeddingField",
@@ -16,4 +18,5 @@ __all__ = [
     "L1Distance",
     "L2Distance",
     "MaxInnerProduct",
+    "diversify",
 ]

@@ -6,14 +6,14 @@ from typing import Any, ClassVar, Self
 
 from django.core.exceptions import FieldError
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import FloatField, Func, Value
+from django.db.models import Aggregate, FloatField, Func, Value
 from django.db.models.sql.compiler import SQLCompiler
 
 from pgembedding_django.engines import get_engine
 from pgembedding_django.engines.base import Scan
 from pgembedding_django.vectors import Vector
 
-__all__ = ["CosineDistance", "Distance", "L1Distance", "L2Distance", "MaxInnerProduct", "get_distance"]
+__all__ = ["Centroid", "CosineDistance", "Distance", "L1Distance", "L2Distance", "MaxInnerProduct", "get_distance"]
 
 
 class Distance(Func):
@@ -87,6 +87,21 @@ class MaxInnerProduct(Distance):
     """The negative inner product, so that ascending order puts the greatest product first; pgvector only."""
 
     distance = "inner_product"
+
+
+class Centroid(Aggregate):
+    """
+    The average of the vectors of some rows, a vector itself; None of no rows. pgvector only.
+
+    expression: the name of an EmbeddingField.
+    """
+
+    function = "AVG"
+    name = "Centroid"
+
+    def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, *args: Any, **extra: Any) -> Any:
+        get_engine(connection).check_average()
+        return super().as_sql(compiler, connection, *args, **extra)
 
 
 DISTANCE_CLASSES: dict[str, type[Distance]] = {

@@ -16,6 +16,7 @@ from pgembedding_django.bulk import BulkLoad
 from pgembedding_django.embedders import EmbeddingError, get_embedder
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.functions import Distance, get_distance
+from pgembedding_django.hybrid import fuse_ranks, rank_by_words
 from pgembedding_django.indexes import find_index
 from pgembedding_django.scans import Candidates, DistanceLimit, NearestQuery, ScanGate, Search, choose_scan
 from pgembedding_django.vectors import InvalidVector, Vector
@@ -88,6 +89,36 @@ class EmbeddingQuerySet(QuerySet[M]):
         )
         rows = self.exclude(pk=query.pk) if isinstance(query, self.model) else self
         return rows._rank(search)
+
+    def hybrid(
+        self,
+        text: str,
+        k: int = 10,
+        *,
+        fields: Sequence[str],
+        field: str | None = None,
+        config: str | None = None,
+        candidates: int | None = None,
+        alias: str = "score",
+    ) -> Self:
+        """
+        Return the k rows that best match a text by meaning and by words, the best first.
+
+        text: embedded for nearest() (which may cost money and happens now), and searched for as websearch_to_tsquery
+            reads it. fields: the names of the fields whose words are searched. config: the text search configuration.
+        field: as for nearest(). candidates: how many rows of each ranking count, 5 * k unless given.
+        alias: the attribute that holds the score, the sum of 1 / (60 + rank) over both rankings.
+        Returns a sliced queryset, one statement. Raises as nearest() does, and ValueError if fields is empty.
+        Source: reciprocal rank fusion, see pgembedding_django.hybrid.
+        """
+        if isinstance(fields, str) or not fields:
+            raise ValueError(f"fields must be a list of names of text fields, got {fields!r}.")
+        _check_k(k)
+        self._check_alias(alias)
+        wanted = 5 * k if candidates is None else candidates
+        by_meaning = self.nearest(text, wanted, field=field, exact=False)
+        by_words = rank_by_words(self, text, list(fields), config)[:wanted]
+        return cast(Self, fuse_ranks(self, [by_meaning, by_words], alias)[:k])
 
     def explain_nearest(self) -> str:
         """

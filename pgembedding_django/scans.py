@@ -89,8 +89,8 @@ class NearestCompiler(SQLCompiler):
     """
     Chooses the scan, runs it, and completes a short answer by an exact scan.
 
-    Where the SQL becomes part of another statement (a subquery, a union, a count), no answer can be completed
-    afterwards, so it is exact.
+    Where the SQL becomes part of another statement (a subquery, a union), no answer can be completed afterwards, so it
+    is exact unless exact=False was asked for.
     """
 
     query: NearestQuery
@@ -109,6 +109,11 @@ class NearestCompiler(SQLCompiler):
             self.scan = Scan(reason=f"the index found only {len(found)} rows")
             return super().execute_sql(result_type, chunked_fetch, chunk_size)
         return [self._within_distance(found[:wanted])]
+
+    def as_sql(self, with_limits: bool = True, with_col_aliases: bool = False) -> Any:
+        if self.scan is None and self.query.search.exact is False and self.query.order_by:
+            self.scan = choose_scan(self.query, self.connection)
+        return super().as_sql(with_limits, with_col_aliases)
 
     def _run_index_scan(self) -> list[Any]:
         """Fetch what was asked for, times the margin that shows whether the candidates would have held more."""
@@ -258,7 +263,7 @@ def _index_scan(search: Search, engine: Engine, rows: int, total: int, reason: s
     return Scan(
         reason=reason,
         index=index.name,
-        ef_search=min(ef_search, MAX_EF_SEARCH),
+        ef_search=min(ef_search, MAX_EF_SEARCH) if engine.queries_set_ef_search else 0,
         max_scan_tuples=_max_scan_tuples(search, needed, rows),
         candidates=candidates,
         precision=index.precision,

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 from django.core.exceptions import FieldError
+from django.db import NotSupportedError
 from django.db.models import F, FloatField, OuterRef, Subquery, Value
 from django.db.models.functions import Coalesce
 
-from pgembedding_django import CosineDistance, L1Distance, L2Distance, MaxInnerProduct
+from pgembedding_django import Centroid, CosineDistance, L1Distance, L2Distance, MaxInnerProduct
 from pgembedding_django.functions import get_distance
 from tests.models import Article, Loose, Pair, Required, Section
 
@@ -152,3 +153,33 @@ def test_get_distance_of_unknown_is_refused(distance):
     assert str(caught.value) == (
         'distance must be one of "l2", "cosine", "l1", "inner_product" or a distance class, got ' + f"{distance!r}."
     )
+
+
+@pytest.mark.pgvector
+def test_centroid_is_the_average_vector(article):
+    Article.objects.create(title="b", embedding=B)
+    Article.objects.create(title="none")
+    found = Article.objects.aggregate(c=Centroid("embedding"))["c"]
+    assert found.dtype == np.float32
+    assert found == pytest.approx((A + B) / 2)
+
+
+@pytest.mark.pgvector
+def test_centroid_by_group_is_a_query_of_its_own(article):
+    section = Section.objects.create(name="s")
+    Article.objects.update(section=section)
+    rows = Section.objects.annotate(c=Centroid("article__embedding"))
+    assert rows.get().c == pytest.approx(A)
+    assert Article.objects.nearest(rows.get().c, 1)[0] == article
+
+
+@pytest.mark.pgvector
+def test_centroid_of_no_rows_is_none():
+    assert Article.objects.aggregate(c=Centroid("embedding")) == {"c": None}
+
+
+def test_centroid_where_the_engine_has_none_is_refused(settings):
+    settings.PGEMBEDDING = {**settings.PGEMBEDDING, "ENGINE": "pg_embedding"}
+    with pytest.raises(NotSupportedError) as caught:
+        Article.objects.aggregate(c=Centroid("embedding"))
+    assert str(caught.value) == "pg_embedding has no average of vectors. Average them in numpy."

@@ -76,7 +76,7 @@ def test_scan_with_filter_that_keeps_some_compares_the_costs(many):
 
 def test_scan_with_filter_that_keeps_many_goes_through_the_index(many):
     half = Article.objects.filter(published=True).nearest(QUERY)
-    assert half.explain_nearest().startswith("Index scan on article_embedding_hnsw with ef_search=100")
+    assert half.explain_nearest().startswith("Index scan on article_embedding_hnsw")
     assert half.explain_nearest().endswith(" of 4,000 rows, more than the 1,600 that are read as fast.")
 
 

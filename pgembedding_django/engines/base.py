@@ -40,8 +40,8 @@ class Scan:
     How one search reads the table: exactly, or through an index.
 
     reason: why, for people. index: its name, or "" for an exact scan.
-    ef_search: candidates that the scan keeps. max_scan_tuples: how many it may visit when those
-        are too few, 0 to stop at them.
+    ef_search: candidates that the scan keeps, 0 where the index fixes them.
+    max_scan_tuples: how many it may visit when those are too few, 0 to stop at them.
     candidates: how many rows the index gives to be ranked again exactly; 0 where its own order is the exact one.
     precision: of the index, None for the column's own. margin: how many times the rows wanted the scan must find.
     """
@@ -58,8 +58,9 @@ class Scan:
         """Return the scan in words."""
         if not self.index:
             return f"Exact scan: {self.reason}."
+        kept = f" with ef_search={self.ef_search}" if self.ef_search else ""
         again = f", {self.candidates} candidates ranked again" if self.candidates else ""
-        return f"Index scan on {self.index} with ef_search={self.ef_search}{again}: {self.reason}."
+        return f"Index scan on {self.index}{kept}{again}: {self.reason}."
 
     @property
     def reads_in_order(self) -> bool:
@@ -89,6 +90,10 @@ class Engine:
     max_dimensions: ClassVar[int]
     #: The function that counts a column's dimensions.
     length_function: ClassVar[str]
+    #: Whether avg() takes vectors.
+    averages: ClassVar[bool] = True
+    #: Whether a query chooses how many candidates its scan keeps; the index does elsewhere.
+    queries_set_ef_search: ClassVar[bool] = True
     #: The reduced precisions that an index may have.
     precisions: ClassVar[tuple[str, ...]] = ()
 
@@ -139,6 +144,11 @@ class Engine:
         """Raise NotSupportedError if the extension cannot store vectors this way."""
         if storage not in self.opclasses:
             raise NotSupportedError(f'{self.name} cannot store {storage} precision. Use storage="single".')
+
+    def check_average(self) -> None:
+        """Raise NotSupportedError if the extension cannot average vectors."""
+        if not self.averages:
+            raise NotSupportedError(f"{self.name} has no average of vectors. Average them in numpy.")
 
     # What each engine fills in.
 

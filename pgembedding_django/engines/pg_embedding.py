@@ -47,6 +47,8 @@ class PgEmbeddingEngine(Engine):
         "max_elements": IndexOption("maxelements", 1, 2**31 - 1),
     }
     max_dimensions = 16000
+    queries_set_ef_search = False
+    averages = False
     length_function = "cardinality"
 
     def column_type(self, dimensions: int | None, storage: str) -> str:
