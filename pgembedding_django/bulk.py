@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby, islice
 from typing import Any, cast
@@ -12,11 +13,15 @@ from django.db.models import AutoField, Field, Model
 from django.db.models.expressions import DatabaseDefault
 
 from pgembedding_django.copy import RowEncoder, copy_rows
+from pgembedding_django.indexes import HnswIndex
 
 __all__ = ["BulkLoad"]
 
 STAGING = "pgembedding_bulk_load"
 
+logger = logging.getLogger("pgembedding_django")
+
+Progress = Callable[[int], object]
 Fields = tuple["Field[Any, Any]", ...]
 Batch = list[tuple[int, Model]]
 
@@ -37,7 +42,7 @@ class BulkLoad:
         self.fields: Fields = tuple(field for field in meta.local_concrete_fields if not field.generated)
         self.unique = self._unique(unique_fields)
 
-    def run(self, rows: Iterable[Model], batch_size: int | None, progress: Callable[[int], object] | None) -> int:
+    def run(self, rows: Iterable[Model], batch_size: int | None, progress: Progress | None) -> int:
         """Load each batch in a transaction of its own, and return how many rows there were."""
         numbered, loaded = enumerate(rows), 0
         while batch := list(islice(numbered, batch_size)):
@@ -47,6 +52,25 @@ class BulkLoad:
             loaded += len(batch)
             if progress is not None:
                 progress(loaded)
+        return loaded
+
+    def run_without_indexes(self, rows: Iterable[Model], batch_size: int | None, progress: Progress | None) -> int:
+        """Load between dropping the HNSW indexes and building them again, all in one transaction."""
+        indexes = [index for index in self.model._meta.indexes if isinstance(index, HnswIndex)]
+        names = ", ".join(index.name for index in indexes)
+        with transaction.atomic(using=self.using):
+            # Postgres alters no index while checks of foreign keys are pending.
+            self.connection.check_constraints()
+            with self.connection.schema_editor() as editor:
+                for index in indexes:
+                    editor.remove_index(self.model, index)
+            logger.info("Dropped %s for the load.", names)
+            loaded = self.run(rows, batch_size, progress)
+            self.connection.check_constraints()
+            with self.connection.schema_editor() as editor:
+                for index in indexes:
+                    editor.add_index(self.model, index)
+            logger.info("Built %s again over %s rows loaded.", names, loaded)
         return loaded
 
     def _written_fields(self, numbered: tuple[int, Model]) -> Fields:

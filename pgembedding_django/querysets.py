@@ -165,6 +165,7 @@ class EmbeddingQuerySet(QuerySet[M]):
         update_conflicts: bool = False,
         unique_fields: Sequence[str] | None = None,
         progress: Callable[[int], object] | None = None,
+        rebuild_indexes: bool = False,
     ) -> int:
         """
         Load instances through binary COPY, many times faster than bulk_create().
@@ -174,6 +175,9 @@ class EmbeddingQuerySet(QuerySet[M]):
         update_conflicts, unique_fields: update the rows that conflict in these fields, all columns but the primary key
             and auto_now_add.
         progress: called with the number of rows loaded so far, after each batch.
+        rebuild_indexes: drop the model's HNSW indexes first and build them at the end, which is faster for a load as
+            large as the table; all in one transaction, in which the table can be neither read nor written by others.
+            Logged to "pgembedding_django".
         Returns how many rows were loaded. Sends no signals and sets no primary key on the instances.
         Raises ValidationError naming the row and the field of a value that cannot be written; nothing of its batch is
             stored, earlier batches are. NotSupportedError for a model with a parent's table, or a field of a type that
@@ -186,7 +190,9 @@ class EmbeddingQuerySet(QuerySet[M]):
         if update_conflicts != bool(unique_fields):
             raise ValueError("update_conflicts=True and unique_fields go together: which conflicts make an update?")
         self._for_write = True
-        return BulkLoad(self.model, self.db, unique_fields).run(objs, batch_size, progress)
+        load = BulkLoad(self.model, self.db, unique_fields)
+        run = load.run_without_indexes if rebuild_indexes else load.run
+        return run(objs, batch_size, progress)
 
     def _get_embedding_field(self, name: str | None) -> EmbeddingField:
         label = self.model.__name__

@@ -119,6 +119,36 @@ def test_bulk_load_index_finds_what_was_loaded():
     assert Article.objects.nearest(vectors[17] + np.float32(0.01), 1).get().title == str(expected)
 
 
+def valid_indexes():
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam "
+            "WHERE a.amname = 'hnsw' AND i.indisvalid AND i.indrelid = 'tests_article'::regclass"
+        )
+        return [name for (name,) in cursor.fetchall()]
+
+
+def test_bulk_load_around_the_index_builds_it_again_and_says_so(caplog):
+    section = Section.objects.create(name="s")
+    rows = (Article(title=str(i), section=section, embedding=[i, 0, 0]) for i in range(50))
+    with caplog.at_level("INFO", logger="pgembedding_django"):
+        assert Article.objects.bulk_load(rows, batch_size=20, rebuild_indexes=True) == 50
+    assert valid_indexes() == ["article_embedding_hnsw"]
+    assert Article.objects.nearest([7, 0, 0], 1, exact=False).get().title == "7"
+    assert caplog.messages == [
+        "Dropped article_embedding_hnsw for the load.",
+        "Built article_embedding_hnsw again over 50 rows loaded.",
+    ]
+
+
+def test_bulk_load_around_the_index_that_fails_leaves_all_as_it_was():
+    rows = [*(Article(title=str(i), embedding=[i, 0, 0]) for i in range(50)), Article(embedding=[1])]
+    with pytest.raises(ValidationError):
+        Article.objects.bulk_load(rows, batch_size=20, rebuild_indexes=True)
+    assert valid_indexes() == ["article_embedding_hnsw"]
+    assert not Article.objects.exists()
+
+
 BAD = {
     "wrong length": ({"embedding": [1, 2]}, "Everything.embedding must have 3 dimensions, got 2."),
     "text in a number": (

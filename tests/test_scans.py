@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from django.db import OperationalError, connection, transaction
+from django.db.models import Q
 
 from pgembedding_django import HnswIndex
 from pgembedding_django.fields import EmbeddingField
@@ -278,6 +279,20 @@ def test_precision_unknown_is_refused():
     with pytest.raises(ValueError) as caught:
         HnswIndex(fields=["embedding"], name="a", precision="quarter")
     assert str(caught.value) == 'HnswIndex.precision must be "half", "binary" or None, got \'quarter\'.'
+
+
+@pytest.mark.pgvector
+def test_partial_index_is_used_where_the_filter_implies_it(monkeypatch, many, force_index):
+    index = HnswIndex(fields=["embedding"], name="article_published", condition=Q(published=True))
+    monkeypatch.setattr(Article._meta, "indexes", [index])
+    connection.check_constraints()
+    with connection.schema_editor() as editor:
+        editor.execute("DROP INDEX article_embedding_hnsw")
+        editor.add_index(Article, index)
+    rows = Article.objects.filter(published=True).nearest(QUERY, 10)
+    assert "article_published" in rows.explain()
+    assert ids(rows) == ranked(lambda i: i % 2 == 0)[:10]
+    assert ids(Article.objects.nearest(QUERY, 10)) == RANKED[:10]
 
 
 # Under other conditions
