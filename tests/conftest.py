@@ -191,13 +191,13 @@ def role(fresh_database):
 
 
 @pytest.fixture
-def sqlite(django_db_blocker):
+def sqlite(django_db_blocker, tmp_path):
     """A database of another vendor, with the alias "lite"."""
     with django_db_blocker.unblock():
         connections.settings["lite"] = {
             **connections.settings["default"],
             "ENGINE": "django.db.backends.sqlite3",
-            "NAME": ":memory:",
+            "NAME": str(tmp_path / "lite.sqlite3"),  # Django never closes one in memory
         }
         yield connections["lite"]
         connections["lite"].close()
