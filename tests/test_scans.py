@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from django.db import OperationalError, connection, transaction
+from django.db import OperationalError, connection, connections, transaction
 from django.db.models import Q
 
 from pgembedding_django import HnswIndex
@@ -302,6 +302,22 @@ def test_nearest_in_read_only_transaction_answers(many):
     with connection.cursor() as cursor:
         cursor.execute("SET TRANSACTION READ ONLY")
     assert ids(Article.objects.nearest(QUERY, 3)) == RANKED[:3]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_nearest_on_another_database_runs_there(many):
+    connections.settings["other"] = connections["default"].settings_dict.copy()
+    try:
+        with connections["other"].execute_wrapper(lambda execute, *call: seen.append(call[0]) or execute(*call)):
+            seen = []
+            assert (
+                ids(Article.objects.using("other").filter(title__in=["1", "2"]).nearest(QUERY, 1))
+                == ranked(lambda i: i in (1, 2))[:1]
+            )
+        assert [sql.split()[0] for sql in seen] == ["EXPLAIN", "SELECT"]
+    finally:
+        connections["other"].close()
+        del connections["other"], connections.settings["other"]
 
 
 def test_nearest_cut_off_by_statement_timeout_leaves_the_connection_usable(many):

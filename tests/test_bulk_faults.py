@@ -1,0 +1,149 @@
+"""bulk_load() when the client or the server dies half-way, and when the stream is larger than its memory."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from django.db import OperationalError, connections
+
+from pgembedding_django import embedded
+from tests.settings import VERSION
+
+ROOT = Path(__file__).resolve().parent.parent
+
+#: Loads rows in batches of 1,000 and says how many it has loaded; the second batch of a slow load stops in
+#: the middle of its COPY.
+SCRIPT = """
+import json, resource, sys, time
+import numpy as np
+import django
+from django.conf import settings
+database, command, rows = json.loads(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+settings.configure(DATABASES={"default": database}, INSTALLED_APPS=["pgembedding_django"], USE_TZ=True)
+django.setup()
+from django.db import connection, models
+from pgembedding_django import EmbeddingField, EmbeddingManager
+
+class Slow(models.IntegerField):
+    def pre_save(self, row, add):
+        if command == "slow" and row.id == 1500:
+            time.sleep(60)
+        return row.id
+
+class Item(models.Model):
+    id = Slow(primary_key=True)
+    embedding = EmbeddingField(dimensions=256)
+    objects = EmbeddingManager()
+    class Meta:
+        app_label = "items"
+        db_table = "item"
+
+def stream():
+    vector = np.arange(256, dtype=np.float32)
+    for i in range(rows):
+        yield Item(id=i, embedding=vector + i)
+
+def say(loaded):
+    print(loaded, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, flush=True)
+
+known = {"update_conflicts": True, "unique_fields": ["pk"]} if command == "again" else {}
+Item.objects.bulk_load(stream(), batch_size=1000, progress=say, **known)
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A server of its own, which may be killed."""
+    return embedded.database(tmp_path_factory.mktemp("postgres") / "data", version=VERSION)
+
+
+@pytest.fixture
+def database(server, django_db_blocker):
+    """A connection to that server, with an empty table `item`."""
+    with django_db_blocker.unblock():
+        connections.settings["faults"] = {**connections.settings["default"], **server}
+        with connections["faults"].cursor() as cursor:
+            cursor.execute("CREATE EXTENSION IF NOT EXISTS vector")
+            cursor.execute("DROP TABLE IF EXISTS item")
+            cursor.execute("CREATE TABLE item (id integer PRIMARY KEY, embedding vector(256) NOT NULL)")
+        yield connections["faults"]
+        connections["faults"].close()
+        del connections["faults"]
+        del connections.settings["faults"]
+
+
+@pytest.fixture
+def load(server):
+    """Start the script; whatever still runs at the end is killed."""
+    started = []
+
+    def start(command, rows=3000):
+        arguments = [sys.executable, "-c", SCRIPT, json.dumps(server), command, str(rows)]
+        started.append(subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def rows_of(database):
+    with database.cursor() as cursor:
+        cursor.execute("SELECT count(*), count(DISTINCT id) FROM item")
+        return cursor.fetchone()
+
+
+def backend_in_copy(database):
+    """Wait until a COPY is under way, and return the process id of its backend."""
+    for _ in range(200):
+        with database.cursor() as cursor:
+            cursor.execute("SELECT pid FROM pg_stat_progress_copy")
+            row = cursor.fetchone()
+        if row:
+            return row[0]
+        time.sleep(0.05)
+    raise AssertionError("no COPY began")
+
+
+def test_client_killed_keeps_whole_batches_and_a_rerun_completes_them(database, load):
+    slow = load("slow")
+    assert slow.stdout.readline().split()[0] == "1000"
+    backend_in_copy(database)
+    slow.send_signal(signal.SIGKILL)
+    slow.wait()
+    assert rows_of(database) == (1000, 1000)
+    _, errors = load("again").communicate(timeout=60)
+    assert errors == ""
+    assert rows_of(database) == (3000, 3000)
+
+
+def test_server_crash_keeps_whole_batches_and_a_rerun_completes_them(database, load):
+    slow = load("slow")
+    assert slow.stdout.readline().split()[0] == "1000"
+    os.kill(backend_in_copy(database), signal.SIGKILL)  # the server takes every other connection down and recovers
+    database.close()
+    for _ in range(200):
+        try:
+            found = rows_of(database)
+            break
+        except OperationalError:
+            database.close()
+            time.sleep(0.05)
+    assert found == (1000, 1000)
+    assert load("again").wait(timeout=60) == 0
+    assert rows_of(database) == (3000, 3000)
+
+
+def test_stream_larger_than_its_memory_is_loaded_in_bounded_memory(database, load):
+    printed, errors = load("fast", 120_000).communicate(timeout=300)
+    assert errors == ""
+    loaded, kilobytes = zip(*(map(int, line.split()) for line in printed.splitlines()), strict=True)
+    assert loaded[-1] == 120_000
+    # 120,000 vectors of 256 float32 are 120 MB; what one batch needs has been reached after ten.
+    assert kilobytes[-1] - kilobytes[9] < 20_000
