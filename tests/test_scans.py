@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from django.db import OperationalError, connection, connections, transaction
+from django.db import OperationalError, connection, transaction
 from django.db.models import Q
+from django.test.utils import CaptureQueriesContext
 
 from pgembedding_django import HnswIndex
 from pgembedding_django.fields import EmbeddingField
@@ -304,20 +305,15 @@ def test_nearest_in_read_only_transaction_answers(many):
     assert ids(Article.objects.nearest(QUERY, 3)) == RANKED[:3]
 
 
-@pytest.mark.django_db(transaction=True)
-def test_nearest_on_another_database_runs_there(many):
-    connections.settings["other"] = connections["default"].settings_dict.copy()
-    try:
-        with connections["other"].execute_wrapper(lambda execute, *call: seen.append(call[0]) or execute(*call)):
-            seen = []
-            assert (
-                ids(Article.objects.using("other").filter(title__in=["1", "2"]).nearest(QUERY, 1))
-                == ranked(lambda i: i in (1, 2))[:1]
-            )
-        assert [sql.split()[0] for sql in seen] == ["EXPLAIN", "SELECT"]
-    finally:
-        connections["other"].close()
-        del connections["other"], connections.settings["other"]
+def test_nearest_on_another_database_asks_and_searches_there(fresh_database):
+    fresh_database.migrate("tests")
+    there = Article.objects.using(fresh_database.connection.alias)
+    there.bulk_load(Article(title=str(i), embedding=vector) for i, vector in enumerate(VECTORS[:500]))
+    with CaptureQueriesContext(fresh_database.connection) as captured:
+        found = ids(there.filter(title__in=["1", "2"]).nearest(QUERY, 1))
+    assert found == ranked(lambda i: i in (1, 2))[:1]
+    assert [query["sql"].split()[0] for query in captured] == ["EXPLAIN", "SELECT"]
+    assert not Article.objects.exists()
 
 
 def test_nearest_cut_off_by_statement_timeout_leaves_the_connection_usable(many):
