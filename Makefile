@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+LANGCHAIN := $(VENV)/langchain
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint serve tox clean
+.PHONY: demo test lint serve tox bench clean
 
 demo: $(READY)
 	$(BIN)/python manage.py demo
@@ -24,6 +25,16 @@ lint: $(READY)
 
 tox: $(READY)
 	$(BIN)/tox
+
+bench: $(READY) $(LANGCHAIN)/.ready
+	$(BIN)/python -m pip install --quiet --group bench
+	$(BIN)/python -m benchmarks $(ARGS)
+
+$(LANGCHAIN)/.ready: pyproject.toml | $(READY)
+	$(PYTHON) -m venv $(LANGCHAIN)
+	$(LANGCHAIN)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(LANGCHAIN)/bin/python -m pip install --quiet --group bench-langchain
+	touch $@
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)

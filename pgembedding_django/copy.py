@@ -14,7 +14,7 @@ from struct import Struct
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.db import NotSupportedError
+from django.db import NotSupportedError, models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Field, JSONField, Model
 
@@ -114,6 +114,18 @@ TYPES: dict[str, tuple[int, Encode]] = {
 WRAPPED = ("bytea", "inet")
 
 
+#: Django's own fields, not their subclasses, and the type of value that they hand on as it is.
+PLAIN: dict[type, type] = {
+    models.BigIntegerField: int,
+    models.BooleanField: bool,
+    models.CharField: str,
+    models.FloatField: float,
+    models.IntegerField: int,
+    models.SmallIntegerField: int,
+    models.TextField: str,
+}
+
+
 class RowEncoder:
     """
     Encode instances of a model as rows of a binary COPY.
@@ -170,13 +182,14 @@ def copy_rows(table: str, columns: list[str], data: Iterable[bytes], connection:
 
 
 def _chunks(rows: Iterable[bytes]) -> Iterator[bytes]:
-    buffer = bytearray(HEADER)
+    held, size = [HEADER], 0
     for row in rows:
-        buffer += row
-        if len(buffer) >= CHUNK:
-            yield bytes(buffer)
-            buffer.clear()
-    yield bytes(buffer) + TRAILER
+        held.append(row)
+        size += len(row)
+        if size >= CHUNK:
+            yield b"".join(held)
+            held, size = [], 0
+    yield b"".join([*held, TRAILER])
 
 
 class _Reader:
@@ -224,9 +237,13 @@ def _scalar(field: Field[Any, Any], connection: BaseDatabaseWrapper) -> tuple[in
             "Use bulk_create()."
         )
     oid, write = TYPES[name]
+    if name in WRAPPED:
+        return oid, lambda value: write(field.to_python(value))
+    plain = PLAIN.get(type(field))
 
     def encode(value: Any) -> bytes:
-        return write(field.to_python(value) if name in WRAPPED else field.get_db_prep_save(value, connection))
+        # What Django's own field would hand on as it is needs no preparation.
+        return write(value if type(value) is plain else field.get_db_prep_save(value, connection))
 
     return oid, encode
 

@@ -16,6 +16,14 @@ from pgembedding_django.vectors import Vector
 __all__ = ["Centroid", "CosineDistance", "Distance", "L1Distance", "L2Distance", "MaxInnerProduct", "get_distance"]
 
 
+class VectorValue(Value):
+    """A vector as a query parameter, told apart by its bytes instead of number by number."""
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        return (type(self), self.value.tobytes(), self.output_field)
+
+
 class Distance(Func):
     """
     Order, annotate or filter rows by the distance of an EmbeddingField to a vector.
@@ -129,7 +137,7 @@ class IndexedDistance(Func):
     arity = 2
 
     def __init__(self, field: Any, vector: Vector, distance: type[Distance], precision: str | None) -> None:
-        super().__init__(field.name, Value(vector, output_field=field), output_field=FloatField())
+        super().__init__(field.name, VectorValue(vector, output_field=field), output_field=FloatField())
         self.distance, self.precision, self.dimensions = distance.distance, precision, field.dimensions
 
     def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, *args: Any, **extra: Any) -> Any:
@@ -144,5 +152,5 @@ class IndexedDistance(Func):
 def _bind(source: Any, field: Any) -> Any:
     """Give a bare value the field that checks and encodes it."""
     if isinstance(source, Value) and getattr(source, "_output_field_or_none", None) is None:
-        return Value(field.to_vector(source.value), output_field=field)
+        return VectorValue(field.to_vector(source.value), output_field=field)
     return source

@@ -15,7 +15,7 @@ from pgembedding_django import vectors
 from pgembedding_django.bulk import BulkLoad
 from pgembedding_django.embedders import EmbeddingError, get_embedder
 from pgembedding_django.fields import EmbeddingField
-from pgembedding_django.functions import Distance, get_distance
+from pgembedding_django.functions import Distance, VectorValue, get_distance
 from pgembedding_django.hybrid import fuse_ranks, rank_by_words
 from pgembedding_django.indexes import find_index
 from pgembedding_django.scans import Candidates, DistanceLimit, NearestQuery, ScanGate, Search, choose_scan
@@ -132,12 +132,13 @@ class EmbeddingQuerySet(QuerySet[M]):
         return scan.explain()
 
     def _rank(self, search: Search) -> Self:
-        measured = search.distance(search.field.name, search.vector)
+        # Bound to its field already: it is checked, and Django hashes it by its bytes instead of number by number.
+        measured = search.distance(search.field.name, VectorValue(search.vector, output_field=search.field))
         measured.ranks = True
-        with_vector = self.filter(**{f"{search.field.name}__isnull": False})
-        rows = with_vector.annotate(**{search.alias: measured}).filter(ScanGate(), Candidates(with_vector, search))
+        conditions: list[Any] = [ScanGate(), Candidates(self, search)]
         if search.max_distance is not None:
-            rows = rows.filter(DistanceLimit(LessThanOrEqual(measured, search.max_distance)))
+            conditions.append(DistanceLimit(LessThanOrEqual(measured, search.max_distance)))
+        rows = self.annotate(**{search.alias: measured}).filter(*conditions, **{f"{search.field.name}__isnull": False})
         rows = rows.order_by(F(search.alias).asc())
         ranked = cast(NearestQuery, rows.query.chain(NearestQuery))
         ranked.search = search

@@ -117,6 +117,8 @@ class NearestCompiler(SQLCompiler):
 
     def _run_index_scan(self) -> list[Any]:
         """Fetch what was asked for, times the margin that shows whether the candidates would have held more."""
+        if cast(Scan, self.scan).margin == 1:
+            return list(chain.from_iterable(super().execute_sql(MULTI) or ()))
         asked = self.query
         self.query = cast(NearestQuery, asked.clone())
         high, low = cast(int, asked.high_mark), asked.low_mark
@@ -182,7 +184,8 @@ class Candidates(Expression):
         scan: Scan | None = getattr(compiler, "scan", None)
         if scan is None or not scan.candidates:
             raise FullResultSet
-        found = self.rows.filter(ScanGate()).order_by(self._indexed_distance(scan)).values("pk")[: scan.candidates]
+        with_vector = self.rows.filter(ScanGate(), **{f"{self.search.field.name}__isnull": False})
+        found = with_vector.order_by(self._indexed_distance(scan)).values("pk")[: scan.candidates]
         inner: Any = found.query.get_compiler(connection=connection)
         inner.query.subquery = True
         inner.scan = replace(scan, candidates=0)

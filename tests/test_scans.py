@@ -266,12 +266,11 @@ def test_pg_embedding_takes_more_candidates_inside_the_gate_and_ranks_them_again
     sql, params = compiler.as_sql()
     vector = "{0.1,0.2,-0.3}"
     assert sql.replace(' AS "pk"', "").partition(" WHERE ")[2] == (
-        '("tests_article"."embedding" IS NOT NULL AND "tests_article"."id" IN (SELECT "tests_article"."id" '
-        'FROM "tests_article" WHERE ("tests_article"."embedding" IS NOT NULL AND '
-        "((SELECT pg_advisory_xact_lock_shared(8099553973674967040 | %s::regclass::oid::bigint)) IS NOT NULL "
-        "AND (SELECT pgembedding_is_sound(%s::regclass)))) "
-        'ORDER BY ("tests_article"."embedding" <-> %s::real[]) ASC LIMIT 40)) ORDER BY 6 ASC, "tests_article"."id" ASC '
-        "LIMIT 10"
+        '("tests_article"."id" IN (SELECT "tests_article"."id" FROM "tests_article" WHERE '
+        "(((SELECT pg_advisory_xact_lock_shared(8099553973674967040 | %s::regclass::oid::bigint)) IS NOT NULL "
+        'AND (SELECT pgembedding_is_sound(%s::regclass))) AND "tests_article"."embedding" IS NOT NULL) '
+        'ORDER BY ("tests_article"."embedding" <-> %s::real[]) ASC LIMIT 40) '
+        'AND "tests_article"."embedding" IS NOT NULL) ORDER BY 6 ASC, "tests_article"."id" ASC LIMIT 10'
     )
     assert list(params) == [vector, '"tests_article"', '"tests_article"', vector]
 

@@ -1,0 +1,1 @@
+"""Side by side against the peers: `python -m benchmarks`."""

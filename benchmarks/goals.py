@@ -1,0 +1,143 @@
+"""The goals, and which of them a run reached."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from benchmarks import measure
+from benchmarks.measure import Result
+from benchmarks.queries import SCENARIOS
+
+#: A hand-tuned query may be this many milliseconds faster.
+GRACE = 1.0
+
+Rates = dict[str, float]
+Builds = dict[str, dict[str, float]]
+
+
+@dataclass
+class Run:
+    """
+    What a run measured.
+
+    load, read: dimensions: rows a second. builds: (rows, dimensions): precision: seconds and bytes.
+    queries: every scenario. growth, curve: unfiltered, over the rows and over ef_search.
+    """
+
+    load: dict[int, Rates] = field(default_factory=dict)
+    read: dict[int, Rates] = field(default_factory=dict)
+    builds: dict[tuple[int, int], Builds] = field(default_factory=dict)
+    queries: list[Result] = field(default_factory=list)
+    growth: list[Result] = field(default_factory=list)
+    curve: list[Result] = field(default_factory=list)
+
+    @property
+    def rows(self) -> int:
+        """The larger table's, which the goals are about."""
+        return max(result.rows for result in self.queries)
+
+    def get(self, name: str, scenario: str = "none", k: int = 10) -> Result | None:
+        """Return one competitor's result on the larger table."""
+        key = (self.rows, scenario, k, name)
+        return next((each for each in self.queries if (each.rows, each.scenario, each.k, each.name) == key), None)
+
+
+@dataclass(frozen=True)
+class Goal:
+    """One line of the table."""
+
+    what: str
+    wanted: str
+    measured: str
+    reached: bool
+
+
+def goals(run: Run) -> list[Goal]:
+    """Return every goal in the order in which they matter."""
+    return [
+        *_throughput(run),
+        *_overhead(run),
+        *_completeness(run),
+        *_tuned(run),
+        *_reduced(run, "half"),
+        *_reduced(run, "binary"),
+        _growth(run),
+    ]
+
+
+def _at_least(what: str, ratio: float, wanted: float, unit: str = "x") -> Goal:
+    return Goal(what, f">= {wanted:g}{unit}", f"{ratio:.2f}{unit}", ratio >= wanted)
+
+
+def _at_most(what: str, ratio: float, wanted: float) -> Goal:
+    return Goal(what, f"<= {wanted:g}x", f"{ratio:.2f}x", ratio <= wanted)
+
+
+def _throughput(run: Run) -> Iterator[Goal]:
+    load, read = run.load[1536], run.read[1536]
+    ours = load["bulk_load"]
+    yield _at_least("bulk_load, 1,536 dims, beside pgvector.django", ours / load["pgvector.django bulk_create"], 15)
+    yield _at_least("... beside hand-written binary COPY", ours / load["hand-written binary COPY"], 0.7)
+    ours = read["this project"]
+    yield _at_least("full rows read, 1,536 dims, beside pgvector.django", ours / read["pgvector.django"], 8)
+    yield _at_least("... beside vector_send + frombuffer", ours / read["hand-written vector_send + frombuffer"], 0.6)
+
+
+def _overhead(run: Run) -> Iterator[Goal]:
+    ours = run.get(measure.SINGLE).p50
+    yield _at_most(
+        "p50 of nearest(q, 10), same ef_search, beside pgvector.django", ours / run.get(measure.PEER_SAME).p50, 0.5
+    )
+    yield _at_most("... each at its default", ours / run.get(measure.PEER).p50, 0.5)
+    yield _at_most("... beside raw psycopg2, same columns and ef_search", ours / run.get(measure.RAW_SAME).p50, 1.8)
+
+
+def _completeness(run: Run) -> Iterator[Goal]:
+    names = (measure.SINGLE, measure.HALF, measure.BINARY)
+    found = [each for each in run.queries if each.name in names]
+    worst = min(found, key=lambda each: each.share)
+    yield Goal("rows returned, every query", "k of k", f"{worst.share:.0%} at worst", worst.share == 1)
+    for name in names:
+        mine = [each for each in found if each.name == name and each.k == 10 and each.rows == run.rows]
+        average = sum(each.recall for each in mine) / len(mine)
+        lowest = min(mine, key=lambda each: each.recall)
+        text = f"{average:.3f} (lowest {lowest.recall:.3f}, {lowest.scenario})"
+        yield Goal(f"recall@10 of {name}, average", ">= 0.95", text, average >= 0.95)
+        yield _at_least("... unfiltered, at defaults", run.get(name).recall, 0.99, "")
+
+
+def _tuned(run: Run) -> Iterator[Goal]:
+    for k in sorted({each.k for each in run.queries}):
+        for scenario in SCENARIOS:
+            ours = run.get(measure.SINGLE, scenario, k).p50
+            tuned = [run.get(name, scenario, k) for name in (measure.RAW_EXACT, measure.RAW_INDEX)]
+            best = min((each for each in tuned if each), key=lambda each: each.p50)
+            text = f"{ours / best.p50:.2f}x ({ours:.2f} beside {best.p50:.2f} ms: {best.detail})"
+            reached = ours <= max(1.5 * best.p50, best.p50 + GRACE)
+            yield Goal(
+                f"p50, filter keeps {scenario}, k={k}, beside hand-tuned SQL", "<= 1.5x or + 1 ms", text, reached
+            )
+
+
+def _reduced(run: Run, precision: str) -> Iterator[Goal]:
+    sizes = {"half": {384: 0.6, 1536: 0.55}, "binary": {384: 0.2, 1536: 0.2}}[precision]
+    for dimensions, wanted in sizes.items():
+        builds = run.builds[max(key for key in run.builds if key[1] == dimensions)]
+        part, whole = builds[precision], builds["single"]
+        yield _at_most(
+            f"index size, {precision} beside single, {dimensions:,} dims", part["bytes"] / whole["bytes"], wanted
+        )
+        if precision == "half":
+            yield _at_most("... build time", part["seconds"] / whole["seconds"], 0.95)
+    single, reduced = run.get(measure.SINGLE), run.get(f"{measure.SINGLE}, {precision}")
+    wanted = {"half": 0.98, "binary": 0.95}[precision]
+    base = single.recall if precision == "half" else 1
+    yield _at_least(f"recall@10 of {precision}", reduced.recall / base, wanted, "")
+    if precision == "binary":
+        yield _at_most("p50, binary beside single", reduced.p50 / single.p50, 1.5)
+
+
+def _growth(run: Run) -> Goal:
+    first, last = min(run.growth, key=lambda each: each.rows), max(run.growth, key=lambda each: each.rows)
+    return _at_most(f"p50 from {first.rows:,} to {last.rows:,} rows, unfiltered", last.p50 / first.p50, 2.5)
