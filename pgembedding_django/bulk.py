@@ -56,7 +56,8 @@ class BulkLoad:
 
     def run_without_indexes(self, rows: Iterable[Model], batch_size: int | None, progress: Progress | None) -> int:
         """Load between dropping the HNSW indexes and building them again, all in one transaction."""
-        indexes = [index for index in self.model._meta.indexes if isinstance(index, HnswIndex)]
+        concrete = cast("type[Model]", self.model._meta.concrete_model)
+        indexes = [index for index in concrete._meta.indexes if isinstance(index, HnswIndex)]
         names = ", ".join(index.name for index in indexes)
         with transaction.atomic(using=self.using):
             # Postgres alters no index while checks of foreign keys are pending.
@@ -75,7 +76,12 @@ class BulkLoad:
 
     def _written_fields(self, numbered: tuple[int, Model]) -> Fields:
         """Leave out what the database fills in: a primary key not given, and defaults of its own."""
-        _, row = numbered
+        position, row = numbered
+        if not isinstance(row, self.model):
+            raise TypeError(
+                f"bulk_load() takes instances of {self.model.__name__}, got {type(row).__name__} as row {position}."
+            )
+        row._prepare_related_fields_for_save(operation_name="bulk_load")  # type: ignore[attr-defined]
         if row.pk is None and not isinstance(row._meta.pk, AutoField):
             row.pk = row._meta.pk.get_pk_value_on_save(row)
         return tuple(field for field in self.fields if not _left_to_database(row, field))

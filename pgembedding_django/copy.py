@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from struct import Struct
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from django.core.exceptions import ValidationError
 from django.db import NotSupportedError, models
@@ -45,7 +46,8 @@ def _packer(form: str) -> Encode:
 
 
 def _text(value: Any) -> bytes:
-    text = str(value)
+    # str() of a member of a str enumeration would be its name.
+    text = str.__str__(value) if isinstance(value, str) else str(value)
     if "\0" in text:
         raise ValueError("Postgres stores no NUL character in text")
     return text.encode()
@@ -110,8 +112,8 @@ TYPES: dict[str, tuple[int, Encode]] = {
 }
 
 
-#: Types whose fields would wrap a value for a driver.
-WRAPPED = ("bytea", "inet")
+#: Types whose fields leave a value to the driver, or wrap it for one.
+PREPARED = ("bytea", "inet", "interval")
 
 
 #: Django's own fields, not their subclasses, and the type of value that they hand on as it is.
@@ -237,8 +239,10 @@ def _scalar(field: Field[Any, Any], connection: BaseDatabaseWrapper) -> tuple[in
             "Use bulk_create()."
         )
     oid, write = TYPES[name]
-    if name in WRAPPED:
+    if name in PREPARED:
         return oid, lambda value: write(field.to_python(value))
+    if name == "timestamp with time zone":
+        write = _zoned(connection)
     plain = PLAIN.get(type(field))
 
     def encode(value: Any) -> bytes:
@@ -248,10 +252,18 @@ def _scalar(field: Field[Any, Any], connection: BaseDatabaseWrapper) -> tuple[in
     return oid, encode
 
 
+def _zoned(connection: BaseDatabaseWrapper) -> Encode:
+    """Take a naive time (USE_TZ=False) for the session's own, as every other INSERT does."""
+    zone = ZoneInfo(connection.timezone_name)
+    return lambda value: _timestamp(value if value.tzinfo else value.replace(tzinfo=zone))
+
+
 def _array(oid: int, encode: Encode) -> Encode:
     """Write a one-dimensional array: dimensions, whether NULLs are in it, element type, length, lower bound."""
 
     def encode_array(values: Any) -> bytes:
+        if isinstance(values, str):
+            raise TypeError("must be a list, got str")
         if not values:
             return Struct(">iii").pack(0, 0, oid)
         items = [NULL if value is None else _int32(len(data := encode(value))) + data for value in values]

@@ -107,6 +107,12 @@ class Centroid(Aggregate):
     function = "AVG"
     name = "Centroid"
 
+    def resolve_expression(self, *args: Any, **kwargs: Any) -> Any:
+        resolved = super().resolve_expression(*args, **kwargs)
+        if not hasattr(resolved.output_field, "to_vector"):
+            raise FieldError(f"Centroid needs an EmbeddingField, got {type(resolved.output_field).__name__}.")
+        return resolved
+
     def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, *args: Any, **extra: Any) -> Any:
         get_engine(connection).check_average()
         return super().as_sql(compiler, connection, *args, **extra)

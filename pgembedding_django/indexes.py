@@ -161,18 +161,18 @@ def is_option_value(value: object, option: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and option.minimum <= value <= option.maximum
 
 
-def find_index(model: type[Model], field: EmbeddingField, distance: str | None = None) -> HnswIndex | None:
+def find_index(field: EmbeddingField, distance: str | None = None) -> HnswIndex | None:
     """
-    Return the index that a model declares for a field and, where given, for a distance.
+    Return the index that a field's model declares for it and, where given, for a distance.
 
-    Where a field has several, one for L2 comes first, then the order of Meta.indexes decides.
+    Where there are several, one of all rows comes first, then one for L2, then the order of Meta.indexes decides.
     """
     found = [
         index
-        for index in model._meta.indexes
+        for index in field.model._meta.indexes
         if isinstance(index, HnswIndex) and index.fields == [field.name] and distance in (None, index.distance)
     ]
-    return min(found, key=lambda index: index.distance != "l2", default=None)
+    return min(found, key=lambda index: (index.condition is not None, index.distance != "l2"), default=None)
 
 
 def _drop_invalid(index: HnswIndex, model: type[Model], schema_editor: BaseDatabaseSchemaEditor) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numbers
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
 from typing import Any, Self, TypeVar, cast
 
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured, ValidationError
@@ -14,6 +16,7 @@ from django.db.models.lookups import LessThanOrEqual
 from pgembedding_django import vectors
 from pgembedding_django.bulk import BulkLoad
 from pgembedding_django.embedders import EmbeddingError, get_embedder
+from pgembedding_django.engines import MAX_EF_SEARCH
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.functions import Distance, VectorValue, get_distance
 from pgembedding_django.hybrid import fuse_ranks, rank_by_words
@@ -24,9 +27,6 @@ from pgembedding_django.vectors import InvalidVector, Vector
 __all__ = ["EmbeddingManager", "EmbeddingQuerySet"]
 
 M = TypeVar("M", bound=Model)
-
-#: Bounds of ef_search, those of pgvector's hnsw.ef_search.
-EF_SEARCH_RANGE = (1, 1000)
 
 #: The most rows that one call can ask for, an int4.
 MAX_K = 2**31 - 1
@@ -51,7 +51,7 @@ class EmbeddingQuerySet(QuerySet[M]):
         Return the k nearest rows of this queryset, nearest first.
 
         query: a vector that the field accepts, a text (the field's embedder embeds it, which may cost money and
-            happens now), or a saved instance of the model (itself left out).
+            happens now; "[1,2,3]" is a text here too), or a saved instance of the model (itself left out).
         k: how many rows, at least 1.
         field: the name of the EmbeddingField; needed only where the model has several.
         distance: "l2", "cosine", "l1", "inner_product" or a distance class; what the field's HnswIndex is made for
@@ -66,13 +66,13 @@ class EmbeddingQuerySet(QuerySet[M]):
         the model has no EmbeddingField. NotSupportedError comes when the query runs, if the engine lacks the distance.
         """
         found = self._get_embedding_field(field)
-        _check_k(k)
+        k = _checked_k(k)
         _check_flags(exact, ef_search)
         self._check_alias(alias)
         distance_class = self._get_distance(found, distance)
         vector = self._get_vector(found, query)
         _check_direction(found, distance_class, vector)
-        index = find_index(self.model, found, distance_class.distance)
+        index = find_index(found, distance_class.distance)
         if index is None and exact is not True:
             _warn_of_other_index(found, distance_class)
         search = Search(
@@ -85,7 +85,9 @@ class EmbeddingQuerySet(QuerySet[M]):
             max_distance=None if max_distance is None else _checked_limit(max_distance),
             exact=exact,
             ef_search=ef_search,
-            filtered=bool(self.query.where) or isinstance(query, self.model),
+            filtered=bool(self.query.where)
+            or isinstance(query, self.model)
+            or found.model is not self.model._meta.concrete_model,
         )
         rows = self.exclude(pk=query.pk) if isinstance(query, self.model) else self
         return rows._rank(search)
@@ -111,12 +113,15 @@ class EmbeddingQuerySet(QuerySet[M]):
         Returns a sliced queryset, one statement. Raises as nearest() does, and ValueError if fields is empty.
         Source: reciprocal rank fusion, see pgembedding_django.hybrid.
         """
-        if isinstance(fields, str) or not fields:
-            raise ValueError(f"fields must be a list of names of text fields, got {fields!r}.")
-        _check_k(k)
+        if not isinstance(text, str):
+            raise ValueError(f"hybrid() searches by text, got {type(text).__name__}.")
+        self._check_words(fields)
+        k = _checked_k(k)
         self._check_alias(alias)
         wanted = 5 * k if candidates is None else candidates
-        by_meaning = self.nearest(text, wanted, field=field, exact=False)
+        if not isinstance(wanted, int) or isinstance(wanted, bool) or wanted < k:
+            raise ValueError(f"candidates must be an integer of at least k = {k}, got {candidates!r}.")
+        by_meaning = self.nearest(text, wanted, field=field, exact=None if self.query.where else False)
         by_words = rank_by_words(self, text, list(fields), config)[:wanted]
         return cast(Self, fuse_ranks(self, [by_meaning, by_words], alias)[:k])
 
@@ -135,14 +140,14 @@ class EmbeddingQuerySet(QuerySet[M]):
         # Bound to its field already: it is checked, and Django hashes it by its bytes instead of number by number.
         measured = search.distance(search.field.name, VectorValue(search.vector, output_field=search.field))
         measured.ranks = True
-        conditions: list[Any] = [ScanGate(), Candidates(self, search)]
+        conditions: list[Any] = [ScanGate(search.table), Candidates(self, search)]
         if search.max_distance is not None:
             conditions.append(DistanceLimit(LessThanOrEqual(measured, search.max_distance)))
         rows = self.annotate(**{search.alias: measured}).filter(*conditions, **{f"{search.field.name}__isnull": False})
         rows = rows.order_by(F(search.alias).asc())
         ranked = cast(NearestQuery, rows.query.chain(NearestQuery))
         ranked.search = search
-        rows.query = ranked
+        vars(rows)["_query"] = ranked  # The setter of `query` would turn values_list() into values().
         return rows[: search.k]
 
     def bulk_create(self, objs: Iterable[M], *args: Any, **kwargs: Any) -> list[M]:
@@ -188,6 +193,8 @@ class EmbeddingQuerySet(QuerySet[M]):
             not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1
         ):
             raise ValueError(f"batch_size must be a positive integer or None, got {batch_size!r}.")
+        if isinstance(unique_fields, str):
+            raise ValueError(f"unique_fields must be a list of names, got {unique_fields!r}.")
         if update_conflicts != bool(unique_fields):
             raise ValueError("update_conflicts=True and unique_fields go together: which conflicts make an update?")
         self._for_write = True
@@ -214,7 +221,7 @@ class EmbeddingQuerySet(QuerySet[M]):
 
     def _get_distance(self, field: EmbeddingField, distance: str | type[Distance] | None) -> type[Distance]:
         if distance is None:
-            index = find_index(self.model, field)
+            index = find_index(field)
             distance = index.distance if index else "l2"
         return get_distance(distance)
 
@@ -225,7 +232,7 @@ class EmbeddingQuerySet(QuerySet[M]):
             query = _embed(field, query)
         if query is None:
             raise ValueError(f"{field.label} cannot be compared with None. Pass a vector, a text or an instance.")
-        return field.to_vector(query)
+        return field.to_vector(query).copy()
 
     def _vector_of(self, field: EmbeddingField, instance: Model) -> Any:
         if not isinstance(instance, self.model):
@@ -235,6 +242,15 @@ class EmbeddingQuerySet(QuerySet[M]):
             raise ValueError(f"{field.label} of the instance with pk {instance.pk!r} is None, so nothing is near it.")
         return vector
 
+    def _check_words(self, fields: Sequence[str]) -> None:
+        vectors_ = [field.name for field in self.model._meta.get_fields() if isinstance(field, EmbeddingField)]
+        if (
+            isinstance(fields, str)
+            or not fields
+            or not all(isinstance(name, str) and name not in vectors_ for name in fields)
+        ):
+            raise ValueError(f"fields must be a list of names of text fields, got {fields!r}.")
+
     def _check_alias(self, alias: str) -> None:
         if not isinstance(alias, str) or not alias.isidentifier() or "__" in alias:
             raise ValueError(f"alias must be a name for an attribute, got {alias!r}.")
@@ -243,6 +259,8 @@ class EmbeddingQuerySet(QuerySet[M]):
         try:
             self.model._meta.get_field(alias)
         except FieldDoesNotExist:
+            if hasattr(self.model, alias):
+                raise ValueError(f"alias {alias!r} is an attribute of {self.model.__name__}. Choose another.") from None
             return
         raise ValueError(f"alias {alias!r} is a field of {self.model.__name__}. Choose another.")
 
@@ -269,25 +287,26 @@ class EmbeddingManager(Manager.from_queryset(EmbeddingQuerySet)[M]):  # type: ig
     """The manager that has `nearest()` and the other methods of EmbeddingQuerySet."""
 
 
-def _check_k(k: object) -> None:
-    if not isinstance(k, int) or isinstance(k, bool) or not 1 <= k <= MAX_K:
+def _checked_k(k: Any) -> int:
+    if isinstance(k, bool) or not isinstance(k, numbers.Integral) or not 1 <= int(k) <= MAX_K:
         raise ValueError(f"k must be an integer from 1 to {MAX_K}, got {k!r}.")
+    return int(k)
 
 
 def _check_flags(exact: object, ef_search: object) -> None:
     if exact is not None and not isinstance(exact, bool):
         raise ValueError(f"exact must be True, False or None, got {exact!r}.")
-    low, high = EF_SEARCH_RANGE
     if ef_search is not None and (
-        not isinstance(ef_search, int) or isinstance(ef_search, bool) or not low <= ef_search <= high
+        not isinstance(ef_search, int) or isinstance(ef_search, bool) or not 1 <= ef_search <= MAX_EF_SEARCH
     ):
-        raise ValueError(f"ef_search must be an integer from {low} to {high}, got {ef_search!r}.")
+        raise ValueError(f"ef_search must be an integer from 1 to {MAX_EF_SEARCH}, got {ef_search!r}.")
 
 
-def _checked_limit(max_distance: object) -> float:
-    if isinstance(max_distance, bool) or not isinstance(max_distance, int | float) or max_distance != max_distance:
+def _checked_limit(max_distance: Any) -> float:
+    real = isinstance(max_distance, numbers.Real | Decimal) and not isinstance(max_distance, bool)
+    if not real or max_distance != max_distance:
         raise ValueError(f"max_distance must be a number, got {max_distance!r}.")
-    return max_distance
+    return float(max_distance)
 
 
 def _check_direction(field: EmbeddingField, distance: type[Distance], vector: Vector) -> None:
@@ -296,7 +315,7 @@ def _check_direction(field: EmbeddingField, distance: type[Distance], vector: Ve
 
 
 def _warn_of_other_index(field: EmbeddingField, distance: type[Distance]) -> None:
-    other = find_index(field.model, field)
+    other = find_index(field)
     if other is not None:
         warnings.warn(
             f'{field.label} is indexed for distance "{other.distance}" by {other.name}, so nearest() by '

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, cast
 
-from django.core.exceptions import FullResultSet
+from django.core.exceptions import EmptyResultSet, FullResultSet
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import BooleanField, Expression, F, QuerySet, Value
@@ -15,7 +15,7 @@ from django.db.models.sql import Query
 from django.db.models.sql.compiler import SQLCompiler
 from django.db.models.sql.constants import GET_ITERATOR_CHUNK_SIZE, MULTI
 
-from pgembedding_django.engines import Engine, get_engine
+from pgembedding_django.engines import MAX_EF_SEARCH, Engine, get_engine
 from pgembedding_django.engines.base import Scan
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.functions import Distance, IndexedDistance
@@ -44,9 +44,6 @@ FILTERED_MARGIN = 3
 #: Tuples that an unfiltered index scan may visit, the server's own default of hnsw.max_scan_tuples.
 UNFILTERED_SCAN_TUPLES = 20_000
 
-#: The server's bound of hnsw.ef_search (pgvector 0.8, src/hnsw.h).
-MAX_EF_SEARCH = 1000
-
 #: Under this scan, a query compiles to its filter alone.
 ESTIMATE = Scan(index="estimate")
 
@@ -65,6 +62,11 @@ class Search:
     exact: bool | None
     ef_search: int | None
     filtered: bool
+
+    @property
+    def table(self) -> str:
+        """The table that has the field's column, and its index."""
+        return self.field.model._meta.db_table
 
 
 class NearestQuery(Query):
@@ -112,7 +114,9 @@ class NearestCompiler(SQLCompiler):
 
     def as_sql(self, with_limits: bool = True, with_col_aliases: bool = False) -> Any:
         if self.scan is None and self.query.search.exact is False and self.query.order_by:
-            self.scan = choose_scan(self.query, self.connection)
+            scan = choose_scan(self.query, self.connection)
+            # Candidates are a query of their own, in which a reference to an outer one has no meaning.
+            self.scan = scan if scan.reads_in_order else None
         return super().as_sql(with_limits, with_col_aliases)
 
     def _run_index_scan(self) -> list[Any]:
@@ -143,6 +147,7 @@ class NearestCompiler(SQLCompiler):
             not (self.scan and self.scan.reads_in_order)
             and self.query.order_by
             and self.query.group_by is None
+            and not self.query.combinator
             and not self.query.distinct
         ):
             resolved = F("pk").asc().resolve_expression(self.query)
@@ -152,18 +157,23 @@ class NearestCompiler(SQLCompiler):
 
 
 class ScanGate(Expression):
-    """A condition, true once for the whole statement, in which the engine readies its index scan."""
+    """
+    A condition, true once for the whole statement, in which the engine readies its index scan.
+
+    table: the one that has the index, which for an inherited field is not the query's own.
+    """
 
     conditional = True
 
-    def __init__(self) -> None:
+    def __init__(self, table: str) -> None:
         super().__init__(output_field=BooleanField())
+        self.table = table
 
     def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> Any:
         scan: Scan | None = getattr(compiler, "scan", None)
         if scan is None or not scan.reads_in_order or scan is ESTIMATE:
             raise FullResultSet
-        table = connection.ops.quote_name(compiler.query.get_meta().db_table)
+        table = connection.ops.quote_name(self.table)
         return get_engine(connection).scan_gate(connection, table, scan)
 
 
@@ -184,7 +194,7 @@ class Candidates(Expression):
         scan: Scan | None = getattr(compiler, "scan", None)
         if scan is None or not scan.candidates:
             raise FullResultSet
-        with_vector = self.rows.filter(ScanGate(), **{f"{self.search.field.name}__isnull": False})
+        with_vector = self.rows.filter(ScanGate(self.search.table), **{f"{self.search.field.name}__isnull": False})
         found = with_vector.order_by(self._indexed_distance(scan)).values("pk")[: scan.candidates]
         inner: Any = found.query.get_compiler(connection=connection)
         inner.query.subquery = True
@@ -192,7 +202,7 @@ class Candidates(Expression):
         sql, params = inner.as_sql()
         key = compiler.query.get_meta().pk.get_col(compiler.query.get_initial_alias())
         key_sql, key_params = compiler.compile(key)
-        return f"{key_sql} IN ({sql})", [*key_params, *params]
+        return f"({key_sql}) IN ({sql})", [*key_params, *params]
 
     def _indexed_distance(self, scan: Scan) -> Expression:
         return IndexedDistance(self.search.field, self.search.vector, self.search.distance, scan.precision)
@@ -233,6 +243,12 @@ def choose_scan(query: NearestQuery, connection: BaseDatabaseWrapper) -> Scan:
         return Scan(reason="exact=True asks for it")
     if search.index is None:
         return Scan(reason=f"{search.field.label} has no HnswIndex for {search.distance.__name__}")
+    if query.high_mark is None:
+        return Scan(reason="no limit of its own stands on the ranking")
+    if search.index.condition is not None and not search.filtered:
+        return Scan(reason=f"{search.index.name} holds only some rows, and no filter stands before it")
+    if query.select_for_update and (search.filtered or engine.candidates(search.k, search.index.precision)):
+        return Scan(reason="select_for_update() locks what an index scan reads beyond k")
     if query.distinct or query.group_by is not None:
         return Scan(reason="no index can serve DISTINCT or GROUP BY")
     if search.max_distance is not None and search.alias not in query.annotation_select:
@@ -292,7 +308,10 @@ def _estimate_rows(query: NearestQuery, connection: BaseDatabaseWrapper) -> int:
     kept.add_annotation(Value(1), "a")
     compiler = kept.get_compiler(connection=connection)
     compiler.scan = ESTIMATE
-    sql, params = compiler.as_sql()
+    try:
+        sql, params = compiler.as_sql()
+    except EmptyResultSet:
+        return 0
     with connection.cursor() as cursor:
         cursor.execute(f"EXPLAIN (FORMAT JSON) {sql}", params)
         (plan,) = cursor.fetchone()
@@ -302,7 +321,7 @@ def _estimate_rows(query: NearestQuery, connection: BaseDatabaseWrapper) -> int:
 
 def _estimate_total(query: NearestQuery, connection: BaseDatabaseWrapper) -> int:
     """Return how many rows the table has, as its last ANALYZE or VACUUM counted."""
-    table = connection.ops.quote_name(query.get_meta().db_table)
+    table = connection.ops.quote_name(query.search.table)
     with connection.cursor() as cursor:
         cursor.execute("SELECT reltuples::bigint FROM pg_class WHERE oid = %s::regclass", [table])
         return int(cursor.fetchone()[0])

@@ -1,6 +1,7 @@
 """bulk_load(): what it writes, and what it refuses."""
 
 import datetime
+import enum
 import ipaddress
 import uuid
 from decimal import Decimal
@@ -82,6 +83,43 @@ def test_bulk_load_follows_foreign_keys():
     section = Section.objects.create(name="s")
     Article.objects.bulk_load([Article(title="a", section=section), Article(title="b")])
     assert list(Article.objects.order_by("title").values_list("section_id", flat=True)) == [section.pk, None]
+
+
+def test_bulk_load_takes_the_key_of_a_row_saved_meanwhile():
+    section = Section(name="s")
+    article = Article(title="a", section=section)
+    section.save()
+    Article.objects.bulk_load([article])
+    assert Article.objects.get().section == section
+
+
+def test_bulk_load_of_an_unsaved_foreign_key_is_refused():
+    with pytest.raises(ValueError, match="bulk_load\\(\\) prohibited to prevent data loss"):
+        Article.objects.bulk_load([Article(title="a", section=Section(name="s"))])
+    assert not Article.objects.exists()
+
+
+def test_bulk_load_of_another_model_is_refused():
+    with pytest.raises(TypeError) as caught:
+        Article.objects.bulk_load([Article(title="a"), {"title": "b"}])
+    assert str(caught.value) == "bulk_load() takes instances of Article, got dict as row 1."
+
+
+@pytest.mark.parametrize("zone", ["Europe/Madrid", "UTC"])
+def test_bulk_load_without_time_zones_takes_times_for_local(settings, zone):
+    settings.USE_TZ, settings.TIME_ZONE = False, zone
+    noon = datetime.datetime(2026, 7, 1, 12)
+    Everything.objects.create(moment=noon)
+    Everything.objects.bulk_load([Everything(moment=noon)])
+    assert list(Everything.objects.values_list("moment", flat=True)) == [noon, noon]
+
+
+def test_bulk_load_of_a_member_of_an_enumeration_writes_its_value():
+    class Kind(str, enum.Enum):  # noqa: UP042 - the kind whose str() is its name
+        A = "a"
+
+    Everything.objects.bulk_load([Everything(char=Kind.A)])
+    assert Everything.objects.get().char == "a"
 
 
 def test_bulk_load_keeps_given_primary_keys_beside_new_ones():
@@ -166,6 +204,7 @@ BAD = {
         {"embedding": Value(None)},
         "Everything.embedding: bulk_load() writes values, not expressions; use bulk_create() for them",
     ),
+    "text for a list": ({"words": "django"}, "Everything.words: must be a list, got str"),
     "address": ({"address": "nowhere"}, "Everything.address: 'nowhere' does not appear to be an IPv4 or IPv6 address"),
 }
 
@@ -240,6 +279,7 @@ ARGUMENTS = {
         {"update_conflicts": True},
         "update_conflicts=True and unique_fields go together: which conflicts make an update?",
     ),
+    "unique text": ({"unique_fields": "pk"}, "unique_fields must be a list of names, got 'pk'."),
     "unique alone": (
         {"unique_fields": ["pk"]},
         "update_conflicts=True and unique_fields go together: which conflicts make an update?",

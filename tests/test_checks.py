@@ -132,15 +132,25 @@ FIELDS = [
         "pgvector",
         {"unique": True},
         "pgembedding.E008",
-        "Note.embedding must not be unique or a primary key.",
-        "Vectors are compared by distance. Put the constraint on the text that the vector stands for.",
+        "Note.embedding must not be unique, a primary key or db_index=True.",
+        "Vectors are compared by distance: index them by HnswIndex in Meta.indexes, and put a constraint on the text "
+        "that they stand for.",
+    ),
+    (
+        "pgvector",
+        {"db_index": True},
+        "pgembedding.E008",
+        "Note.embedding must not be unique, a primary key or db_index=True.",
+        "Vectors are compared by distance: index them by HnswIndex in Meta.indexes, and put a constraint on the text "
+        "that they stand for.",
     ),
     (
         "pg_embedding",
         {"primary_key": True, "null": False},
         "pgembedding.E008",
-        "Note.embedding must not be unique or a primary key.",
-        "Vectors are compared by distance. Put the constraint on the text that the vector stands for.",
+        "Note.embedding must not be unique, a primary key or db_index=True.",
+        "Vectors are compared by distance: index them by HnswIndex in Meta.indexes, and put a constraint on the text "
+        "that they stand for.",
     ),
 ]
 

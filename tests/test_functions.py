@@ -183,3 +183,9 @@ def test_centroid_where_the_engine_has_none_is_refused(settings):
     with pytest.raises(NotSupportedError) as caught:
         Article.objects.aggregate(c=Centroid("embedding"))
     assert str(caught.value) == "pg_embedding has no average of vectors. Average them in numpy."
+
+
+def test_centroid_of_another_field_is_refused():
+    with pytest.raises(FieldError) as caught:
+        Article.objects.aggregate(c=Centroid("title"))
+    assert str(caught.value) == "Centroid needs an EmbeddingField, got CharField."

@@ -64,8 +64,22 @@ def test_hybrid_text_with_operators_is_only_text(articles):
     assert len(Article.objects.hybrid("fox & ! ' \" :* (", 3, fields=["title"])) == 3
 
 
-@pytest.mark.parametrize("fields", [[], "title"])
+@pytest.mark.parametrize("fields", [[], "title", [1], ["embedding"]])
 def test_hybrid_without_fields_is_refused(fields):
     with pytest.raises(ValueError) as caught:
         Article.objects.hybrid("fox", fields=fields)
     assert str(caught.value) == f"fields must be a list of names of text fields, got {fields!r}."
+
+
+@pytest.mark.parametrize(("text", "kind"), [([1, 2, 3], "list"), (None, "NoneType")])
+def test_hybrid_by_what_is_no_text_is_refused(text, kind):
+    with pytest.raises(ValueError) as caught:
+        Article.objects.hybrid(text, fields=["title"])
+    assert str(caught.value) == f"hybrid() searches by text, got {kind}."
+
+
+@pytest.mark.parametrize("candidates", [9, "20", True])
+def test_hybrid_with_fewer_candidates_than_k_is_refused(candidates):
+    with pytest.raises(ValueError) as caught:
+        Article.objects.hybrid("fox", 10, fields=["title"], candidates=candidates)
+    assert str(caught.value) == f"candidates must be an integer of at least k = 10, got {candidates!r}."

@@ -177,14 +177,14 @@ def test_find_index_takes_the_one_for_l2_first_and_then_the_order(isolated):
     other = models.Index(fields=["kind"], name="kind")
     model = make_note(other, cosine, l1, l2)
     field = model._meta.get_field("embedding")
-    assert find_index(model, field).name == "l2"
-    assert find_index(model, field, "l1").name == "l1"
-    assert find_index(model, field, "inner_product") is None
+    assert find_index(field).name == "l2"
+    assert find_index(field, "l1").name == "l1"
+    assert find_index(field, "inner_product") is None
 
 
 def test_find_index_without_one_for_l2_takes_the_first(isolated):
     model = make_note(hnsw(name="cosine", distance="cosine"), hnsw(name="l1", distance="l1"))
-    assert find_index(model, model._meta.get_field("embedding")).name == "cosine"
+    assert find_index(model._meta.get_field("embedding")).name == "cosine"
 
 
 # What each engine's DDL says, on any server

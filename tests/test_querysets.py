@@ -2,13 +2,15 @@
 
 import asyncio
 import json
+from decimal import Decimal
 
 import numpy as np
 import pytest
 from asgiref.sync import sync_to_async
 from django.core.exceptions import ValidationError
 from django.db import NotSupportedError, connection
-from django.db.models import Count, F
+from django.db.models import Count, F, Prefetch
+from django.test.utils import isolate_apps
 
 from pgembedding_django import CosineDistance, EmbeddingQuerySet, HnswIndex
 from pgembedding_django.embedders import get_embedder
@@ -157,6 +159,67 @@ def test_nearest_values_and_values_list(articles):
     assert Article.objects.nearest(QUERY, 1).values_list("title", flat=True).get() == str(first)
 
 
+def test_nearest_of_values_list_stays_one(articles):
+    first = order_by_hand(RANDOM, QUERY)[0]
+    assert list(Article.objects.values_list("title", flat=True).nearest(QUERY, 1)) == [str(first)]
+    assert Article.objects.values_list("title", named=True).nearest(QUERY, 1)[0].title == str(first)
+
+
+def test_nearest_of_none_is_empty(articles):
+    assert list(Article.objects.none().nearest(QUERY)) == []
+    assert list(Article.objects.filter(pk__in=[]).nearest(QUERY)) == []
+
+
+def test_nearest_in_a_sliced_prefetch_is_ranked_for_each_parent(articles):
+    one, other = Section.objects.create(name="1"), Section.objects.create(name="2")
+    Article.objects.filter(published=True).update(section=one)
+    Article.objects.filter(published=False).update(section=other)
+    prefetch = Prefetch("article_set", Article.objects.nearest(QUERY, 3), to_attr="near")
+    near = [titles(section.near) for section in Section.objects.order_by("name").prefetch_related(prefetch)]
+    ranking = order_by_hand(RANDOM, QUERY)
+    assert near == [[i for i in ranking if i % 2 == 0][:3], [i for i in ranking if i % 2][:3]]
+
+
+def test_nearest_union_is_ordered_by_its_distance(articles):
+    rows = Article.objects.nearest(QUERY, 2).union(Article.objects.nearest(-QUERY, 2)).order_by("distance")
+    distances = [row.distance for row in rows]
+    assert len(distances) == 4
+    assert distances == sorted(distances)
+
+
+def test_nearest_for_update_locks_what_it_returns(articles):
+    rows = Article.objects.filter(published=True).nearest(QUERY, 5, exact=False).select_for_update()
+    assert rows.explain_nearest() == "Exact scan: select_for_update() locks what an index scan reads beyond k."
+    assert titles(rows) == [i for i in order_by_hand(RANDOM, QUERY) if i % 2 == 0][:5]
+
+
+def test_nearest_keeps_the_vector_it_was_given(articles):
+    query = QUERY.copy()
+    rows = Article.objects.nearest(query, 3)
+    query[:] = 9
+    assert titles(rows) == order_by_hand(RANDOM, QUERY)[:3]
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"k": np.int64(3)}, {"k": 3, "max_distance": np.float32(9)}, {"k": 3, "max_distance": Decimal(9)}]
+)
+def test_nearest_takes_numbers_of_numpy_and_decimal(articles, arguments):
+    assert titles(Article.objects.nearest(QUERY, **arguments)) == order_by_hand(RANDOM, QUERY)[:3]
+
+
+@isolate_apps("tests")
+def test_nearest_of_a_proxy_uses_the_index_and_distance_of_its_table(force_index):
+    class Twin(Pair):
+        class Meta:
+            app_label = "tests"
+            proxy = True
+
+    Pair.objects.bulk_create(Pair(one=vector[:2]) for vector in RANDOM)
+    rows = Twin.objects.nearest([1, 2], 3, field="one")
+    assert "pair_one_cosine" in rows.explain()
+    assert [row.distance for row in rows] == [row.distance for row in Pair.objects.nearest([1, 2], 3, field="one")]
+
+
 def test_nearest_as_subquery_selects_the_same_rows(articles):
     inner = Article.objects.nearest(QUERY, 5).values("pk")
     assert {int(a.title) for a in Article.objects.filter(pk__in=inner)} == set(order_by_hand(RANDOM, QUERY)[:5])
@@ -301,6 +364,8 @@ BAD_ARGUMENTS = {
     "alias field": ({"alias": "title"}, "alias 'title' is a field of Article. Choose another."),
     "alias words": ({"alias": "a b"}, "alias must be a name for an attribute, got 'a b'."),
     "alias lookup": ({"alias": "a__b"}, "alias must be a name for an attribute, got 'a__b'."),
+    "alias pk": ({"alias": "pk"}, "alias 'pk' is an attribute of Article. Choose another."),
+    "alias method": ({"alias": "save"}, "alias 'save' is an attribute of Article. Choose another."),
     "exact": ({"exact": 1}, "exact must be True, False or None, got 1."),
     "ef_search zero": ({"ef_search": 0}, "ef_search must be an integer from 1 to 1000, got 0."),
     "ef_search large": ({"ef_search": 1001}, "ef_search must be an integer from 1 to 1000, got 1001."),

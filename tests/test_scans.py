@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 from django.db import OperationalError, connection, transaction
-from django.db.models import Q
+from django.db.models import OuterRef, Q, Subquery
 from django.test.utils import CaptureQueriesContext
 
 from pgembedding_django import HnswIndex
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.scans import choose_scan
-from tests.models import Article, Required
+from tests.models import Article, Required, Section
 
 pytestmark = pytest.mark.django_db
 
@@ -246,6 +246,16 @@ def test_reduced_precision_index_deconstructs(reduced):
 
 
 @pytest.mark.pgvector
+def test_reduced_precision_behind_a_reference_to_an_outer_query_is_exact(monkeypatch):
+    index = HnswIndex(fields=["embedding"], name="article_half", precision="half")
+    monkeypatch.setattr(Article._meta, "indexes", [index])
+    section = Section.objects.create(name="s")
+    near, _ = (Article.objects.create(title=t, section=section, embedding=v) for t, v in [("1", QUERY), ("2", -QUERY)])
+    inner = Article.objects.filter(section=OuterRef("pk")).nearest(QUERY, 1, exact=False)
+    assert Section.objects.annotate(near=Subquery(inner.values("pk"))).get().near == near.pk
+
+
+@pytest.mark.pgvector
 def test_half_precision_index_holds_more_than_2000_dimensions(monkeypatch):
     field = Required._meta.get_field("embedding")
     monkeypatch.setattr(field, "dimensions", 3072)
@@ -266,7 +276,7 @@ def test_pg_embedding_takes_more_candidates_inside_the_gate_and_ranks_them_again
     sql, params = compiler.as_sql()
     vector = "{0.1,0.2,-0.3}"
     assert sql.replace(' AS "pk"', "").partition(" WHERE ")[2] == (
-        '("tests_article"."id" IN (SELECT "tests_article"."id" FROM "tests_article" WHERE '
+        '(("tests_article"."id") IN (SELECT "tests_article"."id" FROM "tests_article" WHERE '
         "(((SELECT pg_advisory_xact_lock_shared(8099553973674967040 | %s::regclass::oid::bigint)) IS NOT NULL "
         'AND (SELECT pgembedding_is_sound(%s::regclass))) AND "tests_article"."embedding" IS NOT NULL) '
         'ORDER BY ("tests_article"."embedding" <-> %s::real[]) ASC LIMIT 40) '
@@ -293,6 +303,9 @@ def test_partial_index_is_used_where_the_filter_implies_it(monkeypatch, many, fo
     assert "article_published" in rows.explain()
     assert ids(rows) == ranked(lambda i: i % 2 == 0)[:10]
     assert ids(Article.objects.nearest(QUERY, 10)) == RANKED[:10]
+    assert Article.objects.nearest(QUERY, 10).explain_nearest() == (
+        "Exact scan: article_published holds only some rows, and no filter stands before it."
+    )
 
 
 # Under other conditions

@@ -66,10 +66,11 @@ def _check_model(model: type[Model], engines: Iterable[Engine]) -> Iterator[Chec
 
 
 def _check_keys(field: EmbeddingField) -> Iterator[CheckMessage]:
-    if field.unique:
+    if field.unique or getattr(field, "db_index", False):
         yield Error(
-            f"{field.label} must not be unique or a primary key.",
-            hint="Vectors are compared by distance. Put the constraint on the text that the vector stands for.",
+            f"{field.label} must not be unique, a primary key or db_index=True.",
+            hint="Vectors are compared by distance: index them by HnswIndex in Meta.indexes, and put a constraint on "
+            "the text that they stand for.",
             obj=field,
             id="pgembedding.E008",
         )

@@ -17,6 +17,9 @@ from pgembedding_django.vectors import Vector
 if TYPE_CHECKING:
     from django.db.models import Model
 
+#: The bound of ef_search: pgvector's of hnsw.ef_search (pgvector 0.8, src/hnsw.h).
+MAX_EF_SEARCH = 1000
+
 Version = tuple[int, ...]
 Converter = Callable[[Any, Any, BaseDatabaseWrapper], Vector | None]
 

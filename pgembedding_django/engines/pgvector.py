@@ -8,11 +8,8 @@ from typing import Any
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from pgembedding_django import vectors
-from pgembedding_django.engines.base import Converter, Engine, IndexOption, Scan
+from pgembedding_django.engines.base import MAX_EF_SEARCH, Converter, Engine, IndexOption, Scan
 from pgembedding_django.vectors import Vector
-
-#: The server's bound of hnsw.ef_search (pgvector 0.8, src/hnsw.h).
-MAX_EF_SEARCH = 1000
 
 #: Rows of an index of reduced precision that are ranked again for each row wanted (benchmarks/).
 CANDIDATES = {"half": 2, "binary": 40}
