@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ def main() -> int:
     parser.add_argument("--large", action="store_true", help="1,000,000 rows as well")
     parser.add_argument("--output", type=Path, help="the folder for results.md and the plot")
     options = parser.parse_args()
+    subprocess.run([sys.executable, "-m", "benchmarks.server"], check=True)
     os.environ["DJANGO_SETTINGS_MODULE"] = "benchmarks.settings"
     import django
 

@@ -72,6 +72,8 @@ def _machine(langchain: str) -> Iterator[tuple[str, str]]:
     with connection.cursor() as cursor:
         cursor.execute("SHOW server_version")
         (postgres,) = cursor.fetchone()
+        cursor.execute("SHOW shared_buffers")
+        (buffers,) = cursor.fetchone()
         cursor.execute("SELECT extversion FROM pg_extension WHERE extname = 'vector'")
         (extension,) = cursor.fetchone()
     yield "cores", f"{os.cpu_count()}, {platform.machine()}"
@@ -79,7 +81,7 @@ def _machine(langchain: str) -> Iterator[tuple[str, str]]:
     yield "Django", django.get_version()
     yield "driver", f"psycopg2 {connection.Database.__version__.split()[0]}"
     yield "numpy", np.__version__
-    yield "Postgres", f"{postgres}, its default settings"
+    yield "Postgres", f"{postgres}, shared_buffers {buffers}, otherwise its defaults"
     yield "pgvector (extension)", extension
     yield "pgvector (Python)", getattr(pgvector, "__version__", None) or _version("pgvector")
     yield "langchain-postgres", langchain

@@ -1,12 +1,9 @@
-"""Settings of the benchmarks: an embedded Postgres with a folder of its own, the server's defaults otherwise."""
+"""Settings of the benchmarks: an embedded Postgres with a folder of its own."""
 
-from pathlib import Path
-
+from benchmarks.server import FOLDER
 from pgembedding_django import embedded
 
-ROOT = Path(__file__).resolve().parent.parent
-
-DATABASES = {"default": embedded.database(ROOT / ".postgres" / "bench", version=18)}
+DATABASES = {"default": embedded.database(FOLDER, version=18)}
 SECRET_KEY = "benchmarks"
 USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -25,17 +25,16 @@ from pgembedding_django.vectors import Vector
 __all__ = ["Candidates", "DistanceLimit", "NearestQuery", "ScanGate", "Search", "choose_scan"]
 
 #: Candidates that an unfiltered search keeps at least. On 100,000 clustered rows of 384 dimensions, 40 (the server's
-#: default) found 0.92 of the ten nearest and 100 found 0.99 (benchmarks/).
-MIN_EF_SEARCH = 100
+#: default) found 0.89 of the ten nearest, 100 found 0.98 and 200 found 0.99 (benchmarks/).
+MIN_EF_SEARCH = 200
 
-#: Candidates for each row wanted: those that pass a filter must still be several times k (benchmarks/: 2 found 0.95 of
-#: the ten nearest behind a filter that keeps 5%, 4 found 0.99).
+#: Candidates for each row wanted: those that pass a filter must still be several times k (benchmarks/: 2 found 0.92 of
+#: the ten nearest behind a filter that keeps 20%, 4 found 0.98).
 EF_SEARCH_PER_ROW = 4
 
-#: What one candidate of an index scan costs beside one row of an exact scan: 16 beside 1 microsecond (benchmarks/,
-#: 384 dimensions, rows in memory).
-CANDIDATE_COST = 16
-
+#: What one candidate of an index scan costs beside one row of an exact scan: 29 beside 2.9 microseconds (benchmarks/,
+#: 384 dimensions, rows in memory, ef_search 400, 10,000 rows of 100,000 kept).
+CANDIDATE_COST = 10
 
 #: Behind a filter, the candidates must hold this many times k, of the EF_SEARCH_PER_ROW expected: fewer mean that the
 #: filter keeps what is far from the query, where an index scan finds enough rows but not the nearest.
@@ -261,11 +260,11 @@ def choose_scan(query: NearestQuery, connection: BaseDatabaseWrapper) -> Scan:
 def _choose_filtered(query: NearestQuery, engine: Engine, connection: BaseDatabaseWrapper) -> Scan:
     search = query.search
     rows = _estimate_rows(query, connection)
-    few = CANDIDATE_COST * EF_SEARCH_PER_ROW * search.k
+    few = CANDIDATE_COST * _candidates_per_row(search, engine) * search.k
     if rows <= few:
         return Scan(reason=f"the filter keeps about {rows:,} rows, and any {few:,} are read faster exactly")
     total = max(_estimate_total(query, connection), rows)
-    # Index: EF_SEARCH_PER_ROW * k * total / rows candidates at CANDIDATE_COST. Exact: rows at 1. Equal at this many.
+    # Index: _candidates_per_row * k * total / rows candidates at CANDIDATE_COST. Exact: rows at 1. Equal at this many.
     limit = int((few * total) ** 0.5)
     counts = f"the filter keeps about {rows:,} of {total:,} rows"
     if rows <= limit:
@@ -276,22 +275,31 @@ def _choose_filtered(query: NearestQuery, engine: Engine, connection: BaseDataba
 def _index_scan(search: Search, engine: Engine, rows: int, total: int, reason: str) -> Scan:
     """rows, total: how many the filter keeps and the table has; 0 where no filter counts."""
     index = cast(HnswIndex, search.index)
+    margin = FILTERED_MARGIN if rows else 1
     candidates = engine.candidates(search.k, index.precision)
-    needed = EF_SEARCH_PER_ROW * search.k * total // rows if rows else 2 * search.k
+    needed = _candidates_per_row(search, engine) * search.k * total // rows if rows else 2 * search.k
     ef_search = search.ef_search or index.ef_search or max(MIN_EF_SEARCH, needed, candidates)
     return Scan(
         reason=reason,
         index=index.name,
         ef_search=min(ef_search, MAX_EF_SEARCH) if engine.queries_set_ef_search else 0,
         max_scan_tuples=_max_scan_tuples(search, needed, rows),
-        candidates=candidates,
+        # Fewer could never hold the rows that the margin asks for.
+        candidates=candidates and max(candidates, search.k * margin),
         precision=index.precision,
-        margin=FILTERED_MARGIN if rows else 1,
+        margin=margin,
     )
+
+
+def _candidates_per_row(search: Search, engine: Engine) -> int:
+    """How many rows that pass the filter an index scan must find for each row wanted."""
+    precision = cast(HnswIndex, search.index).precision
+    return max(EF_SEARCH_PER_ROW, engine.candidates(search.k, precision) // search.k if precision else 0)
 
 
 def _max_scan_tuples(search: Search, needed: int, rows: int) -> int:
     if not rows:
+        # Deleted rows count among the candidates until VACUUM, so the scan goes on, though that costs 15% (benchmarks/).
         return max(UNFILTERED_SCAN_TUPLES, 50 * search.k)
     # The first candidates hold enough rows that pass the filter, unless it contradicts the query's neighbourhood; an
     # exact scan is then better than going on, and so it is past a quarter of what it would read.

@@ -64,22 +64,22 @@ def test_scan_without_filter_goes_through_the_index(many):
 
 def test_scan_with_filter_that_keeps_few_is_exact(many):
     few = Article.objects.filter(title__in=["1", "2", "3"]).nearest(QUERY)
-    assert few.explain_nearest() == ("Exact scan: the filter keeps about 3 rows, and any 640 are read faster exactly.")
+    assert few.explain_nearest() == ("Exact scan: the filter keeps about 3 rows, and any 400 are read faster exactly.")
 
 
 def test_scan_with_filter_that_keeps_some_compares_the_costs(many):
-    # 16 * 4 * 10 * 4000 rows: the square root is 1600.
+    # 10 * 4 * 10 * 4000 rows: the square root is 1264.9.
     some = Article.objects.filter(pk__lte=Article.objects.order_by("pk")[1000].pk).nearest(QUERY)
     assert some.explain_nearest().startswith("Exact scan: the filter keeps about 1,0")
     assert some.explain_nearest().endswith(
-        " of 4,000 rows, and up to 1,600 are read faster than an index finds 10 of them."
+        " of 4,000 rows, and up to 1,264 are read faster than an index finds 10 of them."
     )
 
 
 def test_scan_with_filter_that_keeps_many_goes_through_the_index(many):
     half = Article.objects.filter(published=True).nearest(QUERY)
     assert half.explain_nearest().startswith("Index scan on article_embedding_hnsw")
-    assert half.explain_nearest().endswith(" of 4,000 rows, more than the 1,600 that are read as fast.")
+    assert half.explain_nearest().endswith(" of 4,000 rows, more than the 1,264 that are read as fast.")
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,7 @@ def test_binary_precision_uses_its_index_and_ranks_candidates_again(reduced, for
     assert len(found) == 10
     assert found == sorted(found)
     assert rows.explain_nearest() == (
-        "Index scan on required_reduced with ef_search=400, 400 candidates ranked again: no filter stands before it."
+        "Index scan on required_reduced with ef_search=200, 200 candidates ranked again: no filter stands before it."
     )
 
 
