@@ -299,7 +299,7 @@ def _candidates_per_row(search: Search, engine: Engine) -> int:
 
 def _max_scan_tuples(search: Search, needed: int, rows: int) -> int:
     if not rows:
-        # Deleted rows count among the candidates until VACUUM, so the scan goes on, which costs 15% (benchmarks/).
+        # Deleted rows count among the candidates until VACUUM, so the scan goes on: 2 to 15% slower (benchmarks/).
         return max(UNFILTERED_SCAN_TUPLES, 50 * search.k)
     # The first candidates hold enough rows that pass the filter, unless it contradicts the query's neighbourhood; an
     # exact scan is then better than going on, and so it is past a quarter of what it would read.
