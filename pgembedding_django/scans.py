@@ -10,7 +10,7 @@ from typing import Any, cast
 from django.core.exceptions import EmptyResultSet, FullResultSet
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import BooleanField, Expression, F, QuerySet, Value
+from django.db.models import BooleanField, Expression, F, QuerySet
 from django.db.models.sql import Query
 from django.db.models.sql.compiler import SQLCompiler
 from django.db.models.sql.constants import GET_ITERATOR_CHUNK_SIZE, MULTI
@@ -248,8 +248,8 @@ def choose_scan(query: NearestQuery, connection: BaseDatabaseWrapper) -> Scan:
         return Scan(reason=f"{search.index.name} holds only some rows, and no filter stands before it")
     if query.select_for_update and (search.filtered or engine.candidates(search.k, search.index.precision)):
         return Scan(reason="select_for_update() locks what an index scan reads beyond k")
-    if query.distinct or query.group_by is not None:
-        return Scan(reason="no index can serve DISTINCT or GROUP BY")
+    if query.distinct or query.group_by is not None or query.where.contains_over_clause:
+        return Scan(reason="no index can serve DISTINCT, GROUP BY or a filter on a window")
     if search.max_distance is not None and search.alias not in query.annotation_select:
         return Scan(reason=f'"{search.alias}" is not selected, so the ranking cannot be cut at max_distance')
     if search.exact is None and search.filtered:
@@ -308,20 +308,15 @@ def _max_scan_tuples(search: Search, needed: int, rows: int) -> int:
 
 def _estimate_rows(query: NearestQuery, connection: BaseDatabaseWrapper) -> int:
     """Return how many rows the filter keeps, as the planner believes."""
-    kept = query.clone()
-    kept.explain_info = None
-    kept.clear_ordering(force=True)
-    kept.clear_limits()
-    kept.clear_select_clause()
-    kept.add_annotation(Value(1), "a")
-    compiler = kept.get_compiler(connection=connection)
+    compiler = query.get_compiler(connection=connection)
     compiler.scan = ESTIMATE
     try:
-        sql, params = compiler.as_sql()
+        where, params = compiler.compile(cast(Any, query.where))
     except EmptyResultSet:
         return 0
+    tables, more = compiler.get_from_clause()
     with connection.cursor() as cursor:
-        cursor.execute(f"EXPLAIN (FORMAT JSON) {sql}", params)
+        cursor.execute(f"EXPLAIN (FORMAT JSON) SELECT 1 FROM {' '.join(tables)} WHERE {where}", (*more, *params))
         (plan,) = cursor.fetchone()
     plan = json.loads(plan) if isinstance(plan, str) else plan
     return int(plan[0]["Plan"]["Plan Rows"])

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 from django.db import OperationalError, connection, transaction
-from django.db.models import OuterRef, Q, Subquery
+from django.db.models import OuterRef, Q, Subquery, Window
+from django.db.models.functions import RowNumber
 from django.test.utils import CaptureQueriesContext
 
 from pgembedding_django import HnswIndex
@@ -100,8 +101,21 @@ def test_scan_without_declared_index_is_exact():
 
 def test_scan_under_distinct_is_exact(many):
     rows = Article.objects.distinct().nearest(QUERY, 5)
-    assert rows.explain_nearest() == "Exact scan: no index can serve DISTINCT or GROUP BY."
+    assert rows.explain_nearest() == "Exact scan: no index can serve DISTINCT, GROUP BY or a filter on a window."
     assert ids(rows) == RANKED[:5]
+
+
+def test_scan_under_a_filter_on_a_window_is_exact(many):
+    rows = Article.objects.annotate(place=Window(RowNumber(), order_by="pk")).filter(place__lte=50).nearest(QUERY, 3)
+    assert "a filter on a window" in rows.explain_nearest()
+    assert ids(rows) == ranked(lambda i: i < 50)[:3]
+
+
+def test_scan_behind_a_filter_across_a_join_asks_the_planner(many):
+    Article.objects.filter(title__in=["1", "2", "3"]).update(section=Section.objects.create(name="s"))
+    rows = Article.objects.filter(section__name="s").nearest(QUERY, 2)
+    assert rows.explain_nearest().startswith("Exact scan: the filter keeps about ")
+    assert ids(rows) == ranked(lambda i: i in (1, 2, 3))[:2]
 
 
 @pytest.mark.pgvector
