@@ -34,7 +34,7 @@ DROP_GUARD = (
     "DELETE FROM pgembedding_sound WHERE relid = to_regclass('\"tests_note\"'); END IF; END $$;"
 )
 
-#: What facts.md saw drop a table.
+#: Each of these dropped a table when Django put it into DDL as it is.
 BAD_OPCLASS = "vector_l2_ops) ; drop table xt; --"
 BAD_NAME = 'a" on xt(id); drop table xt; --'
 
