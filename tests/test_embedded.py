@@ -88,6 +88,15 @@ def test_database_is_shared_until_the_last_process_ends(folder):
     assert not is_running(folder)
 
 
+def test_database_does_not_outlive_a_killed_process(folder):
+    killed, last = Process(folder), Process(folder)
+    assert killed.told() == last.told()
+    killed.process.kill()
+    killed.process.communicate()
+    assert last.end() == 0
+    assert not is_running(folder)
+
+
 def test_database_entry_is_one_of_django(folder):
     process = Process(folder)
     entry = process.told()["entry"]
