@@ -1,0 +1,101 @@
+"""nearest() behind PgBouncer, which lends one server connection to its clients transaction by transaction."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.models import Article
+
+PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
+
+pytestmark = [
+    pytest.mark.django_db,
+    pytest.mark.skipif(PGBOUNCER is None, reason="PgBouncer is not installed"),
+]
+
+CONFIG = """
+[databases]
+{name} = {server}
+[pgbouncer]
+pool_mode = transaction
+default_pool_size = 1
+auth_type = any
+listen_addr =
+unix_socket_dir = {folder}
+"""
+
+VECTORS = np.random.default_rng(5).standard_normal((2000, 3)).astype(np.float32)
+QUERY = np.array([0.1, 0.2, -0.3], dtype=np.float32)
+RANKED = np.argsort(np.linalg.norm(VECTORS.astype(np.float64) - QUERY, axis=1)).tolist()
+
+
+@pytest.fixture
+def pooled(ready_database):
+    """A database of 2,000 articles whose clients all share one server connection."""
+    ready_database.migrate("tests")
+    rows = (Article(title=str(i), published=i % 2 == 0, embedding=vector) for i, vector in enumerate(VECTORS))
+    Article.objects.using("fresh").bulk_load(rows)
+    ready_database.execute("ANALYZE tests_article")
+    entry = ready_database.connection.settings_dict
+    with tempfile.TemporaryDirectory(prefix="pgbouncer") as name:
+        folder, bouncer = Path(name), _start(entry, Path(name))
+        _wait_for_socket(folder, bouncer)
+        ready_database.become(HOST=str(folder), PORT="6432", DISABLE_SERVER_SIDE_CURSORS=True)
+        yield ready_database
+        ready_database.connection.close()
+        bouncer.terminate()
+        bouncer.wait(timeout=10)
+        ready_database.become(HOST=entry["HOST"], PORT=entry["PORT"])
+
+
+def _start(entry, folder):
+    config = folder / "pgbouncer.ini"
+    server = " ".join(f"{key.lower()}={entry[key]}" for key in ("HOST", "PORT", "USER", "PASSWORD") if entry[key])
+    config.write_text(CONFIG.format(name=entry["NAME"], server=server, folder=folder))
+    # It refuses to run as root, and whoever owns the server's socket may reach it.
+    user = None
+    if os.geteuid() == 0:
+        user = Path(entry["HOST"]).owner() if entry["HOST"].startswith("/") else "nobody"
+        for path in (folder, config):
+            shutil.chown(path, user)
+    with (folder / "log").open("w") as log:
+        return subprocess.Popen([PGBOUNCER, str(config)], user=user, stderr=log, cwd="/")
+
+
+def _wait_for_socket(folder, bouncer):
+    until = time.monotonic() + 20
+    while not (folder / ".s.PGSQL.6432").exists():
+        assert bouncer.poll() is None, (folder / "log").read_text()
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def ids(rows):
+    return [int(row.title) for row in rows]
+
+
+def test_nearest_through_a_transaction_pool_finds_the_nearest(pooled):
+    articles = Article.objects.using("fresh")
+    assert articles.nearest(QUERY, exact=False).explain_nearest().startswith("Index scan")
+    assert ids(articles.nearest(QUERY, 300, exact=False)) == RANKED[:300]
+    half = [i for i in RANKED if i % 2 == 0]
+    for _ in range(10):  # often enough for psycopg 3 to prepare a statement, if it did
+        assert ids(articles.filter(published=True).nearest(QUERY)) == half[:10]
+
+
+@pytest.mark.pgvector
+def test_nearest_through_a_transaction_pool_leaks_no_setting_to_another_client(pooled):
+    asked = "SELECT pg_backend_pid(), current_setting('hnsw.ef_search', true)"
+    list(Article.objects.using("fresh").nearest(QUERY, ef_search=77))
+    mine = pooled.execute(asked)
+    other = pooled.open()
+    with other.cursor() as cursor:
+        cursor.execute(asked)
+        assert cursor.fetchall() == mine == [(mine[0][0], "40")]
+    other.close()
