@@ -15,7 +15,7 @@ from benchmarks.data import Corpus, Floats
 from benchmarks.langchain import LangChain
 from benchmarks.models import Model, Table
 from benchmarks.timing import timed
-from pgembedding_django.scans import choose_scan
+from pgembedding_django.plans import choose_scan
 from pgembedding_django.vectors import encode_text
 
 #: What each filter keeps, as a share of the rows; None is a search without one.
@@ -168,7 +168,7 @@ def langchain(peer: LangChain) -> Competitor:
 def ef_search_of(model: Model, question: Question) -> int:
     """Return the ef_search that nearest() chooses, or its unfiltered one where it reads exactly."""
     rows = model.objects.filter(**question.lookup).nearest(question.query, question.k)
-    return choose_scan(rows.query, connection).ef_search
+    return choose_scan(rows.query, rows.query.search, connection).ef_search
 
 
 def _guc(settings: dict[str, str]) -> dict[str, str]:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby, islice
 from typing import Any, cast
 
-from django.db import NotSupportedError, connections, transaction
+from django.core.exceptions import ValidationError
+from django.db import Error, NotSupportedError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import AutoField, Field, Model
 from django.db.models.expressions import DatabaseDefault
 
 from pgembedding_django.copy import RowEncoder, copy_rows
+from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.indexes import HnswIndex
+from pgembedding_django.vectors import InvalidVector
 
-__all__ = ["BulkLoad"]
+__all__ = ["BulkLoad", "check_vectors"]
 
 STAGING = "pgembedding_bulk_load"
 
@@ -24,6 +28,27 @@ logger = logging.getLogger("pgembedding_django")
 Progress = Callable[[int], object]
 Fields = tuple["Field[Any, Any]", ...]
 Batch = list[tuple[int, Model]]
+
+
+def check_vectors(model: type[Model], objs: list[Any], names: list[str] | None = None) -> None:
+    """
+    Check the vectors of some rows, in the fields named or in all.
+
+    Raises ValidationError naming the row.
+    """
+    for field in model._meta.concrete_fields:
+        if not isinstance(field, EmbeddingField) or (names is not None and field.name not in names):
+            continue
+        for row, obj in enumerate(objs):
+            value = getattr(obj, field.attname)
+            if value is None or hasattr(value, "resolve_expression"):
+                continue
+            try:
+                field.to_vector(value)
+            except InvalidVector as error:
+                raise ValidationError(
+                    f"Row {row} (pk {obj.pk!r}): {error.message}", error.code, error.params
+                ) from error
 
 
 class BulkLoad:
@@ -48,7 +73,7 @@ class BulkLoad:
         while batch := list(islice(numbered, batch_size)):
             with transaction.atomic(using=self.using):
                 for fields, group in groupby(batch, key=self._written_fields):
-                    self._load(fields, group)
+                    self._load(fields, list(group))
             loaded += len(batch)
             if progress is not None:
                 progress(loaded)
@@ -86,20 +111,26 @@ class BulkLoad:
             row.pk = row._meta.pk.get_pk_value_on_save(row)
         return tuple(field for field in self.fields if not _left_to_database(row, field))
 
-    def _load(self, fields: Fields, group: Iterator[tuple[int, Model]]) -> None:
-        encoder = RowEncoder(list(fields), self.connection)
-        data = (encoder.encode(row, position) for position, row in group)
+    def _load(self, fields: Fields, rows: Batch) -> None:
         table = self.connection.ops.quote_name(self.model._meta.db_table)
         columns = [self._column(field) for field in fields]
         if not self.unique:
-            copy_rows(table, columns, data, self.connection)
+            self._copy(table, fields, rows)
             return
         with self.connection.cursor() as cursor:
             names = ", ".join(columns)
             cursor.execute(f"CREATE TEMPORARY TABLE {STAGING} AS SELECT {names} FROM {table} WITH NO DATA")
-            copy_rows(STAGING, columns, data, self.connection)
+            self._copy(STAGING, fields, rows)
             cursor.execute(f"INSERT INTO {table} ({names}) SELECT {names} FROM {STAGING} {self._on_conflict(fields)}")
             cursor.execute(f"DROP TABLE {STAGING}")
+
+    def _copy(self, table: str, fields: Fields, rows: Batch) -> None:
+        encoder = RowEncoder(list(fields), self.connection)
+        data = (encoder.encode(row, position) for position, row in rows)
+        try:
+            copy_rows(table, [self._column(field) for field in fields], data, self.connection)
+        except Error as error:
+            raise _with_row(error, rows) from error.__cause__
 
     def _on_conflict(self, fields: Fields) -> str:
         target = ", ".join(map(self._column, self.unique))
@@ -116,10 +147,27 @@ class BulkLoad:
         return self.connection.ops.quote_name(cast(str, field.column))
 
     def _unique(self, names: Sequence[str] | None) -> Fields:
-        meta = self.model._meta
-        return tuple(meta.pk if name == "pk" else meta.get_field(name) for name in names or ())  # type: ignore[misc]
+        known = {field.name: field for field in self.fields}
+        known["pk"] = self.model._meta.pk
+        unknown = next((name for name in names or () if name not in known), None)
+        if unknown is not None:
+            raise ValueError(
+                f"unique_fields must name fields of {self.model.__name__} ({', '.join(known)}), got {unknown!r}."
+            )
+        return tuple(known[name] for name in names or ())
 
 
 def _left_to_database(row: Model, field: Field[Any, Any]) -> bool:
     value = getattr(row, field.attname)
     return isinstance(value, DatabaseDefault) or (value is None and isinstance(field, AutoField))
+
+
+def _with_row(error: Error, rows: Batch) -> Error:
+    """Return a server's error with the row of the load in place of its line of this COPY; any other as it is."""
+    diagnosis: Any = getattr(error.__cause__, "diag", None)
+    line = re.search(r"^COPY .*, line (\d+)", getattr(diagnosis, "context", None) or "", re.MULTILINE)
+    if line is None:
+        return error
+    position, row = rows[int(line[1]) - 1]
+    detail = f" {diagnosis.message_detail}" if diagnosis.message_detail else ""
+    return type(error)(f"Row {position} (pk {row.pk!r}): {diagnosis.message_primary}.{detail}")

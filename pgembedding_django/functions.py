@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 from django.core.exceptions import FieldError
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -17,7 +17,11 @@ __all__ = ["Centroid", "CosineDistance", "Distance", "L1Distance", "L2Distance",
 
 
 class VectorValue(Value):
-    """A vector as a query parameter, told apart by its bytes instead of number by number."""
+    """A vector that was checked, as a query parameter; told apart by its bytes instead of number by number."""
+
+    def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> Any:
+        engine, field = get_engine(connection), cast(Any, self.output_field)
+        return f"%s::{engine.cast(field.storage)}", [engine.encode(self.value)]
 
     @property
     def identity(self) -> tuple[object, ...]:
@@ -29,7 +33,8 @@ class Distance(Func):
     Order, annotate or filter rows by the distance of an EmbeddingField to a vector.
 
     expression: the name of an EmbeddingField, or an expression that has one as its output_field.
-    vector: anything that the field accepts, an F() or another expression of a vector; text names a field.
+    vector: anything that the field accepts, an F() or another expression of a vector; text names a field, unless it is
+        a vector such as "[1,2,3]".
     Raises FieldError if neither side is an EmbeddingField, ValueError if the vector does not suit the field,
         NotSupportedError (when the query runs) if the engine has no such distance.
     An index serves `order_by(<distance>)` only in ascending order and with a limit, and it may then return too few
@@ -37,15 +42,16 @@ class Distance(Func):
     """
 
     arity = 2
+    output_field = FloatField()
     #: One of the keys of pgembedding_django.engines.DISTANCES.
     distance: ClassVar[str]
     #: Whether nearest() orders by it, so that the compiler's scan tells if an index may serve it.
     ranks: bool = False
 
     def __init__(self, expression: Any, vector: Any, **extra: Any) -> None:
-        if not isinstance(vector, str) and not hasattr(vector, "resolve_expression"):
+        named = isinstance(vector, str) and not vector.lstrip().startswith("[")
+        if not named and not hasattr(vector, "resolve_expression"):
             vector = Value(vector)
-        extra.setdefault("output_field", FloatField())
         super().__init__(expression, vector, **extra)
 
     def resolve_expression(self, *args: Any, **kwargs: Any) -> Self:
@@ -129,7 +135,7 @@ def get_distance(distance: str | type[Distance]) -> type[Distance]:
 
     Raises ValueError for anything else.
     """
-    if isinstance(distance, type) and issubclass(distance, Distance):
+    if isinstance(distance, type) and issubclass(distance, Distance) and hasattr(distance, "distance"):
         return distance
     if isinstance(distance, str) and distance in DISTANCE_CLASSES:
         return DISTANCE_CLASSES[distance]
@@ -157,6 +163,7 @@ class IndexedDistance(Func):
 
 def _bind(source: Any, field: Any) -> Any:
     """Give a bare value the field that checks and encodes it."""
-    if isinstance(source, Value) and getattr(source, "_output_field_or_none", None) is None:
+    # Django takes a bare text or bytes for values of a CharField or BinaryField.
+    if isinstance(source, Value) and not hasattr(getattr(source, "_output_field_or_none", None), "to_vector"):
         return VectorValue(field.to_vector(source.value), output_field=field)
     return source

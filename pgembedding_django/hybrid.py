@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
-from django.contrib.postgres.expressions import ArraySubquery
 from django.contrib.postgres.search import SearchQuery, SearchRank, SearchVector
-from django.db.models import F, Func, IntegerField, Q, QuerySet, Value
-from django.db.models.functions import Coalesce
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import BooleanField, F, FloatField, Func, QuerySet
+from django.db.models.sql import Query
+from django.db.models.sql.compiler import SQLCompiler
+
+from pgembedding_django.engines.base import Scan
+from pgembedding_django.plans import choose_scan
+from pgembedding_django.scans import NearestQuery
 
 __all__ = ["fuse_ranks", "rank_by_words"]
 
 #: How strongly the first ranks count before the later ones (Cormack, Clarke and Buettcher, "Reciprocal Rank Fusion
 #: outperforms Condorcet and individual Rank Learning Methods", 2009: k = 60).
 RANK_CONSTANT = 60
+
+#: Both rankings as arrays of keys, in; each key with its score, out.
+FUSED = (
+    'WITH "pgembedding_fused" ("key", "score") AS ('
+    f'SELECT "key", sum(1 / ({RANK_CONSTANT} + "place")::float8) '
+    'FROM ({meaning} UNION ALL SELECT ARRAY({words})) AS "rankings" ("keys"), '
+    'unnest("keys") WITH ORDINALITY AS "ranked" ("key", "place") GROUP BY "key")'
+)
+
+#: A ranking through the index, completed where it is short: CASE runs the exact one only if it needs it, and OFFSET
+#: keeps Postgres from running the other one twice.
+COMPLETED = (
+    'SELECT CASE WHEN cardinality("keys") >= {enough} THEN "keys"[:{wanted}] ELSE ARRAY({exact}) END '
+    'FROM (SELECT ARRAY({indexed}) AS "keys" OFFSET 0) AS "found"'
+)
 
 
 def rank_by_words(rows: QuerySet[Any], text: str, fields: list[str], config: str | None) -> Any:
@@ -25,18 +46,73 @@ def rank_by_words(rows: QuerySet[Any], text: str, fields: list[str], config: str
     return matching.order_by("-_rank", "pk")
 
 
-def fuse_ranks(rows: QuerySet[Any], rankings: list[Any], alias: str) -> Any:
-    """Annotate the rows of some rankings with the sum of 1 / (60 + rank), the greatest first."""
-    places = [Position(ArraySubquery(ranking.values("pk")), F("pk")) for ranking in rankings]
-    score = sum((Coalesce(1.0 / (RANK_CONSTANT + place), Value(0.0)) for place in places), Value(0.0))
-    found = Q()
-    for ranking in rankings:
-        found |= Q(pk__in=ranking.values("pk"))
-    return rows.filter(found).annotate(**{alias: score}).order_by(F(alias).desc(), "pk")
+def fuse_ranks(rows: QuerySet[Any], meaning: QuerySet[Any], words: QuerySet[Any], alias: str) -> Any:
+    """Annotate the rows of two rankings with the sum of 1 / (60 + rank), the greatest first."""
+    fused = rows.filter(IsRanked("pk")).annotate(**{alias: Score("pk")}).order_by(F(alias).desc(), "pk")
+    query = cast(HybridQuery, fused.query.chain(HybridQuery))
+    query.meaning, query.words = cast(NearestQuery, meaning.values("pk").query), words.values("pk").query
+    vars(fused)["_query"] = query  # The setter of `query` would turn values_list() into values().
+    return fused
 
 
-class Position(Func):
-    """The place of a value in an array, from 1; NULL where it is not in it."""
+class IsRanked(Func):
+    """Whether a key is in one of the rankings."""
 
-    function = "array_position"
-    output_field = IntegerField()
+    template = '%(expressions)s IN (SELECT "key" FROM "pgembedding_fused")'
+    output_field = BooleanField()
+
+
+class Score(Func):
+    """The score of a key."""
+
+    template = '(SELECT "score" FROM "pgembedding_fused" WHERE "key" = %(expressions)s)'
+    output_field = FloatField()
+
+
+class HybridQuery(Query):
+    """A query over the rows of two rankings, each of which selects the primary key alone."""
+
+    meaning: NearestQuery
+    words: Query
+
+    def get_compiler(
+        self, using: str | None = None, connection: BaseDatabaseWrapper | None = None, elide_empty: bool = True
+    ) -> HybridCompiler:
+        chosen = connections[using] if using else cast(BaseDatabaseWrapper, connection)
+        return HybridCompiler(self, chosen, using, elide_empty)
+
+
+class HybridCompiler(SQLCompiler):
+    """Writes both rankings before the query, once each, so that the condition and the score can name them."""
+
+    query: HybridQuery
+
+    def as_sql(self, with_limits: bool = True, with_col_aliases: bool = False) -> Any:
+        sql, params = super().as_sql(with_limits, with_col_aliases)
+        explain = self.query.explain_info
+        prefix = self.connection.ops.explain_query_prefix(explain.format, **explain.options) if explain else ""
+        meaning, meant = self._rank_by_meaning()
+        words, worded = self._compile(self.query.words)
+        fused = FUSED.format(meaning=meaning, words=words)
+        return f"{prefix} {fused} {sql.removeprefix(prefix)}".lstrip(), (*meant, *worded, *params)
+
+    def _rank_by_meaning(self) -> tuple[str, tuple[Any, ...]]:
+        query = self.query.meaning
+        scan = choose_scan(query, query.search, self.connection)
+        exact, params = self._compile(query, Scan())
+        if not scan.index:
+            return f"SELECT ARRAY({exact})", params
+        wanted = cast(int, query.high_mark)
+        more_rows = query.clone()
+        more_rows.high_mark = enough = wanted * scan.margin
+        indexed, more = self._compile(more_rows, scan)
+        completed = COMPLETED.format(enough=enough, wanted=wanted, exact=exact, indexed=indexed)
+        return completed, (*params, *more)
+
+    def _compile(self, query: Query, scan: Scan | None = None) -> tuple[str, tuple[Any, ...]]:
+        query = query.clone()
+        query.subquery = True
+        compiler: Any = query.get_compiler(connection=self.connection)
+        compiler.scan = scan
+        sql, params = compiler.as_sql()
+        return sql, params

@@ -7,13 +7,15 @@ import time
 from uuid import uuid4
 
 import pytest
+from django.apps import apps
 from django.conf import settings as django_settings
 from django.core.management import call_command
-from django.db import connections
+from django.db import connection, connections
 from django.test.utils import isolate_apps
 
 from pgembedding_django.engines import ENGINES
 from pgembedding_django.operations import create_extension
+from tests.many import VECTORS
 
 MIGRATION = """
 from django.contrib.postgres.operations import AddIndexConcurrently, RemoveIndexConcurrently
@@ -225,3 +227,21 @@ def write_migrations(tmp_path, monkeypatch, settings):
         monkeypatch.syspath_prepend(tmp_path)
 
     return write
+
+
+@pytest.fixture
+def many(db):
+    """N articles whose title is their place in VECTORS; every second is published; statistics are fresh."""
+    Article = apps.get_model("tests", "Article")
+    Article.objects.bulk_load(
+        Article(title=str(i), published=i % 2 == 0, embedding=vector) for i, vector in enumerate(VECTORS)
+    )
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE tests_article")
+
+
+@pytest.fixture
+def force_index(db):
+    """Forbid sequential scans and sorts, so that a plan without the index would show."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = off")

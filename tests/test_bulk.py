@@ -9,10 +9,11 @@ from decimal import Decimal
 import numpy as np
 import pytest
 from django.core.exceptions import ValidationError
-from django.db import IntegrityError, NotSupportedError, connection, transaction
+from django.db import IntegrityError, NotSupportedError, ProgrammingError, connection, models, transaction
 from django.db.models import F, Value
 from django.test.utils import isolate_apps
 
+from pgembedding_django import EmbeddingManager
 from tests.models import Article, Everything, Required, Section, Tag
 
 pytestmark = pytest.mark.django_db
@@ -233,17 +234,33 @@ def test_bulk_load_rolled_back_leaves_nothing():
     assert not Required.objects.exists()
 
 
-def test_bulk_load_null_where_none_may_be_is_refused_by_the_server():
-    with pytest.raises(IntegrityError), transaction.atomic():
-        Required.objects.bulk_load([Required()])
-    assert Required.objects.count() == 0
+def test_bulk_load_null_where_none_may_be_names_the_row_of_the_load():
+    rows = [Required(pk=i + 100, embedding=None if i == 17 else [1, 2, 3]) for i in range(30)]
+    with pytest.raises(IntegrityError) as caught, transaction.atomic():
+        Required.objects.bulk_load(rows, batch_size=10)
+    assert str(caught.value).startswith('Row 17 (pk 117): null value in column "embedding" of relation')
+    assert caught.value.__cause__.diag.column_name == "embedding"
 
 
-def test_bulk_load_unique_conflict_stores_nothing():
+def test_bulk_load_unique_conflict_names_the_row_and_stores_nothing():
     key = uuid.uuid4()
-    with pytest.raises(IntegrityError), transaction.atomic():
-        Everything.objects.bulk_load([Everything(key=key), Everything(key=key)])
+    with pytest.raises(IntegrityError) as caught, transaction.atomic():
+        Everything.objects.bulk_load([Everything(key=key), Everything(pk=7, key=key)])
+    assert str(caught.value).startswith("Row 1 (pk 7): duplicate key value violates unique constraint")
+    assert str(key) in str(caught.value)
     assert not Everything.objects.exists()
+
+
+@isolate_apps("tests")
+def test_bulk_load_into_a_table_that_is_not_there_is_the_servers_error():
+    class Missing(models.Model):
+        objects = EmbeddingManager()
+
+        class Meta:
+            app_label = "tests"
+
+    with pytest.raises(ProgrammingError, match='relation "tests_missing" does not exist'), transaction.atomic():
+        Missing.objects.bulk_load([Missing(pk=1)])
 
 
 def test_bulk_load_update_conflicts_updates_and_inserts():
@@ -280,6 +297,10 @@ ARGUMENTS = {
         "update_conflicts=True and unique_fields go together: which conflicts make an update?",
     ),
     "unique text": ({"unique_fields": "pk"}, "unique_fields must be a list of names, got 'pk'."),
+    "unique unknown": (
+        {"update_conflicts": True, "unique_fields": ["titel"]},
+        "unique_fields must name fields of Article (id, title, published, section, embedding, pk), got 'titel'.",
+    ),
     "unique alone": (
         {"unique_fields": ["pk"]},
         "update_conflicts=True and unique_fields go together: which conflicts make an update?",
@@ -308,9 +329,6 @@ def test_bulk_load_of_a_model_with_a_parents_table_is_refused():
 @isolate_apps("tests")
 def test_bulk_load_of_a_type_without_encoder_is_refused():
     from django.contrib.postgres.fields import IntegerRangeField
-    from django.db import models
-
-    from pgembedding_django import EmbeddingManager
 
     class Ranged(models.Model):
         span = IntegerRangeField()

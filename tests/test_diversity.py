@@ -41,7 +41,7 @@ def test_zero_vector_is_like_nothing():
     assert [row.pk for row in diversify(rows, np.array(QUERY), 2)] == [2, 1]
 
 
-@pytest.mark.parametrize("diversity", [-0.1, 1.1, "0.5", True, None])
+@pytest.mark.parametrize("diversity", [-0.1, 1.1, float("nan"), "0.5", True, None])
 def test_diversity_out_of_range_is_refused(diversity):
     with pytest.raises(ValueError) as caught:
         diversify(ROWS, QUERY, diversity=diversity)
@@ -52,3 +52,16 @@ def test_query_of_another_length_is_refused():
     with pytest.raises(ValueError) as caught:
         diversify(ROWS, [1, 2])
     assert str(caught.value) == "query must have 3 dimensions, got 2."
+
+
+@pytest.mark.parametrize("k", [0, -1, "5", True, None, 2.0])
+def test_k_that_is_no_positive_integer_is_refused(k):
+    with pytest.raises(ValueError) as caught:
+        diversify(ROWS, QUERY, k)
+    assert str(caught.value) == f"k must be a positive integer, got {k!r}."
+
+
+def test_row_without_a_vector_is_refused():
+    with pytest.raises(ValueError) as caught:
+        diversify([*ROWS, Required(pk=9)], QUERY)
+    assert str(caught.value) == ("Required.embedding of the row with pk 9 must be a sequence of numbers, got NoneType.")

@@ -365,7 +365,7 @@ def test_pg_embedding_gate_takes_the_lock_and_then_asks_for_the_mark():
 
 
 @pytest.mark.parametrize(
-    ("precision", "candidates"), [(None, (0, 40)), ("half", (20, 40)), ("binary", (200, 40))], ids=str
+    ("precision", "candidates"), [(None, (0, 40)), ("half", (20, 40)), ("binary", (320, 40))], ids=str
 )
 def test_candidates_are_more_where_the_order_of_the_index_is_not_exact(precision, candidates):
     assert (PGVECTOR.candidates(10, precision), PG_EMBEDDING.candidates(10, precision)) == candidates

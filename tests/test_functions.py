@@ -8,7 +8,7 @@ from django.db.models import F, FloatField, OuterRef, Subquery, Value
 from django.db.models.functions import Coalesce
 
 from pgembedding_django import Centroid, CosineDistance, L1Distance, L2Distance, MaxInnerProduct
-from pgembedding_django.functions import get_distance
+from pgembedding_django.functions import Distance, get_distance
 from tests.models import Article, Loose, Pair, Required, Section
 
 pytestmark = pytest.mark.django_db
@@ -40,7 +40,9 @@ def test_max_inner_product_is_negative_inner_product(article):
     assert row.d == pytest.approx(-float(A @ B), abs=1e-5)
 
 
-@pytest.mark.parametrize("vector", [[-4, 0.5, 2], (-4, 0.5, 2), B, B.astype(np.float32)])
+@pytest.mark.parametrize(
+    "vector", [[-4, 0.5, 2], (-4, 0.5, 2), B, B.astype(np.float32), B.astype("<f4").tobytes(), " [-4, 0.5, 2]"]
+)
 def test_distance_takes_what_the_field_takes(article, vector):
     row = Article.objects.annotate(d=L2Distance("embedding", vector)).get()
     assert row.d == pytest.approx(BY_HAND[L2Distance], abs=1e-5)
@@ -111,6 +113,12 @@ def test_distance_with_wrong_length_is_refused_before_sql(article, django_assert
     assert str(caught.value) == "Article.embedding must have 3 dimensions, got 2."
 
 
+def test_distance_to_a_text_that_is_no_vector_is_refused_before_sql(django_assert_num_queries):
+    with django_assert_num_queries(0), pytest.raises(ValueError) as caught:
+        Article.objects.annotate(d=L2Distance("embedding", "[1, 2"))
+    assert str(caught.value).startswith("Article.embedding must be a list of numbers such as [0.1, 0.2], got text")
+
+
 def test_distance_without_embedding_field_is_refused():
     with pytest.raises(FieldError) as caught:
         Article.objects.annotate(d=L2Distance("title", [1, 2, 3]))
@@ -146,7 +154,7 @@ def test_get_distance_takes_name_and_class(name, expected):
     assert get_distance(name) is get_distance(expected) is expected
 
 
-@pytest.mark.parametrize("distance", ["euclid", None, int, 2, ["l2"]])
+@pytest.mark.parametrize("distance", ["euclid", None, int, 2, ["l2"], Distance])
 def test_get_distance_of_unknown_is_refused(distance):
     with pytest.raises(ValueError) as caught:
         get_distance(distance)

@@ -1,6 +1,8 @@
 """hybrid(): by meaning and by words, in one statement."""
 
+import numpy as np
 import pytest
+from django.db import connection
 
 from pgembedding_django.embedders import get_embedder
 from tests.models import Article
@@ -8,6 +10,10 @@ from tests.models import Article
 pytestmark = pytest.mark.django_db
 
 TITLES = ["the red fox", "a quick brown fox jumps", "lazy dogs sleep", "foxes and hounds", "ships at sea"]
+
+
+#: Draws vectors that have nothing to do with the words.
+LOST = np.random.default_rng(3)
 
 
 @pytest.fixture
@@ -49,9 +55,77 @@ def test_hybrid_without_matching_words_ranks_by_meaning(articles):
 
 
 def test_hybrid_is_one_statement_and_stays_a_queryset(articles, django_assert_num_queries):
-    with django_assert_num_queries(1):
-        rows = list(Article.objects.filter(published=True).hybrid("fox", 2, fields=["title"]).values("title", "score"))
+    with django_assert_num_queries(1) as captured:
+        rows = list(Article.objects.hybrid("fox", 2, fields=["title"]).values("title", "score"))
     assert len(rows) == 2
+    assert captured[0]["sql"].count("ts_rank") == 1
+
+
+def test_hybrid_behind_a_filter_asks_the_planner_first(articles, django_assert_num_queries):
+    with django_assert_num_queries(2) as captured:
+        list(Article.objects.filter(pk=articles[0].pk).hybrid("fox", 2, fields=["title"]))
+    assert captured[0]["sql"].startswith("EXPLAIN")
+
+
+def test_hybrid_ranks_by_meaning_through_the_index(articles, force_index):
+    plan = Article.objects.hybrid("fox", 2, fields=["title"]).explain()
+    assert "article_embedding_hnsw" in plan
+
+
+def test_hybrid_completes_what_the_index_could_not_find(force_index):
+    # More dead rows, all of them nearer, than an index scan visits in so little memory.
+    vectors = LOST.standard_normal((3000, 3)).astype(np.float32)
+    Article.objects.bulk_load(Article(title="lost", embedding=vector) for vector in vectors)
+    Article.objects.all().delete()
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL work_mem = '64kB'")
+    Article.objects.create(title="found", embedding=[90, 90, 90])
+    rows = Article.objects.hybrid("zebra", 1, fields=["title"])
+    assert [row.title for row in rows] == ["found"]
+    assert "article_embedding_hnsw" in rows.explain()
+
+
+def test_hybrid_behind_a_filter_that_keeps_what_is_far_is_complete(force_index):
+    vectors = LOST.standard_normal((3000, 3)).astype(np.float32)
+    query = get_embedder().embed_query("zebra")
+    near = np.linalg.norm(vectors - query, axis=1).argsort()
+    far = set(near[1500:].tolist())
+    Article.objects.bulk_load(
+        Article(title=str(i), published=i in far, embedding=vector) for i, vector in enumerate(vectors)
+    )
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE tests_article")
+    rows = Article.objects.filter(published=True).hybrid("zebra", 3, fields=["title"], candidates=3)
+    assert "article_embedding_hnsw" in rows.explain()
+    assert [int(row.title) for row in rows] == near[1500:1503].tolist()
+
+
+def test_hybrid_counts_and_exists(articles):
+    rows = Article.objects.hybrid("fox", 3, fields=["title"])
+    assert rows.count() == 3
+    assert rows.exists()
+    assert rows.first() == rows[0]
+
+
+def test_hybrid_as_subquery_selects_the_same_rows(articles):
+    rows = Article.objects.hybrid("fox", 2, fields=["title"])
+    assert set(Article.objects.filter(pk__in=rows.values("pk"))) == set(rows)
+
+
+def test_hybrid_union_keeps_both_answers(articles):
+    one = Article.objects.filter(title__startswith="the").hybrid("fox", 1, fields=["title"])
+    other = Article.objects.filter(title__startswith="a").hybrid("fox", 1, fields=["title"])
+    assert {row.title for row in one.union(other)} == {"the red fox", "a quick brown fox jumps"}
+
+
+def test_hybrid_of_values_list_stays_one(articles):
+    rows = Article.objects.values_list("title", flat=True).hybrid("fox", 2, fields=["title"])
+    assert set(rows) == {"the red fox", "a quick brown fox jumps"}
+
+
+def test_hybrid_of_none_is_empty(articles):
+    assert list(Article.objects.none().hybrid("fox", fields=["title"])) == []
+    assert Article.objects.none().hybrid("fox", fields=["title"]).count() == 0
 
 
 def test_hybrid_respects_the_filter(articles):

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from asgiref.sync import sync_to_async
 from django.core.exceptions import ValidationError
-from django.db import NotSupportedError, connection
-from django.db.models import Count, F, Prefetch
+from django.db import connection
+from django.db.models import Count, F, Prefetch, Q
 from django.test.utils import isolate_apps
 
-from pgembedding_django import CosineDistance, EmbeddingQuerySet, HnswIndex
+from pgembedding_django import CosineDistance, HnswIndex
 from pgembedding_django.embedders import get_embedder
-from tests.models import Article, Loose, Pair, Required, Section
+from tests.models import Article, Pair, Required, Section
 
 pytestmark = pytest.mark.django_db
 
@@ -31,13 +31,6 @@ def articles():
     return Article.objects.bulk_create(
         Article(title=str(i), published=i % 2 == 0, embedding=vector) for i, vector in enumerate(RANDOM)
     )
-
-
-@pytest.fixture
-def force_index():
-    """Forbid sequential scans and sorts, so that a plan without the index would show."""
-    with connection.cursor() as cursor:
-        cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = off")
 
 
 def titles(rows):
@@ -280,9 +273,90 @@ def test_nearest_async_iteration(articles):
     assert asyncio.run(collect()) == order_by_hand(RANDOM, QUERY)[:5]
 
 
-def test_nearest_filtered_afterwards_is_refused_by_django(articles):
-    with pytest.raises(TypeError, match="Cannot filter a query once a slice has been taken"):
-        Article.objects.nearest(QUERY, 5).filter(published=True)
+DISTANCES = np.linalg.norm(RANDOM.astype(np.float64) - QUERY, axis=1)[order_by_hand(RANDOM, QUERY)]
+
+
+@pytest.mark.parametrize(
+    "limits", [{"distance__lt": 0.5}, {"distance__lte": 0.5}, {"distance__lt": 9, "distance__lte": 0.5}]
+)
+def test_nearest_filtered_by_its_distance_keeps_the_rows_within(articles, limits):
+    within = int((DISTANCES < 0.5).sum())
+    assert 1 < within < 100
+    assert titles(Article.objects.nearest(QUERY, 100).filter(**limits)) == order_by_hand(RANDOM, QUERY)[:within]
+
+
+def test_nearest_filtered_by_less_than_leaves_the_limit_itself_out():
+    Required.objects.bulk_create([Required(embedding=[3, 4, 0]), Required(embedding=[0, 0, 9])])
+    rows = Required.objects.nearest([0, 0, 0])
+    assert [row.distance for row in rows.filter(distance__lt=9)] == [5]
+    assert [row.distance for row in rows.filter(distance__lte=9)] == [5, 9]
+
+
+def test_nearest_filtered_by_its_distance_is_of_the_k_nearest(articles):
+    assert titles(Article.objects.nearest(QUERY, 3).filter(distance__lt=9)) == order_by_hand(RANDOM, QUERY)[:3]
+
+
+def test_nearest_filtered_by_its_distance_keeps_the_index(articles, force_index):
+    rows = Article.objects.nearest(QUERY, 100).filter(distance__lt=0.5)
+    assert "article_embedding_hnsw" in rows.explain()
+    assert rows.explain_nearest().startswith("Index scan")
+
+
+def test_nearest_page_filtered_by_its_distance_is_the_rest_of_the_page(articles):
+    within = int((DISTANCES < 0.5).sum())
+    page = Article.objects.nearest(QUERY, 100)[1:100]
+    assert titles(page.filter(distance__lt=0.5)) == order_by_hand(RANDOM, QUERY)[1:within]
+
+
+def test_nearest_filtered_by_its_distance_counts_and_selects_alike(articles):
+    rows = Article.objects.nearest(QUERY, 100, alias="far").filter(far__lt=0.5)
+    within = int((DISTANCES < 0.5).sum())
+    assert rows.count() == len(rows.values_list("title", flat=True)) == len(rows.values("far")) == within
+    assert Article.objects.filter(pk__in=rows.values("pk")).count() == within
+
+
+@pytest.mark.parametrize("limits", [(0.5, 0.9), (0.9, 0.5)])
+def test_nearest_filtered_twice_keeps_the_nearer_limit(articles, limits):
+    rows = Article.objects.nearest(QUERY, 100, max_distance=limits[0]).filter(distance__lte=limits[1])
+    assert len(rows) == int((DISTANCES <= 0.5).sum())
+
+
+@pytest.mark.django_db(transaction=True)
+def test_nearest_filtered_by_its_distance_async(articles):
+    async def collect():
+        found = [row.distance async for row in Article.objects.nearest(QUERY, 100).filter(distance__lt=0.5)]
+        await sync_to_async(lambda: connection.close())()
+        return found
+
+    assert asyncio.run(collect()) == pytest.approx(DISTANCES[DISTANCES < 0.5].tolist(), abs=1e-5)
+
+
+def test_nearest_filtered_by_nothing_is_itself(articles):
+    assert titles(Article.objects.nearest(QUERY, 3).filter()) == order_by_hand(RANDOM, QUERY)[:3]
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "got"),
+    [
+        ((), {"published": True}, "published"),
+        ((), {"distance__gt": 1}, "distance__gt"),
+        ((Q(distance__lt=1),), {}, "Q"),
+    ],
+)
+def test_nearest_filtered_afterwards_by_anything_else_is_refused(args, kwargs, got):
+    with pytest.raises(TypeError) as caught:
+        Article.objects.nearest(QUERY, 5).filter(*args, **kwargs)
+    assert str(caught.value) == (
+        "A queryset that nearest() returned can be filtered by distance__lt and distance__lte only, "
+        f"got {got}. Filter before nearest()."
+    )
+
+
+@pytest.mark.parametrize("limit", ["1", None, float("nan"), F("pk")])
+def test_nearest_filtered_by_no_number_is_refused(limit):
+    with pytest.raises(ValueError) as caught:
+        Article.objects.nearest(QUERY, 5).filter(distance__lt=limit)
+    assert str(caught.value) == f"distance__lt must be a number, got {limit!r}."
 
 
 def test_nearest_sends_the_vector_once():
@@ -313,139 +387,6 @@ def test_nearest_settings_end_with_the_statement(articles):
     with connection.cursor() as cursor:
         cursor.execute("SELECT current_setting('hnsw.ef_search', true), current_setting('hnsw.iterative_scan', true)")
         assert cursor.fetchone() == ("40", "off")
-
-
-# Refusals: one sentence, before any SQL
-
-BAD_QUERIES = {
-    "wrong length": ([1, 2], "Article.embedding must have 3 dimensions, got 2."),
-    "empty": ([], "Article.embedding must have at least 1 dimension, got 0."),
-    "2-D": (np.ones((1, 3)), "Article.embedding must be one-dimensional, got shape (1, 3)."),
-    "NaN": ([1, float("nan"), 3], "Article.embedding must be finite, got nan at position 1."),
-    "infinity": ([1, 2, float("inf")], "Article.embedding must be finite, got inf at position 2."),
-    "None inside": ([None, 2, 3], "Article.embedding must hold numbers only, got NoneType at position 0."),
-    "over float32": (
-        [1, 1e39, 3],
-        "Article.embedding must fit float32 (at most 3.4e+38 in size), got a larger number at position 1.",
-    ),
-    "bytes": (
-        b"12345",
-        "Article.embedding must have 4 bytes a dimension (little-endian float32), got 5 bytes.",
-    ),
-    "bytes of another length": (b"12345678", "Article.embedding must have 3 dimensions, got 2."),
-    "None": (None, "Article.embedding cannot be compared with None. Pass a vector, a text or an instance."),
-    "dict": ({}, "Article.embedding must be a sequence of numbers, got dict."),
-    "blank text": (
-        "  ",
-        "Article.embedding cannot be searched by this text: DummyEmbedder needs text to embed, but the query is blank.",
-    ),
-}
-
-
-@pytest.mark.parametrize(("query", "message"), BAD_QUERIES.values(), ids=BAD_QUERIES)
-def test_nearest_bad_query_is_refused_before_sql(query, message, django_assert_num_queries):
-    with django_assert_num_queries(0), pytest.raises(ValueError) as caught:
-        Article.objects.nearest(query)
-    assert str(caught.value) == message
-
-
-BAD_ARGUMENTS = {
-    "k zero": ({"k": 0}, "k must be an integer from 1 to 2147483647, got 0."),
-    "k negative": ({"k": -1}, "k must be an integer from 1 to 2147483647, got -1."),
-    "k huge": ({"k": 10**30}, f"k must be an integer from 1 to 2147483647, got {10**30}."),
-    "k text": ({"k": "5"}, "k must be an integer from 1 to 2147483647, got '5'."),
-    "k bool": ({"k": True}, "k must be an integer from 1 to 2147483647, got True."),
-    "k None": ({"k": None}, "k must be an integer from 1 to 2147483647, got None."),
-    "distance": (
-        {"distance": "euclid"},
-        'distance must be one of "l2", "cosine", "l1", "inner_product" or a distance class, got \'euclid\'.',
-    ),
-    "field": ({"field": "title"}, "field must name an EmbeddingField of Article (embedding), got 'title'."),
-    "alias field": ({"alias": "title"}, "alias 'title' is a field of Article. Choose another."),
-    "alias words": ({"alias": "a b"}, "alias must be a name for an attribute, got 'a b'."),
-    "alias lookup": ({"alias": "a__b"}, "alias must be a name for an attribute, got 'a__b'."),
-    "alias pk": ({"alias": "pk"}, "alias 'pk' is an attribute of Article. Choose another."),
-    "alias method": ({"alias": "save"}, "alias 'save' is an attribute of Article. Choose another."),
-    "exact": ({"exact": 1}, "exact must be True, False or None, got 1."),
-    "ef_search zero": ({"ef_search": 0}, "ef_search must be an integer from 1 to 1000, got 0."),
-    "ef_search large": ({"ef_search": 1001}, "ef_search must be an integer from 1 to 1000, got 1001."),
-    "ef_search bool": ({"ef_search": True}, "ef_search must be an integer from 1 to 1000, got True."),
-    "max_distance text": ({"max_distance": "1"}, "max_distance must be a number, got '1'."),
-    "max_distance bool": ({"max_distance": True}, "max_distance must be a number, got True."),
-    "max_distance nan": ({"max_distance": float("nan")}, "max_distance must be a number, got nan."),
-}
-
-
-@pytest.mark.parametrize(("arguments", "message"), BAD_ARGUMENTS.values(), ids=BAD_ARGUMENTS)
-def test_nearest_bad_argument_is_refused_before_sql(arguments, message, django_assert_num_queries):
-    with django_assert_num_queries(0), pytest.raises(ValueError) as caught:
-        Article.objects.nearest(QUERY, **arguments)
-    assert str(caught.value) == message
-
-
-def test_nearest_alias_of_an_annotation_is_refused():
-    with pytest.raises(ValueError) as caught:
-        Article.objects.annotate(distance=F("pk")).nearest(QUERY)
-    assert str(caught.value) == "alias 'distance' is an annotation of this queryset already. Choose another."
-
-
-def test_nearest_with_two_fields_and_none_named_is_refused():
-    with pytest.raises(ValueError) as caught:
-        Pair.objects.nearest([1, 2])
-    assert str(caught.value) == "Pair has 2 embedding fields (one, two). Name one with field=."
-
-
-def test_nearest_on_field_without_dimensions_is_refused():
-    with pytest.raises(ValueError) as caught:
-        Loose.objects.nearest([1, 2])
-    assert str(caught.value) == (
-        "Loose.embedding has no dimensions, so its rows cannot be compared. Give the field dimensions to use nearest()."
-    )
-
-
-def test_nearest_on_model_without_field_is_refused():
-    with pytest.raises(TypeError) as caught:
-        EmbeddingQuerySet(Section).nearest(QUERY)
-    assert str(caught.value) == "Section has no EmbeddingField, so nearest() has nothing to search."
-
-
-def test_nearest_to_instance_of_another_model_is_refused():
-    with pytest.raises(ValueError) as caught:
-        Article.objects.nearest(Section(name="s"))
-    assert str(caught.value) == "query must be an instance of Article, got Section."
-
-
-def test_nearest_to_instance_without_vector_is_refused():
-    with pytest.raises(ValueError) as caught:
-        Article.objects.nearest(Article(pk=4, title="a"))
-    assert str(caught.value) == "Article.embedding of the instance with pk 4 is None, so nothing is near it."
-
-
-def test_nearest_zero_by_cosine_is_refused():
-    with pytest.raises(ValueError) as caught:
-        Required.objects.nearest([0, 0, 0], distance="cosine")
-    assert str(caught.value) == (
-        "Required.embedding has no cosine distance to a vector of zeros, which has no direction."
-    )
-
-
-def test_nearest_text_without_embedder_is_refused(settings):
-    settings.PGEMBEDDING = {**settings.PGEMBEDDING, "EMBEDDERS": {}}
-    with pytest.raises(ValueError) as caught:
-        Article.objects.nearest("a cat")
-    assert str(caught.value) == (
-        'Article.embedding cannot be searched by text: PGEMBEDDING["EMBEDDERS"]["default"] is not set. '
-        "Pass a vector, or set it."
-    )
-
-
-def test_nearest_with_distance_that_the_engine_lacks_is_refused_before_sql(settings, django_assert_num_queries):
-    settings.PGEMBEDDING = {**settings.PGEMBEDDING, "ENGINE": "pg_embedding"}
-    with django_assert_num_queries(0), pytest.raises(NotSupportedError) as caught:
-        list(Required.objects.nearest(QUERY, distance="inner_product"))
-    assert str(caught.value) == (
-        "pg_embedding has no inner product distance. Use L2Distance, CosineDistance or L1Distance."
-    )
 
 
 # Bulk writes name the bad row

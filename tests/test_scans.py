@@ -1,47 +1,18 @@
-"""How nearest() runs: which scan it chooses, and that no answer is ever short."""
+"""How nearest() runs, and that no answer is ever short."""
 
 import numpy as np
 import pytest
 from django.db import OperationalError, connection, transaction
-from django.db.models import OuterRef, Q, Subquery, Window
-from django.db.models.functions import RowNumber
+from django.db.models import OuterRef, Q, Subquery
 from django.test.utils import CaptureQueriesContext
 
 from pgembedding_django import HnswIndex
 from pgembedding_django.fields import EmbeddingField
-from pgembedding_django.scans import choose_scan
+from pgembedding_django.plans import choose_scan
+from tests.many import QUERY, RANKED, VECTORS, N, ids, ranked
 from tests.models import Article, Required, Section
 
 pytestmark = pytest.mark.django_db
-
-N = 4000
-VECTORS = np.random.default_rng(11).standard_normal((N, 3)).astype(np.float32)
-QUERY = np.array([0.1, 0.2, -0.3], dtype=np.float32)
-RANKED = np.argsort(np.linalg.norm(VECTORS.astype(np.float64) - QUERY, axis=1)).tolist()
-
-
-def ids(rows):
-    return [int(row.title) for row in rows]
-
-
-def ranked(keep):
-    return [i for i in RANKED if keep(i)]
-
-
-@pytest.fixture
-def many():
-    """N articles whose title is their place in VECTORS; every second is published; statistics are fresh."""
-    Article.objects.bulk_load(
-        Article(title=str(i), published=i % 2 == 0, embedding=vector) for i, vector in enumerate(VECTORS)
-    )
-    with connection.cursor() as cursor:
-        cursor.execute("ANALYZE tests_article")
-
-
-@pytest.fixture
-def force_index():
-    with connection.cursor() as cursor:
-        cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = off")
 
 
 @pytest.fixture
@@ -53,93 +24,6 @@ def reduced(request, monkeypatch):
     with connection.schema_editor() as editor:
         editor.add_index(Required, index)
     return index
-
-
-# The choice
-
-
-def test_scan_without_filter_goes_through_the_index(many):
-    assert Article.objects.nearest(QUERY).explain_nearest().endswith(": no filter stands before it.")
-    assert "Index scan on article_embedding_hnsw" in Article.objects.nearest(QUERY).explain_nearest()
-
-
-def test_scan_with_filter_that_keeps_few_is_exact(many):
-    few = Article.objects.filter(title__in=["1", "2", "3"]).nearest(QUERY)
-    assert few.explain_nearest() == ("Exact scan: the filter keeps about 3 rows, and any 400 are read faster exactly.")
-
-
-def test_scan_with_filter_that_keeps_some_compares_the_costs(many):
-    # 10 * 4 * 10 * 4000 rows: the square root is 1264.9.
-    some = Article.objects.filter(pk__lte=Article.objects.order_by("pk")[1000].pk).nearest(QUERY)
-    assert some.explain_nearest().startswith("Exact scan: the filter keeps about 1,0")
-    assert some.explain_nearest().endswith(
-        " of 4,000 rows, and up to 1,264 are read faster than an index finds 10 of them."
-    )
-
-
-def test_scan_with_filter_that_keeps_many_goes_through_the_index(many):
-    half = Article.objects.filter(published=True).nearest(QUERY)
-    assert half.explain_nearest().startswith("Index scan on article_embedding_hnsw")
-    assert half.explain_nearest().endswith(" of 4,000 rows, more than the 1,264 that are read as fast.")
-
-
-@pytest.mark.parametrize(
-    ("exact", "words"),
-    [(True, "Exact scan: exact=True asks for it."), (False, "exact=False.")],
-)
-def test_scan_forced_is_not_chosen(many, exact, words):
-    rows = Article.objects.filter(title="1").nearest(QUERY, exact=exact)
-    assert rows.explain_nearest().endswith(words)
-    assert ids(rows) == [1]
-
-
-def test_scan_without_declared_index_is_exact():
-    assert Required.objects.nearest(QUERY).explain_nearest() == (
-        "Exact scan: Required.embedding has no HnswIndex for L2Distance."
-    )
-
-
-def test_scan_under_distinct_is_exact(many):
-    rows = Article.objects.distinct().nearest(QUERY, 5)
-    assert rows.explain_nearest() == "Exact scan: no index can serve DISTINCT, GROUP BY or a filter on a window."
-    assert ids(rows) == RANKED[:5]
-
-
-def test_scan_under_a_filter_on_a_window_is_exact(many):
-    rows = Article.objects.annotate(place=Window(RowNumber(), order_by="pk")).filter(place__lte=50).nearest(QUERY, 3)
-    assert "a filter on a window" in rows.explain_nearest()
-    assert ids(rows) == ranked(lambda i: i < 50)[:3]
-
-
-def test_scan_behind_a_filter_across_a_join_asks_the_planner(many):
-    Article.objects.filter(title__in=["1", "2", "3"]).update(section=Section.objects.create(name="s"))
-    rows = Article.objects.filter(section__name="s").nearest(QUERY, 2)
-    assert rows.explain_nearest().startswith("Exact scan: the filter keeps about ")
-    assert ids(rows) == ranked(lambda i: i in (1, 2, 3))[:2]
-
-
-@pytest.mark.pgvector
-def test_scan_asks_the_planner_only_behind_a_filter(many, django_assert_num_queries):
-    with django_assert_num_queries(1):
-        list(Article.objects.nearest(QUERY))
-    with django_assert_num_queries(2):
-        list(Article.objects.filter(title__in=["1", "2"]).nearest(QUERY, 2))
-
-
-def test_scan_of_another_distance_than_the_index_warns(many):
-    with pytest.warns(RuntimeWarning) as caught:
-        rows = Article.objects.nearest(QUERY, 3, distance="cosine")
-    assert str(caught[0].message) == (
-        'Article.embedding is indexed for distance "l2" by article_embedding_hnsw, so nearest() by "cosine" reads '
-        "every row. Add an HnswIndex for it, or say exact=True."
-    )
-    assert len(rows) == 3
-
-
-def test_explain_nearest_of_another_queryset_is_refused():
-    with pytest.raises(TypeError) as caught:
-        Article.objects.all().explain_nearest()
-    assert str(caught.value) == "explain_nearest() explains a queryset that nearest() returned."
 
 
 # k rows, always
@@ -246,7 +130,7 @@ def test_binary_precision_uses_its_index_and_ranks_candidates_again(reduced, for
     assert len(found) == 10
     assert found == sorted(found)
     assert rows.explain_nearest() == (
-        "Index scan on required_reduced with ef_search=200, 200 candidates ranked again: no filter stands before it."
+        "Index scan on required_reduced with ef_search=320, 320 candidates ranked again: no filter stands before it."
     )
 
 
@@ -286,7 +170,7 @@ def test_pg_embedding_takes_more_candidates_inside_the_gate_and_ranks_them_again
     settings.PGEMBEDDING = {**settings.PGEMBEDDING, "ENGINE": "pg_embedding"}
     rows = Article.objects.nearest(QUERY, 10)
     compiler = rows.query.get_compiler("default")
-    compiler.scan = choose_scan(rows.query, connection)
+    compiler.scan = choose_scan(rows.query, rows.query.search, connection)
     sql, params = compiler.as_sql()
     vector = "{0.1,0.2,-0.3}"
     assert sql.replace(' AS "pk"', "").partition(" WHERE ")[2] == (
@@ -294,7 +178,7 @@ def test_pg_embedding_takes_more_candidates_inside_the_gate_and_ranks_them_again
         "(((SELECT pg_advisory_xact_lock_shared(8099553973674967040 | %s::regclass::oid::bigint)) IS NOT NULL "
         'AND (SELECT pgembedding_is_sound(%s::regclass))) AND "tests_article"."embedding" IS NOT NULL) '
         'ORDER BY ("tests_article"."embedding" <-> %s::real[]) ASC LIMIT 40) '
-        'AND "tests_article"."embedding" IS NOT NULL) ORDER BY 6 ASC, "tests_article"."id" ASC LIMIT 10'
+        'AND "tests_article"."embedding" IS NOT NULL) ORDER BY 6 ASC, "tests_article"."id" LIMIT 10'
     )
     assert list(params) == [vector, '"tests_article"', '"tests_article"', vector]
 

@@ -12,9 +12,9 @@ from pgembedding_django.engines.base import MAX_EF_SEARCH, Converter, Engine, In
 from pgembedding_django.vectors import Vector
 
 #: Rows of an index of reduced precision that are ranked again for each row wanted. Of 100,000 rows of 384 dimensions,
-#: 10 of binary precision found 0.94 of the ten nearest, 20 found 0.98 and 40 found 0.995 in 1.6 times the time; half
-#: precision lost nothing to its order: 1, 2 and 4 found the same (benchmarks/).
-CANDIDATES = {"half": 2, "binary": 20}
+#: 20 of binary precision found 0.980 of the ten nearest, 28 found 0.991, 32 found 0.995 in 1.2 times the time of 20,
+#: 40 found 0.996 in 1.4 times; half precision lost nothing to its order: 1, 2 and 4 found the same (benchmarks/).
+CANDIDATES = {"half": 2, "binary": 32}
 
 #: The server's own default of hnsw.max_scan_tuples.
 DEFAULT_MAX_SCAN_TUPLES = 20_000

@@ -1,0 +1,167 @@
+"""Which plan serves a nearest(): the index, or an exact scan of the rows that the filter keeps."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+from django.core.exceptions import EmptyResultSet
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models.sql import Query
+
+from pgembedding_django.engines import MAX_EF_SEARCH, Engine, get_engine
+from pgembedding_django.engines.base import Scan
+from pgembedding_django.fields import EmbeddingField
+from pgembedding_django.functions import Distance
+from pgembedding_django.indexes import HnswIndex
+from pgembedding_django.vectors import Vector
+
+__all__ = ["ESTIMATE", "Search", "choose_scan"]
+
+#: Candidates that an unfiltered search keeps at least. On 100,000 clustered rows of 384 dimensions, 40 (the server's
+#: default) found 0.89 of the ten nearest, 100 found 0.98 and 200 found 0.99 (benchmarks/).
+MIN_EF_SEARCH = 200
+
+#: Candidates for each row wanted: those that pass a filter must still be several times k (benchmarks/: 2 found 0.92 of
+#: the ten nearest behind a filter that keeps 20%, 4 found 0.98).
+EF_SEARCH_PER_ROW = 4
+
+#: What one candidate of an index scan costs beside one row of an exact scan: 29 beside 2.9 microseconds (benchmarks/,
+#: 384 dimensions, rows in memory, ef_search 400, 10,000 rows of 100,000 kept).
+CANDIDATE_COST = 10
+
+#: Behind a filter, the candidates must hold this many times k, of the EF_SEARCH_PER_ROW expected: fewer mean that the
+#: filter keeps what is far from the query, where an index scan finds enough rows but not the nearest.
+FILTERED_MARGIN = 3
+
+#: Tuples that an unfiltered index scan may visit, the server's own default of hnsw.max_scan_tuples.
+UNFILTERED_SCAN_TUPLES = 20_000
+
+#: Under this scan, a query compiles to its filter alone.
+ESTIMATE = Scan(index="estimate")
+
+
+@dataclass(frozen=True)
+class Search:
+    """What nearest() was asked, as the query carries it until it runs."""
+
+    field: EmbeddingField
+    index: HnswIndex | None
+    distance: type[Distance]
+    vector: Vector
+    k: int
+    alias: str
+    max_distance: float | None
+    exact: bool | None
+    ef_search: int | None
+    filtered: bool
+
+    @property
+    def table(self) -> str:
+        """The table that has the field's column, and its index."""
+        return self.field.model._meta.db_table
+
+    def within(self, limit: float) -> Search:
+        """Return the same search within a distance too."""
+        return replace(self, max_distance=limit if self.max_distance is None else min(limit, self.max_distance))
+
+
+def choose_scan(query: Query, search: Search, connection: BaseDatabaseWrapper) -> Scan:
+    """
+    Choose between the index and an exact scan of the rows that the filter keeps.
+
+    query: the ranking, whose compiler takes a `scan`.
+    Asks the planner how many rows those are, where there is a filter. Returns the scan with its reason, for people.
+    """
+    engine = get_engine(connection)
+    engine.operator(search.distance.distance)
+    if search.exact:
+        return Scan(reason="exact=True asks for it")
+    if search.index is None:
+        return Scan(reason=f"{search.field.label} has no HnswIndex for {search.distance.__name__}")
+    if query.high_mark is None:
+        return Scan(reason="no limit of its own stands on the ranking")
+    if search.index.condition is not None and not search.filtered:
+        return Scan(reason=f"{search.index.name} holds only some rows, and no filter stands before it")
+    if query.select_for_update and (search.filtered or engine.candidates(search.k, search.index.precision)):
+        return Scan(reason="select_for_update() locks what an index scan reads beyond k")
+    if query.distinct or query.group_by is not None or query.where.contains_over_clause:
+        return Scan(reason="no index can serve DISTINCT, GROUP BY or a filter on a window")
+    if search.max_distance is not None and search.alias not in query.annotation_select:
+        return Scan(reason=f'"{search.alias}" is not selected, so the ranking cannot be cut at max_distance')
+    if search.exact is None and search.filtered:
+        return _choose_filtered(query, search, engine, connection)
+    return _index_scan(search, engine, 0, 0, "no filter stands before it" if not search.filtered else "exact=False")
+
+
+def _choose_filtered(query: Query, search: Search, engine: Engine, connection: BaseDatabaseWrapper) -> Scan:
+    rows = _estimate_rows(query, connection)
+    few = CANDIDATE_COST * _candidates_per_row(search, engine) * search.k
+    if rows <= few:
+        return Scan(reason=f"the filter keeps about {rows:,} rows, and any {few:,} are read faster exactly")
+    total = max(_estimate_total(search.table, connection), rows)
+    # Index: _candidates_per_row * k * total / rows candidates at CANDIDATE_COST. Exact: rows at 1. Equal at this many.
+    limit = int((few * total) ** 0.5)
+    counts = f"the filter keeps about {rows:,} of {total:,} rows"
+    if rows <= limit:
+        return Scan(reason=f"{counts}, and up to {limit:,} are read faster than an index finds {search.k} of them")
+    return _index_scan(search, engine, rows, total, f"{counts}, more than the {limit:,} that are read as fast")
+
+
+def _index_scan(search: Search, engine: Engine, rows: int, total: int, reason: str) -> Scan:
+    """rows, total: how many the filter keeps and the table has; 0 where no filter counts."""
+    index = cast(HnswIndex, search.index)
+    margin = FILTERED_MARGIN if rows else 1
+    candidates = engine.candidates(search.k, index.precision)
+    needed = _candidates_per_row(search, engine) * search.k * total // rows if rows else 2 * search.k
+    ef_search = search.ef_search or index.ef_search or max(MIN_EF_SEARCH, needed, candidates)
+    return Scan(
+        reason=reason,
+        index=index.name,
+        ef_search=min(ef_search, MAX_EF_SEARCH) if engine.queries_set_ef_search else 0,
+        max_scan_tuples=_max_scan_tuples(search, needed, rows),
+        # Fewer could never hold the rows that the margin asks for.
+        candidates=candidates and max(candidates, search.k * margin),
+        precision=index.precision,
+        margin=margin,
+    )
+
+
+def _candidates_per_row(search: Search, engine: Engine) -> int:
+    """How many rows that pass the filter an index scan must find for each row wanted."""
+    precision = cast(HnswIndex, search.index).precision
+    return max(EF_SEARCH_PER_ROW, engine.candidates(search.k, precision) // search.k if precision else 0)
+
+
+def _max_scan_tuples(search: Search, needed: int, rows: int) -> int:
+    if not rows:
+        # Deleted rows count among the candidates until VACUUM, so the scan goes on: 2 to 15% slower (benchmarks/).
+        return max(UNFILTERED_SCAN_TUPLES, 50 * search.k)
+    # The first candidates hold enough rows that pass the filter, unless it contradicts the query's neighbourhood; an
+    # exact scan is then better than going on, and so it is past a quarter of what it would read.
+    return 0 if needed <= MAX_EF_SEARCH else max(rows // 4, 1)
+
+
+def _estimate_rows(query: Query, connection: BaseDatabaseWrapper) -> int:
+    """Return how many rows the filter keeps, as the planner believes."""
+    compiler: Any = query.get_compiler(connection=connection)
+    compiler.scan = ESTIMATE
+    try:
+        where, params = compiler.compile(query.where)
+    except EmptyResultSet:
+        return 0
+    tables, more = compiler.get_from_clause()
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN (FORMAT JSON) SELECT 1 FROM {' '.join(tables)} WHERE {where}", (*more, *params))
+        (plan,) = cursor.fetchone()
+    plan = json.loads(plan) if isinstance(plan, str) else plan
+    return int(plan[0]["Plan"]["Plan Rows"])
+
+
+def _estimate_total(table: str, connection: BaseDatabaseWrapper) -> int:
+    """Return how many rows a table has, as its last ANALYZE or VACUUM counted."""
+    with connection.cursor() as cursor:
+        quoted = connection.ops.quote_name(table)
+        cursor.execute("SELECT reltuples::bigint FROM pg_class WHERE oid = %s::regclass", [quoted])
+        return int(cursor.fetchone()[0])
