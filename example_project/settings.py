@@ -27,7 +27,8 @@ DIMENSIONS = 256
 OFFLINE = {"BACKEND": "pgembedding_django.embedders.wordllama.WordLlamaEmbedder", "OPTIONS": {"dimensions": DIMENSIONS}}
 OPENAI = {
     "BACKEND": "pgembedding_django.embedders.openai.OpenAIEmbedder",
-    "OPTIONS": {"model": "text-embedding-3-small", "dimensions": DIMENSIONS},
+    # Whoever runs the demo would rather know at once than wait for a server that is away.
+    "OPTIONS": {"model": "text-embedding-3-small", "dimensions": DIMENSIONS, "deadline": 3},
 }
 PGEMBEDDING = {"EMBEDDERS": {"default": OPENAI if env("OPENAI_API_KEY", default="") else OFFLINE}}
 

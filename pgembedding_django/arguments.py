@@ -15,7 +15,7 @@ from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
 from django.db.models import Model
 
 from pgembedding_django import vectors
-from pgembedding_django.embedders import EmbeddingError, get_embedder
+from pgembedding_django.embedders import TextRejected, get_embedder
 from pgembedding_django.engines import MAX_EF_SEARCH
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.functions import Distance
@@ -92,7 +92,7 @@ def _embed(field: EmbeddingField, text: str) -> Vector:
         return get_embedder(field.embedder).embed_query(text)
     except ImproperlyConfigured as error:
         raise ValueError(f"{field.label} cannot be searched by text: {error} Pass a vector, or set it.") from error
-    except EmbeddingError as error:
+    except TextRejected as error:
         raise ValueError(f"{field.label} cannot be searched by this text: {error}") from error
 
 

@@ -180,10 +180,10 @@ ALIAS = 'PGEMBEDDING["EMBEDDERS"]["default"]'
     [
         ({}, f"{ALIAS} is not set."),
         ({"default": DUMMY}, f"{ALIAS} must be a dict, got str."),
-        ({"default": {}}, f'{ALIAS}["BACKEND"] must be the dotted path of an Embedder, got None.'),
+        ({"default": {}}, f'{ALIAS}["BACKEND"] must be the dotted path of an Embedder or a function, got None.'),
         (
             {"default": {"BACKEND": DummyEmbedder}},
-            f'{ALIAS}["BACKEND"] must be the dotted path of an Embedder, got {DummyEmbedder!r}.',
+            f'{ALIAS}["BACKEND"] must be the dotted path of an Embedder or a function, got {DummyEmbedder!r}.',
         ),
         (
             {"default": {"BACKEND": "nothing"}},
@@ -196,9 +196,12 @@ ALIAS = 'PGEMBEDDING["EMBEDDERS"]["default"]'
         ),
         (
             {"default": {"BACKEND": "collections.deque"}},
-            f"{ALIAS}[\"BACKEND\"] must be a subclass of Embedder, got <class 'collections.deque'>.",
+            f"{ALIAS}[\"BACKEND\"] must be a subclass of Embedder or a function, got <class 'collections.deque'>.",
         ),
-        ({"default": {"BACKEND": "math.pi"}}, f'{ALIAS}["BACKEND"] must be a subclass of Embedder, got {np.pi!r}.'),
+        (
+            {"default": {"BACKEND": "math.pi"}},
+            f'{ALIAS}["BACKEND"] must be a subclass of Embedder or a function, got {np.pi!r}.',
+        ),
         ({"default": {"BACKEND": DUMMY, "OPTIONS": [3]}}, f'{ALIAS}["OPTIONS"] must be a dict, got list.'),
         (
             {"default": {"BACKEND": DUMMY, "OPTIONS": {"modle": "x"}}},
@@ -297,7 +300,8 @@ def test_importing_the_package_loads_no_optional_package():
         "settings.configure(INSTALLED_APPS=['pgembedding_django'],\n"
         "                   DATABASES={'default': {'ENGINE': 'django.db.backends.postgresql', 'NAME': 'none'}})\n"
         "django.setup(); import pgembedding_django, pgembedding_django.embedders.openai\n"
-        "import pgembedding_django.embedders.wordllama\n"
+        "import pgembedding_django.embedders.wordllama, pgembedding_django.embedders.langchain\n"
+        "import pgembedding_django.embedders.cached\n"
         f"print([name for name in {SLOW_OR_OPTIONAL} if name in sys.modules])"
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

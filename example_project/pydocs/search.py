@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import NamedTuple
 
@@ -23,17 +22,10 @@ def search(query: str | Section, *, part: str = "", k: int | None = None) -> Ans
     """
     Return the sections nearest to a question or to another section.
 
-    Raises ValueError, with a sentence for people, if the question is blank or says nothing to the embedder, and what
-    the openai package raises if its server cannot be asked.
+    Raises ValueError, with a sentence for people, if the question is blank or says nothing to the embedder, and its
+    subclass EmbeddingError if the embedder cannot be asked.
     """
     sections = Section.objects.filter(part=part) if part else Section.objects.all()
     started = time.perf_counter()
     found = list(sections.nearest(query, k or ROWS))
     return Answer(found, (time.perf_counter() - started) * 1000)
-
-
-def failures() -> tuple[type[Exception], ...]:
-    """Return the errors that tell why a text could not be embedded."""
-    # Importing openai takes a second, and where nothing has, nothing can raise its errors.
-    openai = sys.modules.get("openai")
-    return (ValueError, openai.OpenAIError) if openai else (ValueError,)

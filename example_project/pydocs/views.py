@@ -7,8 +7,9 @@ from django.views.decorators.http import require_safe
 from example_project.pydocs.forms import SearchForm
 from example_project.pydocs.models import Section
 from example_project.pydocs.passage import prose
-from example_project.pydocs.search import failures, search
+from example_project.pydocs.search import search
 from example_project.pydocs.snippets import pattern_of, snippet
+from pgembedding_django.embedders import EmbeddingError
 
 EXAMPLES = [
     "how do I catch an exception?",
@@ -54,8 +55,8 @@ def _answer(form):
     query = asked["like"] or asked["q"]
     try:
         sections, milliseconds = search(query, part=asked["part"], k=asked["k"])
-    except failures() as error:
-        return {"error": str(error), "status": 400 if isinstance(error, ValueError) else 503}
+    except ValueError as error:
+        return {"error": str(error), "status": 503 if isinstance(error, EmbeddingError) else 400}
     _add_snippets(sections, "" if asked["like"] else query)
     return {"query": query, "sections": sections, "milliseconds": milliseconds}
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from inspect import isfunction
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from pgembedding_django import conf
-from pgembedding_django.embedders.base import Embedder, EmbeddingError
+from pgembedding_django.embedders.base import Embedder
+from pgembedding_django.embedders.callable import CallableEmbedder
+from pgembedding_django.embedders.errors import EmbedderUnavailable, EmbeddingError, TextRejected
 
-__all__ = ["Embedder", "EmbeddingError", "get_embedder"]
+__all__ = ["Embedder", "EmbedderUnavailable", "EmbeddingError", "TextRejected", "get_embedder"]
 
 #: alias: (BACKEND, OPTIONS, the embedder made from them). A changed setting makes a new one.
 _made: dict[str, tuple[str, dict[str, Any], Embedder]] = {}
@@ -40,7 +43,9 @@ def _read(alias: str) -> tuple[str, dict[str, Any]]:
         raise ImproperlyConfigured(f"{setting} must be a dict, got {type(configured[alias]).__name__}.")
     backend, options = configured[alias].get("BACKEND"), configured[alias].get("OPTIONS", {})
     if not isinstance(backend, str):
-        raise ImproperlyConfigured(f'{setting}["BACKEND"] must be the dotted path of an Embedder, got {backend!r}.')
+        raise ImproperlyConfigured(
+            f'{setting}["BACKEND"] must be the dotted path of an Embedder or a function, got {backend!r}.'
+        )
     if not isinstance(options, Mapping):
         raise ImproperlyConfigured(f'{setting}["OPTIONS"] must be a dict, got {type(options).__name__}.')
     return backend, dict(options)
@@ -52,8 +57,12 @@ def _make(alias: str, path: str, options: dict[str, Any]) -> Embedder:
         backend = import_string(path)
     except ImportError as error:
         raise ImproperlyConfigured(f'{setting}["BACKEND"] cannot be imported: {error}') from error
+    if isfunction(backend):
+        backend, options = CallableEmbedder, {"function": path, **options}
     if not (isinstance(backend, type) and issubclass(backend, Embedder)):
-        raise ImproperlyConfigured(f'{setting}["BACKEND"] must be a subclass of Embedder, got {backend!r}.')
+        raise ImproperlyConfigured(
+            f'{setting}["BACKEND"] must be a subclass of Embedder or a function, got {backend!r}.'
+        )
     try:
         return backend(**options)
     except (TypeError, ValueError) as error:

@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
-import base64
+import asyncio
 import os
-from collections.abc import Iterator
-from functools import cached_property
+import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
-import numpy as np
 from django.core.exceptions import ImproperlyConfigured
 
-from pgembedding_django.embedders.base import Embedder, EmbeddingError
+from pgembedding_django.embedders import loop, outcomes, tokens
+from pgembedding_django.embedders.base import Embedder
+from pgembedding_django.embedders.calls import Call, Endpoint, logger
+from pgembedding_django.embedders.errors import TextRejected
 
 if TYPE_CHECKING:
-    from openai import OpenAI
+    from openai import AsyncOpenAI
 
 __all__ = ["OpenAIEmbedder"]
 
-#: Inputs of one request (OpenAI API reference, "Create embeddings").
-MAX_INPUTS = 2048
+#: Of one request: inputs, and tokens of all inputs; tokens of one input (OpenAI API reference, "Create embeddings").
+MAX_INPUTS, MAX_REQUEST_TOKENS, MAX_TOKENS = 2048, 300_000, 8192
 
 #: Seconds; the client's own default of 600 would hold a worker for ten minutes.
 TIMEOUT = 60.0
+
+#: Seconds without any good answer.
+DEADLINE = 300.0
+
+#: Seconds; a person waits for the answer to a question.
+QUERY_DEADLINE = 10.0
+
+#: What each model gives unless asked for less (OpenAI, "Vector embeddings").
+DIMENSIONS = {"text-embedding-3-small": 1536, "text-embedding-3-large": 3072, "text-embedding-ada-002": 1536}
+
+BASE_URL = "https://api.openai.com/v1"
 
 
 class OpenAIEmbedder(Embedder):
@@ -30,13 +44,17 @@ class OpenAIEmbedder(Embedder):
     Embed through the embeddings endpoint of OpenAI or a compatible server.
 
     model: such as "text-embedding-3-small". dimensions: asked of the server where it is given.
-    base_url: of a compatible server; OpenAI's where it is None. api_key: OPENAI_API_KEY of the environment where it
-        is None. timeout: seconds for each request. max_retries: after 408, 409, 429, 5xx and lost connections, but
-        never where the account has no credit left.
-    Raises EmbeddingError if an answer is not one vector for each text, and what the openai package raises for a
-    request that fails. Every request is paid for.
+    base_url: of a compatible server; OPENAI_BASE_URL of the environment, or OpenAI's, where it is None.
+    api_key: OPENAI_API_KEY of the environment where it is None.
+    timeout: seconds for each request. deadline: seconds without any good answer after which a request that failed with
+        408, 409, 429, 5xx, a timeout or a lost connection is not tried again; at most 10 for a question.
+    concurrency: requests at once, in this process. batch_size: texts in one request, at most 2,048.
+    max_tokens: of one text, by estimate. too_long: "reject" or "truncate" a text that has more.
+    Every good answer is paid for.
     Source: OpenAI API reference, "Create embeddings"; openai 3.54.
     """
+
+    concurrency = 4
 
     def __init__(
         self,
@@ -46,73 +64,125 @@ class OpenAIEmbedder(Embedder):
         base_url: str | None = None,
         api_key: str | None = None,
         timeout: float = TIMEOUT,
-        max_retries: int = 2,
+        deadline: float = DEADLINE,
+        concurrency: int = concurrency,
+        batch_size: int = Embedder.batch_size,
+        max_tokens: int = MAX_TOKENS,
+        too_long: str = "reject",
+        **common: Any,
     ) -> None:
-        super().__init__(dimensions=dimensions)
-        self.model, self.base_url = model, base_url
-        self.timeout, self.max_retries = timeout, max_retries
+        super().__init__(dimensions=dimensions, **common)
+        self._check_number("timeout", timeout, least=0.001)
+        self._check_number("deadline", deadline, least=0)
+        self._check_integer("concurrency", concurrency)
+        self._check_integer("batch_size", batch_size, most=MAX_INPUTS)
+        self._check_integer("max_tokens", max_tokens)
+        if too_long not in ("reject", "truncate"):
+            raise ValueError(f'OpenAIEmbedder.too_long must be "reject" or "truncate", got {too_long!r}.')
+        if base_url is not None and urlsplit(base_url).scheme not in ("http", "https"):
+            raise ValueError('OpenAIEmbedder.base_url must start with "http://" or "https://".')
+        self.model, self.base_url, self.timeout, self.deadline = model, base_url, timeout, deadline
+        self.concurrency, self.batch_size = concurrency, batch_size
+        self.max_tokens, self.too_long = max_tokens, too_long
+        self.dimensions = dimensions or DIMENSIONS.get(model)
+        self._asked = {"model": model, **({"dimensions": dimensions} if dimensions else {})}
         self._api_key = api_key
+        #: The loop that the connections belong to, the endpoint, and what closes them.
+        self._opened: tuple[asyncio.AbstractEventLoop, Endpoint, Callable[[], object]] | None = None
 
-    @cached_property
-    def client(self) -> OpenAI:
-        """The client, made at the first request; it may be shared between threads."""
+    @property
+    def identity(self) -> str:
+        return self._identify(f"openai:{self.model}")
+
+    @property
+    def sends_to(self) -> str:
+        """The server, without user, password and query."""
+        parts = urlsplit(self.base_url or os.environ.get("OPENAI_BASE_URL") or BASE_URL)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+    def compute_each(self, texts: list[str]) -> list[Any]:
+        return loop.run(self._each(texts))
+
+    def compute_query(self, text: str) -> Any:
+        return loop.run(self._query(text))
+
+    async def acompute_each(self, texts: list[str]) -> list[Any]:
+        return await loop.arun(self._each(texts))
+
+    async def acompute_query(self, text: str) -> Any:
+        return await loop.arun(self._query(text))
+
+    def close(self) -> None:
+        if self._opened is not None:
+            self._opened[2]()
+            self._opened = None
+
+    async def _each(self, texts: list[str]) -> list[Any]:
+        fitted = self._fit(texts)
+        sent = [text for text in fitted if isinstance(text, str)]
+        parts = tokens.split(sent, most_texts=self.batch_size, most_tokens=MAX_REQUEST_TOKENS)
+        answers = iter(await Call(self._open(), patience=self.deadline).embed(sent, parts))
+        return [next(answers) if isinstance(text, str) else text for text in fitted]
+
+    async def _query(self, text: str) -> Any:
+        [fitted] = self._fit([text])
+        if isinstance(fitted, TextRejected):
+            raise fitted
+        answers = await Call(self._open(), patience=min(self.deadline, QUERY_DEADLINE)).ask([fitted])
+        return outcomes.raise_first(answers)[0]
+
+    def _fit(self, texts: list[str]) -> list[str | TextRejected]:
+        fitted = [text if tokens.estimate_tokens(text) <= self.max_tokens else self._shorten(text) for text in texts]
+        shortened = sum(new is not old for new, old in zip(fitted, texts, strict=True))
+        if shortened:
+            logger.warning(
+                '%s: %d of %d texts have more than %d tokens by estimate: too_long="%s".',
+                self.model,
+                shortened,
+                len(texts),
+                self.max_tokens,
+                self.too_long,
+            )
+        return fitted
+
+    def _shorten(self, text: str) -> str | TextRejected:
+        if self.too_long == "truncate":
+            return tokens.truncate(text, self.max_tokens)
+        return TextRejected(
+            f"it has about {tokens.estimate_tokens(text):,} tokens, and {self.model} takes {self.max_tokens:,}. "
+            'Split it, or set too_long="truncate" in the OPTIONS.'
+        )
+
+    def _open(self) -> Endpoint:
+        """Return the endpoint of the running loop, opened at the first request: of a process, and after a fork."""
+        running = asyncio.get_running_loop()
+        if self._opened is None or self._opened[0] is not running:
+            client = self._make_client()
+            gate = asyncio.Semaphore(self.concurrency)
+            endpoint = Endpoint(client, gate, self.sends_to, self.timeout, self._asked)
+            self._opened = running, endpoint, weakref.finalize(self, _close, running, client)
+        return self._opened[1]
+
+    def _make_client(self) -> AsyncOpenAI:
         try:
             import openai
         except ImportError as error:
             raise ImproperlyConfigured(
                 'OpenAIEmbedder needs openai: pip install "pgembedding-django[openai]"'
             ) from error
-        # An empty key counts as none: the client would send it, and fail with a message about an illegal header.
-        key = self._api_key or os.environ.get("OPENAI_API_KEY")
-        if not key:
+        # An empty key counts as none, and a file's line end is no part of one: the client would fail with a message
+        # about an illegal header that repeats the key.
+        key = (self._api_key or os.environ.get("OPENAI_API_KEY") or "").strip()
+        if not (key and key.isascii() and key.isprintable()):
             raise ImproperlyConfigured(
-                'OpenAIEmbedder has no key: set OPENAI_API_KEY in the environment, or "api_key" in the OPTIONS of '
-                'PGEMBEDDING["EMBEDDERS"].'
+                'OpenAIEmbedder has no usable key: set OPENAI_API_KEY in the environment, or "api_key" in the OPTIONS '
+                'of PGEMBEDDING["EMBEDDERS"].'
             )
-        return openai.OpenAI(
-            api_key=key,
-            base_url=self.base_url,
-            timeout=self.timeout,
-            max_retries=self.max_retries,
-            http_client=openai.DefaultHttpxClient(event_hooks={"response": [_stop_without_credit]}),
-        )
-
-    def compute(self, texts: list[str]) -> list[Any]:
-        return [
-            vector
-            for start in range(0, len(texts), MAX_INPUTS)
-            for vector in self._request(texts[start : start + MAX_INPUTS])
-        ]
-
-    def _request(self, texts: list[str]) -> Iterator[Any]:
-        asked: dict[str, Any] = {"dimensions": self.dimensions} if self.dimensions else {}
-        answer = self.client.embeddings.create(model=self.model, input=texts, encoding_format="base64", **asked)
-        items = getattr(answer, "data", None)
-        if not isinstance(items, list):
-            raise EmbeddingError(f"The server of OpenAIEmbedder answered with no list of vectors for {self.model}.")
-        # The client checks no types: an item is whatever the server sent.
-        by_index = {getattr(item, "index", None): getattr(item, "embedding", None) for item in items}
-        if len(items) != len(texts) or by_index.keys() != set(range(len(texts))):
-            raise EmbeddingError(
-                f"The server of OpenAIEmbedder answered {len(items)} vectors for {len(texts)} texts "
-                f"({len(by_index)} different indexes)."
-            )
-        return (_decode(by_index[position]) for position in range(len(texts)))
+        # Time and retries are the call's: it has one limit for a whole answer, and tries until a deadline.
+        return openai.AsyncOpenAI(api_key=key, base_url=self.base_url, timeout=None, max_retries=0)
 
 
-def _stop_without_credit(response: Any) -> None:
-    """Let the client give up at once where the account has no credit left: it would take that for an overload."""
-    if response.status_code == 429 and b"insufficient_quota" in response.read():
-        response.headers["x-should-retry"] = "false"
-
-
-def _decode(embedding: Any) -> Any:
-    """Read base64 of little-endian float32; some compatible servers send a list of numbers all the same."""
-    if not isinstance(embedding, str):
-        return embedding
-    try:
-        return np.frombuffer(base64.b64decode(embedding, validate=True), "<f4")
-    except ValueError as error:
-        raise EmbeddingError(
-            f"The server of OpenAIEmbedder answered a vector that is no base64 of float32: {error}."
-        ) from error
+def _close(running: asyncio.AbstractEventLoop, client: AsyncOpenAI) -> None:
+    """Close the connections of an embedder that nobody holds any more, also when the process ends."""
+    if loop.is_ours(running):
+        asyncio.run_coroutine_threadsafe(client.close(), running)

@@ -12,8 +12,7 @@ from tqdm import tqdm
 from example_project.pydocs import loading
 from example_project.pydocs.corpus import entries
 from example_project.pydocs.models import Section
-from example_project.pydocs.search import failures
-from pgembedding_django.embedders import get_embedder
+from pgembedding_django.embedders import EmbeddingError, get_embedder
 
 QUESTIONS = ["how do I catch an exception?", "pick a random element from a list", "split a string at commas"]
 NEIGHBOURS = 5
@@ -59,7 +58,7 @@ class Command(BaseCommand):
         with tqdm(desc="  embedding", unit=" sections", leave=False, disable=None) as bar:
             try:
                 embedded = loading.embed_missing(lambda done, total: _update(bar, done, total))
-            except failures() as error:
+            except EmbeddingError as error:
                 raise CommandError(f"The sections could not be embedded: {error}") from error
         seconds = time.perf_counter() - started
         return f"{embedded:,} embedded in {seconds:.1f} s" if embedded else "up to date"
