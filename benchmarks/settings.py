@@ -7,4 +7,4 @@ DATABASES = {"default": embedded.database(FOLDER, version=18)}
 SECRET_KEY = "benchmarks"
 USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-INSTALLED_APPS = ["pgembedding_django", "benchmarks"]
+INSTALLED_APPS = ["pgembedding_django", "pgembedding_django.documents", "benchmarks"]

@@ -56,13 +56,20 @@ class BulkLoad:
     One call of bulk_load().
 
     unique_fields: names of the fields whose conflict turns an insert into an update, or None.
+    prepare: called with the instances of each batch, in its transaction.
     """
 
-    def __init__(self, model: type[Model], using: str, unique_fields: Sequence[str] | None) -> None:
+    def __init__(
+        self,
+        model: type[Model],
+        using: str,
+        unique_fields: Sequence[str] | None,
+        prepare: Callable[[list[Any]], None],
+    ) -> None:
         meta = cast("type[Model]", model._meta.concrete_model)._meta
         if meta.parents:
             raise NotSupportedError(f"bulk_load() cannot load {model.__name__}, which inherits from another table.")
-        self.model, self.using = model, using
+        self.model, self.using, self.prepare = model, using, prepare
         self.connection: BaseDatabaseWrapper = connections[using]
         self.fields: Fields = tuple(field for field in meta.local_concrete_fields if not field.generated)
         self.unique = self._unique(unique_fields)
@@ -72,6 +79,7 @@ class BulkLoad:
         numbered, loaded = enumerate(rows), 0
         while batch := list(islice(numbered, batch_size)):
             with transaction.atomic(using=self.using):
+                self.prepare([row for _, row in batch])
                 for fields, group in groupby(batch, key=self._written_fields):
                     self._load(fields, list(group))
             loaded += len(batch)

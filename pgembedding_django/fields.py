@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from django.core.exceptions import ValidationError
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import Field, Model, Value
+from django.db.models import F, Field, Index, Model, Q, Value
 from django.db.models.lookups import Exact
 from django.db.models.query_utils import DeferredAttribute
 from django.db.models.sql.compiler import SQLCompiler
@@ -64,6 +65,10 @@ class EmbeddingField(_Field):
     descriptor_class = VectorAttribute
     empty_strings_allowed = False
     empty_values = EmptyValues((None,))
+    #: The condition of an index that the rows of a search fulfil by themselves.
+    scope: Q | None = None
+    #: What nearest() ranks by where neither its caller nor an index says otherwise.
+    distance = "l2"
     # A change of these changes no column.
     non_db_attrs = (*Field.non_db_attrs, "source", "embedder")
 
@@ -123,8 +128,16 @@ class EmbeddingField(_Field):
     def _has_cosine_index(self) -> bool:
         model = getattr(self, "model", None)
         return model is not None and any(
-            getattr(index, "distance", None) == "cosine" and self.name in index.fields for index in model._meta.indexes
+            getattr(index, "distance", None) == "cosine" and self.name in index.fields for index in self.get_indexes()
         )
+
+    def get_indexes(self) -> Sequence[Index]:
+        """Return the indexes among which nearest() finds the field's own."""
+        return self.model._meta.indexes
+
+    def get_operand(self) -> Any:
+        """Return what nearest() measures the distance of: the column, as its index holds it."""
+        return F(self.name)
 
     # The column
 

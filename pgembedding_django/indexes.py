@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
@@ -98,6 +98,10 @@ class HnswIndex(Index):
         field: EmbeddingField = model._meta.get_field(self.fields[0])  # type: ignore[assignment]
         return field
 
+    def get_expression(self, field: EmbeddingField, engine: Engine) -> tuple[str, str]:
+        """Return the template of what the index holds of a field's column, and its operator class."""
+        return engine.indexed_expression(field.storage, self.distance, self.precision, cast(int, field.dimensions))
+
     def create_sql(
         self, model: type[Model], schema_editor: BaseDatabaseSchemaEditor, using: str = "", **kwargs: Any
     ) -> Any:
@@ -112,7 +116,7 @@ class HnswIndex(Index):
             _drop_invalid(self, model, schema_editor)
         engine.before_create_index(model, schema_editor)
         index = copy(self)
-        expression, opclass = engine.indexed_expression(field.storage, self.distance, self.precision, field.dimensions)
+        expression, opclass = self.get_expression(field, engine)
         index.opclasses = (opclass,)
         using = f" USING {self.suffix}"
         statement: Any = super(HnswIndex, index).create_sql(model, schema_editor, using=using, **kwargs)
@@ -153,7 +157,7 @@ class _IndexedExpression(IndexColumns):
         self.expression = expression
 
     def __str__(self) -> str:
-        return f"{self.expression % self.quote_name(self.columns[0])} {self.opclasses[0]}"
+        return f"{self.expression.replace('%s', self.quote_name(self.columns[0]))} {self.opclasses[0]}"
 
 
 def is_option_value(value: object, option: Any) -> bool:
@@ -169,7 +173,7 @@ def find_index(field: EmbeddingField, distance: str | None = None) -> HnswIndex 
     """
     found = [
         index
-        for index in field.model._meta.indexes
+        for index in field.get_indexes()
         if isinstance(index, HnswIndex) and index.fields == [field.name] and distance in (None, index.distance)
     ]
     return min(found, key=lambda index: (index.condition is not None, index.distance != "l2"), default=None)

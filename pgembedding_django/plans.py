@@ -82,7 +82,7 @@ def choose_scan(query: Query, search: Search, connection: BaseDatabaseWrapper) -
         return Scan(reason=f"{search.field.label} has no HnswIndex for {search.distance.__name__}")
     if query.high_mark is None:
         return Scan(reason="no limit of its own stands on the ranking")
-    if search.index.condition is not None and not search.filtered:
+    if search.index.condition != search.field.scope and not search.filtered:
         return Scan(reason=f"{search.index.name} holds only some rows, and no filter stands before it")
     if query.select_for_update and (search.filtered or engine.candidates(search.k, search.index.precision)):
         return Scan(reason="select_for_update() locks what an index scan reads beyond k")
@@ -100,7 +100,7 @@ def _choose_filtered(query: Query, search: Search, engine: Engine, connection: B
     few = CANDIDATE_COST * _candidates_per_row(search, engine) * search.k
     if rows <= few:
         return Scan(reason=f"the filter keeps about {rows:,} rows, and any {few:,} are read faster exactly")
-    total = max(_estimate_total(search.table, connection), rows)
+    total = max(_estimate_total(cast(HnswIndex, search.index), connection), rows)
     # Index: _candidates_per_row * k * total / rows candidates at CANDIDATE_COST. Exact: rows at 1. Equal at this many.
     limit = int((few * total) ** 0.5)
     counts = f"the filter keeps about {rows:,} of {total:,} rows"
@@ -159,9 +159,10 @@ def _estimate_rows(query: Query, connection: BaseDatabaseWrapper) -> int:
     return int(plan[0]["Plan"]["Plan Rows"])
 
 
-def _estimate_total(table: str, connection: BaseDatabaseWrapper) -> int:
-    """Return how many rows a table has, as its last ANALYZE or VACUUM counted."""
+def _estimate_total(index: HnswIndex, connection: BaseDatabaseWrapper) -> int:
+    """Return how many rows an index holds, as its build or the last ANALYZE or VACUUM counted; 0 where it is gone."""
     with connection.cursor() as cursor:
-        quoted = connection.ops.quote_name(table)
-        cursor.execute("SELECT reltuples::bigint FROM pg_class WHERE oid = %s::regclass", [quoted])
-        return int(cursor.fetchone()[0])
+        quoted = connection.ops.quote_name(index.name)
+        cursor.execute("SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass(%s)", [quoted])
+        row = cursor.fetchone()
+        return int(row[0]) if row else 0

@@ -11,6 +11,7 @@ from django.db.models.lookups import LessThanOrEqual
 
 from pgembedding_django import arguments
 from pgembedding_django.bulk import BulkLoad, check_vectors
+from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.functions import Distance, VectorValue, get_distance
 from pgembedding_django.hybrid import fuse_ranks, rank_by_words
 from pgembedding_django.indexes import find_index
@@ -56,12 +57,12 @@ class EmbeddingQuerySet(QuerySet[M]):
         Raises ValueError for what is no vector of the field, and for every other argument out of bounds; TypeError if
         the model has no EmbeddingField. NotSupportedError comes when the query runs, if the engine lacks the distance.
         """
-        found = arguments.embedding_field(self.model, field)
+        found = self._get_embedding_field(field)
         k = arguments.checked_k(k)
         arguments.check_flags(exact, ef_search)
         arguments.check_alias(self.model, self.query.annotations, alias)
         declared = find_index(found) if distance is None else None
-        distance_class = get_distance(distance or (declared.distance if declared else "l2"))
+        distance_class = get_distance(distance or (declared or found).distance)
         limit = None if max_distance is None else arguments.checked_limit(max_distance)
         vector = arguments.query_vector(self.model, found, query)
         arguments.check_direction(found, distance_class, vector)
@@ -78,7 +79,7 @@ class EmbeddingQuerySet(QuerySet[M]):
             max_distance=None,
             exact=exact,
             ef_search=ef_search,
-            filtered=bool(self.query.where)
+            filtered=self._is_filtered()
             or isinstance(query, self.model)
             or found.model is not self.model._meta.concrete_model,
         )
@@ -138,7 +139,7 @@ class EmbeddingQuerySet(QuerySet[M]):
 
     def _rank(self, search: Search) -> Self:
         # Bound to its field already: it is checked, and Django hashes it by its bytes instead of number by number.
-        measured = search.distance(search.field.name, VectorValue(search.vector, output_field=search.field))
+        measured = search.distance(search.field.get_operand(), VectorValue(search.vector, output_field=search.field))
         measured.ranks = True
         rows = self.filter(Scanned(self, search))
         # What annotate(), order_by() and [:k] do, on one copy of the query.
@@ -162,14 +163,14 @@ class EmbeddingQuerySet(QuerySet[M]):
     def bulk_create(self, objs: Iterable[M], *args: Any, **kwargs: Any) -> list[M]:
         """As Django's, but a vector that is wrong is named with its row before anything is written."""
         objs = list(objs)
-        check_vectors(self.model, objs)
+        self._check_rows(objs)
         return super().bulk_create(objs, *args, **kwargs)
 
     def bulk_update(self, objs: Iterable[M], fields: Iterable[str], *args: Any, **kwargs: Any) -> int:
         """As Django's, but a vector that is wrong is named with its row before anything is written."""
         objs = list(objs)
         fields = list(fields)
-        check_vectors(self.model, objs, fields)
+        self._check_rows(objs, fields)
         return super().bulk_update(objs, fields, *args, **kwargs)
 
     def bulk_load(
@@ -205,9 +206,22 @@ class EmbeddingQuerySet(QuerySet[M]):
         if update_conflicts != bool(unique_fields):
             raise ValueError("update_conflicts=True and unique_fields go together: which conflicts make an update?")
         self._for_write = True
-        load = BulkLoad(self.model, self.db, unique_fields)
+        load = BulkLoad(self.model, self.db, unique_fields, self._prepare_load)
         run = load.run_without_indexes if rebuild_indexes else load.run
         return run(objs, batch_size, progress)
+
+    def _get_embedding_field(self, name: str | None) -> EmbeddingField:
+        return arguments.embedding_field(self.model, name)
+
+    def _is_filtered(self) -> bool:
+        """Tell whether a filter stands that an index of all rows does not hold already."""
+        return bool(self.query.where)
+
+    def _check_rows(self, objs: list[M], names: list[str] | None = None) -> None:
+        check_vectors(self.model, objs, names)
+
+    def _prepare_load(self, objs: list[M]) -> None:
+        """Run in the transaction of a batch of bulk_load(), before its rows are written."""
 
 
 class EmbeddingManager(Manager.from_queryset(EmbeddingQuerySet)[M]):  # type: ignore[misc]

@@ -27,6 +27,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.sessions",
     "pgembedding_django",
+    "pgembedding_django.documents",
     "tests",
 ]
 MIDDLEWARE = [

@@ -162,6 +162,7 @@ def test_makemigrations_check_finds_no_change():
 @pytest.mark.parametrize("backwards", [False, True])
 def test_sqlmigrate_equals_what_runs(fresh_database, app, name, backwards):
     fresh_database.migrate()
+    fresh_database.migrate("pgembedding_documents", "zero")
     fresh_database.migrate(app if app == "tests" else "tests", "zero")
     fresh_database.migrate(app, name if backwards else "zero")
     shown = io.StringIO()

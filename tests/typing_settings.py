@@ -1,6 +1,12 @@
 """Settings for mypy, which needs the apps and no database: it would start the embedded one and never stop it."""
 
 SECRET_KEY = "typing"
-INSTALLED_APPS = ["django.contrib.admin", "django.contrib.auth", "django.contrib.contenttypes", "pgembedding_django"]
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "pgembedding_django",
+    "pgembedding_django.documents",
+]
 DATABASES = {"default": {"ENGINE": "django.db.backends.postgresql", "NAME": "typing"}}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

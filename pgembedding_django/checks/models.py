@@ -95,6 +95,8 @@ def _check_field(field: EmbeddingField, engine: Engine) -> Iterator[CheckMessage
 
 
 def _check_embedder(field: EmbeddingField) -> Iterator[CheckMessage]:
+    if field.dimensions is None and field.source is None:
+        return  # No text is ever embedded for it.
     alias = field.embedder
     try:
         configured = conf.embedders()

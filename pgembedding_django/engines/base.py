@@ -228,6 +228,15 @@ class Engine:
             raise NotSupportedError(f"{self.name} has no index of {precision} precision. Leave precision out.")
         return "%s", self.opclasses[storage][distance]
 
+    def sized(self, column: str, storage: str, dimensions: int) -> str:
+        """
+        Return a column of vectors of any length as an index of those of one length holds it.
+
+        Another length counts as NULL: while a row of it is being deleted, a build still reads it, and must not fail.
+        """
+        one_length = f"CASE WHEN {self.length_function}({column}) = {dimensions:d} THEN {column} END"
+        return f"(({one_length})::{self.column_type(dimensions, storage)})"
+
     def reduced_operands(self, distance: str, precision: str, dimensions: int) -> tuple[str, str, str]:
         """Return the templates of column and parameter, and the operator, by which an index is searched."""
         raise NotImplementedError

@@ -1,0 +1,154 @@
+"""Builds, keeps and drops the index of one collection."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from django.db import NotSupportedError, OperationalError, ProgrammingError, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from pgembedding_django.documents.scope import CollectionIndex
+from pgembedding_django.engines import Engine, get_engine
+from pgembedding_django.operations import sqlstate
+
+if TYPE_CHECKING:
+    from pgembedding_django.documents.models import Collection
+
+__all__ = ["IndexState", "build_index", "drop_index", "drop_with_collection", "read_state"]
+
+#: SQLSTATE of a name that is taken.
+DUPLICATE = "42P07"
+
+#: Operator class, type with its length, and options: what a search through the index depends on.
+Definition = tuple[str, str, frozenset[str]]
+
+
+@dataclass(frozen=True)
+class IndexState:
+    """An index as the server has it; size in bytes."""
+
+    valid: bool
+    building: bool
+    size: int
+    definition: Definition
+
+
+def build_index(collection: Collection, using: str, options: dict[str, Any], *, concurrently: bool) -> None:
+    """Build a collection's index with some options of HnswIndex, unless it stands as it should."""
+    connection = connections[using]
+    _check_transaction(connection, concurrently, "built")
+    engine = get_engine(connection)
+    index = CollectionIndex(collection, **_fit(collection, engine, options))
+    state = read_state(connection, index.name)
+    if state is not None and state.building:
+        raise OperationalError(f"{index.name} is being built by another connection. Wait until that one has finished.")
+    if state is None or not state.valid or state.definition != _definition(index, engine, connection):
+        if state is not None:
+            _remove(connection, index, concurrently)
+        _add(connection, index, concurrently)
+    _remember(collection, using, {**index.options, "precision": index.precision})
+
+
+def drop_index(collection: Collection, using: str, *, concurrently: bool) -> None:
+    """Drop a collection's index, where there is one."""
+    connection = connections[using]
+    _check_transaction(connection, concurrently, "dropped")
+    _remember(collection, using, None)
+    _remove(connection, CollectionIndex(collection), concurrently)
+
+
+def drop_with_collection(sender: object, *, instance: Collection, using: str, **kwargs: Any) -> None:
+    """After a collection was deleted: drop its index in the same transaction."""
+    index = CollectionIndex(instance)
+    if read_state(connections[using], index.name) is not None:
+        _remove(connections[using], index, concurrently=False)
+
+
+def read_state(connection: BaseDatabaseWrapper, name: str) -> IndexState | None:
+    """Return what the catalogue knows of an index, or None where there is none of that name."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT i.indisvalid, EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = c.oid "
+            "AND p.datname = current_database()), pg_relation_size(c.oid), o.opcname, "
+            "format_type(a.atttypid, a.atttypmod), coalesce(c.reloptions, '{}') "
+            "FROM pg_class c JOIN pg_index i ON i.indexrelid = c.oid JOIN pg_opclass o ON o.oid = i.indclass[0] "
+            "JOIN pg_attribute a ON a.attrelid = c.oid WHERE c.oid = to_regclass(%s)",
+            [connection.ops.quote_name(name)],
+        )
+        row = cursor.fetchone()
+    if row is None:
+        return None
+    valid, building, size, opclass, type_, options = row
+    return IndexState(valid, building, size, (opclass, type_, frozenset(options)))
+
+
+def _definition(index: CollectionIndex, engine: Engine, connection: BaseDatabaseWrapper) -> Definition:
+    field = index.get_field(_model(index.collection))
+    dimensions = cast(int, field.dimensions)
+    options = engine.with_options(index.options, dimensions, connection)
+    return (
+        index.get_expression(field, engine)[1],
+        engine.column_type(dimensions, index.precision or field.storage),
+        frozenset(option.replace(" ", "") for option in options),
+    )
+
+
+def _fit(collection: Collection, engine: Engine, options: dict[str, Any]) -> dict[str, Any]:
+    """Add the precision in which the collection's dimensions fit an index, or tell why they do not."""
+    if collection.dimensions is None:
+        collection.refresh_from_db(fields=["dimensions"])
+    if collection.dimensions is None:
+        raise ValueError(
+            f'Collection "{collection.name}" has no dimensions yet, so it cannot be indexed. Add documents first, or '
+            "create it with dimensions."
+        )
+    CollectionIndex(collection, **options).check_options(engine)
+    for precision in (None, *(name for name in engine.precisions if name == "half")):
+        if collection.dimensions <= engine.max_indexed_dimensions("single", precision, options):
+            return {**options, "precision": precision}
+    limit = engine.max_indexed_dimensions("single", precision, options)
+    raise ValueError(
+        f'Collection "{collection.name}" has {collection.dimensions} dimensions, but its index can hold at most '
+        f"{limit} on {engine.name}. {engine.fit_hint('half', collection.dimensions)}"
+    )
+
+
+def _check_transaction(connection: BaseDatabaseWrapper, concurrently: bool, done: str) -> None:
+    if concurrently and connection.in_atomic_block:
+        raise NotSupportedError(
+            f"The index of a collection cannot be {done} concurrently inside a transaction. Leave the transaction, or "
+            "pass concurrently=False, which locks out writes to all documents meanwhile."
+        )
+    if connection.in_atomic_block:
+        # Postgres alters no index while checks of foreign keys are pending.
+        connection.check_constraints()
+
+
+def _add(connection: BaseDatabaseWrapper, index: CollectionIndex, concurrently: bool) -> None:
+    try:
+        with connection.schema_editor(atomic=not concurrently) as editor:
+            editor.add_index(_model(index.collection), index, **({"concurrently": True} if concurrently else {}))
+    except ProgrammingError as error:
+        if sqlstate(error) != DUPLICATE:
+            raise
+        raise OperationalError(
+            f"{index.name} was made by another connection meanwhile. Call create_hnsw_index() again."
+        ) from error
+
+
+def _remove(connection: BaseDatabaseWrapper, index: CollectionIndex, concurrently: bool) -> None:
+    if connection.in_atomic_block:
+        connection.check_constraints()
+    with connection.schema_editor(atomic=not concurrently) as editor:
+        editor.remove_index(_model(index.collection), index, **({"concurrently": True} if concurrently else {}))
+
+
+def _remember(collection: Collection, using: str, options: dict[str, Any] | None) -> None:
+    """Let searches know the index, or that there is none."""
+    type(collection)._base_manager.using(using).filter(pk=collection.pk).update(hnsw=options)
+    collection.hnsw = options
+
+
+def _model(collection: Collection) -> Any:
+    return collection._meta.get_field("documents").related_model

@@ -1,0 +1,76 @@
+"""Finds the files below some paths."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pgembedding_django.documents.loaders import LOADERS
+
+__all__ = ["FoundFiles", "find_files", "source_of"]
+
+
+@dataclass
+class FoundFiles:
+    """
+    What lies below some paths.
+
+    files: those to read. unread: names and reasons of what cannot be. roots: the paths that were looked through.
+    """
+
+    files: list[Path] = field(default_factory=list)
+    unread: list[tuple[str, str]] = field(default_factory=list)
+    roots: list[Path] = field(default_factory=list)
+
+    def covers(self, source: str) -> bool:
+        """Tell whether a file would have been found, were it there."""
+        path = Path(source)
+        hidden = [Path(name) for name, _ in self.unread]
+        return any(map(path.is_relative_to, self.roots)) and not any(map(path.is_relative_to, hidden))
+
+
+def find_files(paths: Iterable[str | Path]) -> FoundFiles:
+    """
+    Find the files that paths name, and those of a readable kind in the folders that they name, sorted.
+
+    Hidden files and folders are left out, links to folders are not followed, and a file found twice counts once.
+    """
+    found = FoundFiles()
+    for path in map(_resolve, paths):
+        if path.is_dir():
+            found.roots.append(path)
+            found.files += _walk(path, found)
+        elif not os.path.lexists(path):
+            found.unread.append((source_of(path), "does not exist"))
+        elif path.suffix.lower() not in LOADERS:
+            found.unread.append((source_of(path), f"is none of {', '.join(LOADERS)}"))
+        else:
+            found.files.append(path)
+    found.files = sorted(set(found.files))
+    return found
+
+
+def source_of(path: Path) -> str:
+    """Return how the metadata names a file: its path, with what is no Unicode in it escaped."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _walk(root: Path, found: FoundFiles) -> list[Path]:
+    def report(error: OSError) -> None:
+        found.unread.append((source_of(Path(error.filename)), f"cannot be read: {error.strerror}"))
+
+    files = []
+    for folder, folders, names in os.walk(root, onerror=report):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        files += [
+            _resolve(Path(folder, name))
+            for name in names
+            if not name.startswith(".") and Path(name).suffix.lower() in LOADERS
+        ]
+    return files
+
+
+def _resolve(path: str | Path) -> Path:
+    return Path(os.path.realpath(path))  # Unlike Path.resolve(), without an error for a link to itself.

@@ -1,0 +1,93 @@
+"""manage.py ingest: files into a collection."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured, ValidationError
+from django.core.management import BaseCommand, CommandError
+from django.db import DEFAULT_DB_ALIAS
+from tqdm import tqdm
+
+from pgembedding_django.documents.files import FoundFiles, find_files
+from pgembedding_django.documents.ingest import Ingest, IngestReport
+from pgembedding_django.documents.models import Collection
+from pgembedding_django.embedders import EmbeddingError, get_embedder
+
+RESUME = "What was stored stays; run the command again to go on."
+
+
+class Command(BaseCommand):
+    help = (
+        "Brings text, Markdown, HTML and PDF files into a collection of documents: splits them, embeds the pieces and "
+        "stores them. Unchanged files are skipped, changed ones replaced."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("paths", nargs="+", metavar="PATH", help="a file, or a folder with all below it")
+        parser.add_argument("--collection", required=True, metavar="NAME", help="made where there is none of this name")
+        parser.add_argument("--chunk-size", type=int, default=1000, metavar="N", help="characters (default: 1000)")
+        parser.add_argument("--chunk-overlap", type=int, default=200, metavar="N", help="characters (default: 200)")
+        parser.add_argument("--prune", action="store_true", help="delete the documents of files that are gone")
+        parser.add_argument("--embedder", metavar="ALIAS", help='of PGEMBEDDING["EMBEDDERS"], for a new collection')
+        parser.add_argument("--database", default=DEFAULT_DB_ALIAS, metavar="ALIAS")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        _check_sizes(options["chunk_size"], options["chunk_overlap"])
+        found = find_files(options["paths"])
+        try:
+            collection = _get_collection(options["collection"], options["embedder"], options["database"])
+            report = self._ingest(collection, found, options)
+        except (EmbeddingError, ImproperlyConfigured) as error:
+            raise CommandError(f"{error} {RESUME}") from error
+        except ValidationError as error:
+            raise CommandError(f"{error.messages[0]} {RESUME}") from error
+        except KeyboardInterrupt as error:
+            raise CommandError(f"Interrupted. {RESUME}") from error
+        self._tell(collection, report)
+
+    def _ingest(self, collection: Collection, found: FoundFiles, options: dict[str, Any]) -> IngestReport:
+        ingest = Ingest(collection, chunk_size=options["chunk_size"], chunk_overlap=options["chunk_overlap"])
+        ingest.report.unread += found.unread
+        # Shown on a terminal only, and gone when it is done.
+        with tqdm(found.files, desc="  reading", unit=" files", leave=False, disable=None) as files:
+            ingest.run(files)
+        if options["prune"]:
+            ingest.prune(found)
+        return ingest.report
+
+    def _tell(self, collection: Collection, report: IngestReport) -> None:
+        self.stdout.write(
+            f'Collection "{collection.name}": {report.new:,} files new, {report.changed:,} changed, '
+            f"{report.unchanged:,} unchanged, {report.removed:,} removed; {report.documents:,} documents stored."
+        )
+        for name, reason in report.unread:
+            self.stderr.write(f"  {_printable(name)} {reason}")
+        if report.unread:
+            raise CommandError(f"{len(report.unread):,} could not be read.")
+
+
+def _check_sizes(size: int, overlap: int) -> None:
+    if size < 1:
+        raise CommandError(f"--chunk-size must be at least 1, got {size}.")
+    if not 0 <= overlap < size:
+        raise CommandError(f"--chunk-overlap must be from 0 to less than --chunk-size = {size}, got {overlap}.")
+
+
+def _get_collection(name: str, embedder: str | None, using: str) -> Collection:
+    if embedder is not None:
+        get_embedder(embedder)  # Before a collection is made for an embedder that is not there.
+    collection, _ = Collection.objects.using(using).get_or_create(
+        name=name, defaults={"embedder": embedder or "default"}
+    )
+    if embedder not in (None, collection.embedder):
+        raise CommandError(
+            f'Collection "{name}" has the embedder "{collection.embedder}", and its vectors could not be compared with '
+            f'those of "{embedder}". Leave out --embedder, or ingest into another collection.'
+        )
+    return collection
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)

@@ -1,0 +1,139 @@
+"""DocumentQuerySet: nearest() within one collection, and writes that keep to its dimensions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Self, cast
+
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.db.models import Manager
+from django.db.models.expressions import Col
+from django.db.models.lookups import Exact
+from django.db.models.sql.where import AND, WhereNode
+
+from pgembedding_django import vectors
+from pgembedding_django.documents.scope import CollectionField
+from pgembedding_django.fields import EmbeddingField
+from pgembedding_django.querysets import EmbeddingQuerySet
+from pgembedding_django.vectors import InvalidVector
+
+if TYPE_CHECKING:
+    from pgembedding_django.documents.models import Collection, Document
+
+__all__ = ["DocumentManager", "DocumentQuerySet"]
+
+
+class DocumentQuerySet(EmbeddingQuerySet["Document"]):
+    """
+    The documents of one collection: `collection.documents`, or `filter(collection=...)`.
+
+    nearest() takes dimensions, distance, index and embedder from the collection. What is written keeps to the
+    collection's dimensions, which its first vector decides; a row without a collection gets the queryset's own.
+    """
+
+    def hybrid(self, text: str, k: int = 10, *, fields: Sequence[str] = ("content",), **options: Any) -> Self:
+        """As EmbeddingQuerySet's, by the words of the content unless other fields are named."""
+        return super().hybrid(text, k, fields=fields, **options)
+
+    def bulk_create(self, objs: Iterable[Document], *args: Any, **kwargs: Any) -> list[Document]:
+        """As EmbeddingQuerySet's, all in one transaction."""
+        self._for_write = True
+        with transaction.atomic(using=self.db):
+            return super().bulk_create(objs, *args, **kwargs)
+
+    def update(self, **values: Any) -> int:
+        """As Django's, but a vector must be one of the collection."""
+        vector = values.get("embedding")
+        if vector is not None and not hasattr(vector, "resolve_expression"):
+            values["embedding"] = self._get_embedding_field(None).to_vector(vector)
+        return super().update(**values)
+
+    def hold_dimensions(self, documents: list[Document]) -> None:
+        """
+        Give each collection its dimensions with its first vector, and refuse vectors of any other length.
+
+        Raises ValidationError naming the document and the collection.
+        """
+        fields: dict[int, CollectionField] = {}
+        for document in documents:
+            if document.collection_id is None:
+                document.collection = self._get_collection()
+            vector = document.embedding
+            if vector is None or hasattr(vector, "resolve_expression"):
+                continue
+            try:
+                if document.collection_id not in fields:
+                    fields[document.collection_id] = self._claim(document)
+                fields[document.collection_id].to_vector(vector)
+            except InvalidVector as error:
+                raise _wrong_vector(document, error) from error
+
+    def _claim(self, document: Document) -> CollectionField:
+        self._for_write = True
+        collection = document.collection
+        collection.claim_dimensions(vectors.to_vector(document.embedding).size, using=self.db)
+        return CollectionField(collection, self.model)
+
+    def _check_rows(self, objs: list[Document], names: list[str] | None = None) -> None:
+        super()._check_rows(objs, names)
+        if names is None or "embedding" in names:
+            self.hold_dimensions(objs)
+
+    def _prepare_load(self, objs: list[Document]) -> None:
+        self.hold_dimensions(objs)
+
+    def _get_embedding_field(self, name: str | None) -> EmbeddingField:
+        if name not in (None, "embedding"):
+            return super()._get_embedding_field(name)
+        return CollectionField(self._get_collection(), self.model)
+
+    def _is_filtered(self) -> bool:
+        return any(_collection_of(condition) is None for condition in _conditions(self.query.where))
+
+    def _get_collection(self) -> Collection:
+        """Return the collection that a condition limits this queryset to; read only where no instance is at hand."""
+        key = next(filter(None, map(_collection_of, _conditions(self.query.where))), None)
+        if key is None:
+            raise ValueError(
+                "Document.embedding holds vectors of different collections, which cannot be compared. Search within "
+                "one: collection.documents, or filter(collection=collection)."
+            )
+        held = self._hints.get("instance")  # type: ignore[attr-defined]
+        model = cast("type[Collection]", self.model._meta.get_field("collection").related_model)
+        if not isinstance(held, model) or held.pk != key:
+            return model._default_manager.using(self.db).get(pk=key)
+        if held.dimensions is None:
+            held.refresh_from_db(fields=["dimensions", "hnsw"])
+        return held
+
+
+class DocumentManager(Manager.from_queryset(DocumentQuerySet)["Document"]):  # type: ignore[misc]
+    """The manager of documents."""
+
+
+def _conditions(where: WhereNode) -> Iterator[Any]:
+    """Yield the conditions that every row fulfils, as far apart as they can be told."""
+    if where.negated or (where.connector != AND and len(where.children) > 1):
+        yield where
+        return
+    for child in where.children:
+        if isinstance(child, WhereNode):
+            yield from _conditions(child)
+        else:
+            yield child
+
+
+def _collection_of(condition: Any) -> Any:
+    """Return the primary key that a condition "collection = ..." names, None for any other condition."""
+    if not isinstance(condition, Exact) or not isinstance(condition.lhs, Col):
+        return None
+    named = condition.lhs.target.name == "collection" and not hasattr(condition.rhs, "resolve_expression")
+    return condition.rhs if named else None
+
+
+def _wrong_vector(document: Document, error: InvalidVector) -> ValidationError:
+    remedy = ""
+    if error.code == "dimensions":
+        remedy = " One model embeds all of a collection: use it, or replace the content with collection.replace()."
+    return ValidationError(f'Document "{document.key}": {error}{remedy}', code=error.code)

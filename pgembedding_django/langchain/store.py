@@ -1,0 +1,240 @@
+"""PGEmbedding: LangChain's vector store over a collection of documents."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any, Self
+
+from asgiref.sync import sync_to_async
+from django.db import transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from langchain_core.documents import Document
+from langchain_core.embeddings import Embeddings
+from langchain_core.utils import get_from_dict_or_env
+
+from pgembedding_django.langchain.contents import DocumentMethods, Ids, Metadatas, Vectors
+from pgembedding_django.langchain.setup import find_database
+
+__all__ = ["PGEmbedding"]
+
+#: The dimensions of OpenAI's text-embedding-ada-002, which LangChain's class took for granted.
+ADA_TOKEN_COUNT = 1536
+
+DEFAULT_COLLECTION_NAME = "langchain"
+
+CONNECTION_STRING = "POSTGRES_CONNECTION_STRING"
+
+
+class PGEmbedding(DocumentMethods):
+    """
+    Store texts with their embeddings in Postgres, and search them by meaning.
+
+    connection_string: a URL such as postgresql://user:password@host:5432/database, with SQLAlchemy's "+driver" or
+        without; else the environment's POSTGRES_CONNECTION_STRING. The extension and the tables are made where missing.
+    embedding_function: what embeds texts and questions.
+    collection_name, collection_metadata: the collection that holds the documents, made where missing.
+    pre_delete_collection: delete the collection first, with its index. from_texts() and its like keep the collection
+        and its index, and replace the content in one transaction.
+    using: a database alias of a Django project instead, whose tables `manage.py migrate` makes; "default" where nothing
+        is given.
+    One store serves several threads, async code and notebooks. Scores are distances: L2, unless the collection was made
+    with another.
+    Raises ImproperlyConfigured in a Django project that has not installed `pgembedding_django.documents`.
+    """
+
+    def __init__(
+        self,
+        connection_string: str | None = None,
+        embedding_function: Embeddings | None = None,
+        collection_name: str = DEFAULT_COLLECTION_NAME,
+        collection_metadata: dict[str, Any] | None = None,
+        pre_delete_collection: bool = False,
+        logger: logging.Logger | None = None,
+        *,
+        using: str | None = None,
+    ) -> None:
+        if embedding_function is None:
+            raise TypeError("PGEmbedding.embedding_function must be an Embeddings of LangChain, got None.")
+        if using is not None and connection_string is not None:
+            raise TypeError("PGEmbedding takes connection_string or using, not both.")
+        if using is None:
+            connection_string = connection_string or os.environ.get(CONNECTION_STRING)
+        self.connection_string, self.embedding_function = connection_string, embedding_function
+        self.collection_name, self.collection_metadata = collection_name, collection_metadata
+        self.pre_delete_collection = pre_delete_collection
+        self.logger = logger or logging.getLogger("pgembedding_django")
+        self.database = find_database(connection_string, using)
+        self.database.run(self._prepare)
+
+    def connect(self) -> BaseDatabaseWrapper:
+        """Return Django's connection of this thread."""
+        return self.database.connection
+
+    def create_hnsw_extension(self) -> None:
+        """Create the engine's extension where it is missing."""
+        self.database.run(self.database.create_extension)
+
+    def create_tables_if_not_exists(self) -> None:
+        """Migrate the documents app where it is not."""
+        self.database.run(self.database.create_tables)
+
+    def drop_tables(self) -> None:
+        """Drop the tables, of all collections."""
+        self.database.run(self.database.drop_tables)
+
+    def create_collection(self) -> None:
+        """Make the collection where it is missing; with pre_delete_collection, delete it first."""
+        self.database.run(self._create_collection)
+
+    def get_collection(self, session: object = None) -> Any:
+        """Return the Collection, or None where it was deleted; the session of LangChain's class has no meaning here."""
+        return self.database.run(self._collections().first)
+
+    def delete_collection(self) -> None:
+        """Delete the collection, its documents and its index."""
+        deleted, _ = self.database.run(self._collections().delete)
+        if not deleted:
+            self.logger.warning("Collection not found")
+
+    def create_hnsw_index(
+        self,
+        max_elements: int = 10000,
+        dims: int = ADA_TOKEN_COUNT,
+        m: int = 8,
+        ef_construction: int = 16,
+        ef_search: int = 16,
+    ) -> None:
+        """
+        Build the collection's index; one that stands with these options is kept, any other is replaced.
+
+        max_elements: only for a pg_embedding older than 0.3. dims: the dimensions of the collection's vectors.
+        Writes go on meanwhile, except inside a transaction. Raises ValueError if the vectors have other dimensions.
+        """
+        options = {"max_elements": max_elements, "m": m, "ef_construction": ef_construction, "ef_search": ef_search}
+        self.database.run(self._create_index, dims, options)
+
+    # New stores; kwargs are the constructor's, such as connection_string
+
+    @classmethod
+    def from_texts(
+        cls,
+        texts: Iterable[str],
+        embedding: Embeddings,
+        metadatas: Metadatas | None = None,
+        collection_name: str = DEFAULT_COLLECTION_NAME,
+        ids: Ids | None = None,
+        pre_delete_collection: bool = False,
+        **kwargs: Any,
+    ) -> Self:
+        texts = list(texts)
+        embeddings = embedding.embed_documents(texts) if texts else []
+        options = {"collection_name": collection_name, **kwargs}
+        return cls._from_embeddings(texts, embeddings, embedding, metadatas, ids, pre_delete_collection, options)
+
+    @classmethod
+    def from_embeddings(
+        cls,
+        text_embeddings: Iterable[tuple[str, Sequence[float]]],
+        embedding: Embeddings,
+        metadatas: Metadatas | None = None,
+        collection_name: str = DEFAULT_COLLECTION_NAME,
+        ids: Ids | None = None,
+        pre_delete_collection: bool = False,
+        **kwargs: Any,
+    ) -> Self:
+        pairs = list(text_embeddings)
+        texts, embeddings = [text for text, _ in pairs], [vector for _, vector in pairs]
+        options = {"collection_name": collection_name, **kwargs}
+        return cls._from_embeddings(texts, embeddings, embedding, metadatas, ids, pre_delete_collection, options)
+
+    @classmethod
+    def from_documents(
+        cls,
+        documents: Iterable[Document],
+        embedding: Embeddings,
+        collection_name: str = DEFAULT_COLLECTION_NAME,
+        ids: Ids | None = None,
+        pre_delete_collection: bool = False,
+        **kwargs: Any,
+    ) -> Self:
+        given = {} if ids is None else {"ids": ids}
+        options = {"collection_name": collection_name, "pre_delete_collection": pre_delete_collection, **given}
+        return super().from_documents(list(documents), embedding, **options, **kwargs)
+
+    @classmethod
+    def from_existing_index(
+        cls,
+        embedding: Embeddings,
+        collection_name: str = DEFAULT_COLLECTION_NAME,
+        pre_delete_collection: bool = False,
+        **kwargs: Any,
+    ) -> Self:
+        options = {"collection_name": collection_name, "pre_delete_collection": pre_delete_collection, **kwargs}
+        return cls(embedding_function=embedding, **options)
+
+    @classmethod
+    async def afrom_texts(
+        cls,
+        texts: Iterable[str],
+        embedding: Embeddings,
+        metadatas: Metadatas | None = None,
+        collection_name: str = DEFAULT_COLLECTION_NAME,
+        ids: Ids | None = None,
+        pre_delete_collection: bool = False,
+        **kwargs: Any,
+    ) -> Self:
+        texts = list(texts)
+        embeddings = await embedding.aembed_documents(texts) if texts else []
+        options = {"collection_name": collection_name, **kwargs}
+        make = sync_to_async(cls._from_embeddings)
+        return await make(texts, embeddings, embedding, metadatas, ids, pre_delete_collection, options)
+
+    @classmethod
+    async def afrom_documents(cls, documents: Iterable[Document], embedding: Embeddings, **kwargs: Any) -> Self:
+        return await super().afrom_documents(list(documents), embedding, **kwargs)
+
+    @classmethod
+    def get_connection_string(cls, kwargs: dict[str, Any]) -> str:
+        """Return what a call gives as connection_string, or the environment. Raises ValueError if neither does."""
+        return get_from_dict_or_env(kwargs, "connection_string", CONNECTION_STRING)
+
+    @classmethod
+    def _from_embeddings(
+        cls,
+        texts: list[str],
+        embeddings: Vectors,
+        embedding: Embeddings,
+        metadatas: Metadatas | None,
+        ids: Ids | None,
+        replace: bool,
+        options: dict[str, Any],
+    ) -> Self:
+        store = cls(embedding_function=embedding, **options)
+        store.database.run(store._write, texts, embeddings, metadatas, ids, replace)
+        return store
+
+    def _prepare(self) -> None:
+        if self.connection_string is not None:
+            self.create_hnsw_extension()
+            self.create_tables_if_not_exists()
+        self._create_collection()
+
+    def _create_collection(self) -> None:
+        with transaction.atomic(using=self.database.alias):
+            if self.pre_delete_collection:
+                self._collections().delete()
+            defaults = {"metadata": self.collection_metadata or {}}
+            self._collections().get_or_create(name=self.collection_name, defaults=defaults)
+
+    def _create_index(self, dims: int, options: dict[str, int]) -> None:
+        collection = self._find_collection()
+        if collection.dimensions is None:
+            collection.claim_dimensions(dims)
+        if collection.dimensions != dims:
+            raise ValueError(
+                f'Collection "{collection.name}" holds vectors of {collection.dimensions} dimensions, got dims={dims}. '
+                f"Pass dims={collection.dimensions}."
+            )
+        collection.create_hnsw_index(**options, concurrently=not self.database.connection.in_atomic_block)

@@ -1,0 +1,337 @@
+"""manage.py ingest and search_documents: from files to answers."""
+
+import io
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from pgembedding_django.documents import ingest
+from pgembedding_django.documents.models import Collection, Document
+from pgembedding_django.embedders import EmbeddingError
+from pgembedding_django.embedders.dummy import DummyEmbedder
+from tests.test_documents_loaders import encrypt, make_pdf
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three files of one piece each."""
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "a.txt").write_text("apples are red")
+    (tmp_path / "b.md").write_text("# Bananas\n\nare yellow")
+    (tmp_path / "sub" / "c.html").write_text("<h1>Cherries</h1><p>are small</p>")
+    return tmp_path
+
+
+@pytest.fixture
+def embedded(monkeypatch):
+    """The texts that were embedded."""
+    texts, compute = [], DummyEmbedder.compute
+
+    def count(self, batch):
+        texts.extend(batch)
+        return compute(self, batch)
+
+    monkeypatch.setattr(DummyEmbedder, "compute", count)
+    return texts
+
+
+@pytest.fixture
+def two_embedders(settings):
+    """The default embedder under the alias "other" too."""
+    default = settings.PGEMBEDDING["EMBEDDERS"]["default"]
+    settings.PGEMBEDDING = {**settings.PGEMBEDDING, "EMBEDDERS": {"default": default, "other": default}}
+
+
+def run(*paths, **options):
+    """Return what the command printed for people, and what it complained of."""
+    out, err = io.StringIO(), io.StringIO()
+    try:
+        call_command("ingest", *map(str, paths), collection="fruit", stdout=out, stderr=err, **options)
+    except CommandError as error:
+        err.write(f"CommandError: {error}")
+    return out.getvalue(), err.getvalue()
+
+
+def stored():
+    """Return file name: contents in their order."""
+    found = {}
+    for document in Document.objects.order_by("metadata__source", "metadata__chunk"):
+        found.setdefault(Path(document.metadata["source"]).name, []).append(document.content)
+    return found
+
+
+def test_ingest_stores_the_text_of_each_file(folder):
+    out, err = run(folder)
+    assert stored() == {
+        "a.txt": ["apples are red"],
+        "b.md": ["# Bananas\n\nare yellow"],
+        "c.html": ["Cherries\n\nare small"],
+    }
+    assert out == 'Collection "fruit": 3 files new, 0 changed, 0 unchanged, 0 removed; 3 documents stored.\n'
+    assert err == ""
+
+
+def test_ingest_remembers_where_a_piece_came_from(folder):
+    text = "one two three four five six"
+    (folder / "a.txt").write_text(text)
+    run(folder / "a.txt", chunk_size=10, chunk_overlap=0)
+    rows = list(Document.objects.order_by("metadata__chunk"))
+    assert [row.metadata["chunk"] for row in rows] == list(range(len(rows)))
+    for row in rows:
+        start = row.metadata["start"]
+        assert text[start : start + len(row.content)] == row.content
+        assert row.metadata["source"] == str(folder / "a.txt")
+
+
+def test_ingest_numbers_the_pages_of_a_pdf(folder):
+    (folder / "d.pdf").write_bytes(make_pdf("First page", "Second page"))
+    run(folder / "d.pdf")
+    assert [row.metadata["page"] for row in Document.objects.order_by("metadata__chunk")] == [1, 2]
+
+
+def test_ingest_again_skips_what_is_unchanged(folder, embedded):
+    run(folder)
+    embedded.clear()
+    out, _ = run(folder)
+    assert "0 files new, 0 changed, 3 unchanged, 0 removed; 0 documents stored" in out
+    assert embedded == []
+
+
+def test_ingest_replaces_what_has_changed(folder, embedded):
+    (folder / "a.txt").write_text("one two three four")
+    run(folder, chunk_size=10, chunk_overlap=0)
+    embedded.clear()
+    (folder / "a.txt").write_text("one two")
+    out, _ = run(folder, chunk_size=10, chunk_overlap=0)
+    assert "1 changed, 2 unchanged" in out
+    assert stored()["a.txt"] == ["one two"]
+    assert embedded == []  # The first piece is as it was.
+
+
+def test_ingest_with_another_chunk_size_splits_anew(folder):
+    run(folder)
+    out, _ = run(folder, chunk_size=8, chunk_overlap=0)
+    assert "3 changed" in out
+    assert stored()["a.txt"] == ["apples", "are red"]
+
+
+def test_ingest_of_a_file_that_was_emptied_deletes_its_documents(folder):
+    run(folder)
+    (folder / "a.txt").write_text(" ")
+    run(folder)
+    assert "a.txt" not in stored()
+
+
+def test_ingest_without_prune_keeps_what_is_gone(folder):
+    run(folder)
+    (folder / "a.txt").unlink()
+    run(folder)
+    assert "a.txt" in stored()
+
+
+def test_ingest_with_prune_deletes_what_is_gone(folder):
+    run(folder)
+    (folder / "a.txt").unlink()
+    out, _ = run(folder, prune=True)
+    assert "2 unchanged, 1 removed" in out
+    assert list(stored()) == ["b.md", "c.html"]
+
+
+def test_prune_keeps_what_lies_elsewhere(folder):
+    run(folder)
+    (folder / "a.txt").unlink()
+    run(folder / "sub", prune=True)
+    assert "a.txt" in stored()
+
+
+def test_prune_keeps_what_did_not_come_from_files(folder):
+    run(folder)
+    collection = Collection.objects.get()
+    collection.add([Document(key="mine", metadata={"source": str(folder / "z.txt")}, embedding=[1, 2, 3])])
+    run(folder, prune=True)
+    assert collection.documents.filter(key="mine").exists()
+
+
+def test_prune_of_a_folder_that_is_not_there_deletes_nothing(folder):
+    run(folder)
+    moved = folder.rename(folder.with_name("moved"))
+    _, err = run(folder, prune=True)
+    moved.rename(folder)
+    assert "does not exist" in err
+    assert len(stored()) == 3
+
+
+def test_ingest_reports_what_cannot_be_read_and_goes_on(folder):
+    (folder / "binary.txt").write_bytes(b"\0\1\2")
+    (folder / "locked.pdf").write_bytes(encrypt(make_pdf("Text"), "secret"))
+    (folder / "broken.txt").symlink_to("nowhere")
+    _, err = run(folder)
+    assert len(stored()) == 3
+    assert f"  {folder / 'binary.txt'} is binary, not text\n" in err
+    assert f"  {folder / 'locked.pdf'} is encrypted\n" in err
+    assert f"  {folder / 'nowhere'}" in err
+    assert err.endswith("CommandError: 3 could not be read.")
+
+
+def test_ingest_keeps_the_documents_of_a_file_that_cannot_be_read_any_more(folder):
+    run(folder)
+    (folder / "a.txt").write_bytes(b"\0")
+    run(folder, prune=True)
+    assert stored()["a.txt"] == ["apples are red"]
+
+
+def test_ingest_prints_no_control_characters(folder):
+    (folder / "x\x1b[2J.txt").write_bytes(b"\0")
+    _, err = run(folder)
+    assert "x\N{REPLACEMENT CHARACTER}[2J.txt is binary" in err
+
+
+def test_ingest_takes_a_name_that_is_no_unicode(folder):
+    with open(os.fsencode(folder) + b"/\xff.txt", "w") as file:
+        file.write("text")
+    run(folder)
+    assert stored()["\\xff.txt"] == ["text"]
+
+
+def test_ingest_in_batches_stores_everything(folder, monkeypatch):
+    monkeypatch.setattr(ingest, "BATCH", 2)
+    run(folder)
+    assert len(stored()) == 3
+
+
+def test_ingest_after_a_failure_goes_on_where_it_stopped(folder, monkeypatch, embedded):
+    monkeypatch.setattr(ingest, "BATCH", 1)
+    compute = DummyEmbedder.compute
+
+    def fail(self, texts):
+        if "Bananas" in texts[0]:
+            raise EmbeddingError("No bananas.")
+        return compute(self, texts)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DummyEmbedder, "compute", fail)
+        _, err = run(folder)
+    assert (
+        err
+        == "CommandError: DummyEmbedder cannot embed text 0: No bananas. What was stored stays; run the command again to go on."
+    )
+    assert list(stored()) == ["a.txt"]
+    out, _ = run(folder)
+    assert "2 files new, 0 changed, 1 unchanged" in out
+
+
+def test_ingest_interrupted_says_how_to_go_on(folder, monkeypatch):
+    def interrupt(self, texts):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(DummyEmbedder, "compute", interrupt)
+    _, err = run(folder)
+    assert err == "CommandError: Interrupted. What was stored stays; run the command again to go on."
+
+
+def test_ingest_into_a_collection_of_other_dimensions_is_an_error(folder):
+    Collection.objects.create(name="fruit", dimensions=4)
+    _, err = run(folder)
+    assert 'of collection "fruit" must have 4 dimensions, got 3' in err
+    assert not Document.objects.exists()
+
+
+def test_ingest_with_another_embedder_is_an_error(folder, two_embedders):
+    run(folder)
+    _, err = run(folder, embedder="other")
+    assert 'Collection "fruit" has the embedder "default"' in err
+
+
+def test_ingest_makes_a_collection_with_an_embedder(folder, two_embedders):
+    run(folder, embedder="other")
+    assert Collection.objects.get().embedder == "other"
+
+
+def test_ingest_with_an_unknown_embedder_makes_no_collection(folder):
+    _, err = run(folder, embedder="unknown")
+    assert 'PGEMBEDDING["EMBEDDERS"]["unknown"] is not set.' in err
+    assert not Collection.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"chunk_size": 0}, "--chunk-size must be at least 1, got 0."),
+        ({"chunk_overlap": -1}, "--chunk-overlap must be from 0 to less than --chunk-size = 1000, got -1."),
+        ({"chunk_size": 5, "chunk_overlap": 5}, "--chunk-overlap must be from 0 to less than --chunk-size = 5, got 5."),
+    ],
+)
+def test_ingest_with_bad_sizes_is_an_error(folder, options, message):
+    assert run(folder, **options)[1] == f"CommandError: {message}"
+
+
+def test_ingest_without_the_splitters_names_the_package(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "langchain_text_splitters", None)
+    assert 'pip install "pgembedding-django[documents]"' in run(folder)[1]
+
+
+# Asking
+
+
+def ask(question, *args, **options):
+    out = io.StringIO()
+    call_command("search_documents", "fruit", question, *args, stdout=out, **options)
+    return out.getvalue()
+
+
+def test_search_prints_a_table_of_the_nearest(folder):
+    run(folder)
+    head, first, *rest = ask("apples are red", k=2).splitlines()
+    assert head.split() == ["distance", "source", "text"]
+    assert first.split()[0] == "0.0000"
+    assert first.endswith("a.txt  apples are red")
+    assert len(rest) == 1
+
+
+def test_search_shows_the_page_and_one_clean_line(folder):
+    (folder / "d.pdf").write_bytes(make_pdf("Dates"))
+    run(folder / "d.pdf")
+    Collection.objects.get().add_texts(["a\x1b[31m\nb"], [{"source": "short.txt"}])
+    table = ask("Dates")
+    assert "d.pdf, page 1" in table
+    assert "short.txt                         a\N{REPLACEMENT CHARACTER}[31m b" in table
+
+
+def test_search_prints_json(folder):
+    run(folder)
+    (found,) = json.loads(ask("apples are red", "--json", "-k", "1"))
+    assert found["content"] == "apples are red"
+    assert found["distance"] == pytest.approx(0, abs=1e-6)
+    assert found["metadata"]["source"] == str(folder / "a.txt")
+    assert found["key"] == Document.objects.get(content="apples are red").key
+
+
+def test_search_of_documents_without_a_source_shows_their_keys():
+    Collection.objects.create(name="fruit").add([Document(key="k1", metadata=[1], embedding=[1, 2, 3])])
+    assert "k1" in ask("text")
+
+
+def test_search_in_an_empty_collection_says_so():
+    Collection.objects.create(name="fruit")
+    assert "The collection has no documents." in ask("text")
+
+
+def test_search_in_an_unknown_collection_names_those_that_are():
+    with pytest.raises(CommandError, match=r'There is no collection "fruit"\. There are: none\.'):
+        ask("text")
+    Collection.objects.create(name="nuts")
+    with pytest.raises(CommandError, match=r"There are: nuts\."):
+        ask("text")
+
+
+@pytest.mark.parametrize(("question", "k", "message"), [(" ", 5, "blank"), ("text", 0, "k must be an integer")])
+def test_search_with_a_bad_question_is_an_error(question, k, message):
+    Collection.objects.create(name="fruit")
+    with pytest.raises(CommandError, match=message):
+        ask(question, k=k)

@@ -1,0 +1,719 @@
+import asyncio
+import inspect
+import logging
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import quote, urlencode
+
+import numpy as np
+import pytest
+from django.conf import ENVIRONMENT_VARIABLE
+from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured, ValidationError
+from django.db import connection, connections, transaction
+from django.test.utils import CaptureQueriesContext
+from django.utils.functional import empty
+from langchain_core.documents import Document
+from langchain_core.embeddings import Embeddings
+from langchain_tests.integration_tests import VectorStoreIntegrationTests
+
+from pgembedding_django.documents.models import Collection
+from pgembedding_django.documents.models import Document as Row
+from pgembedding_django.langchain import PGEmbedding
+from pgembedding_django.langchain.setup import Database, entry_of, find_database, find_engine
+from tests.conftest import wait_for
+
+OTHERS = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+
+
+class Letters(Embeddings):
+    """Two numbers that are easy to write down: how many letters, and the first one's place in the alphabet."""
+
+    def __init__(self):
+        self.calls = []
+
+    def embed_documents(self, texts):
+        self.calls.append(texts)
+        return [[float(len(text)), float(ord(text[0]) - 96)] for text in texts]
+
+    def embed_query(self, text):
+        return self.embed_documents([text])[0]
+
+
+class Wrong(Letters):
+    """Gives what it is told."""
+
+    def __init__(self, *vectors):
+        self.vectors = vectors
+
+    def embed_documents(self, texts):
+        return list(self.vectors)
+
+
+@pytest.fixture
+def store(db):
+    """A store in the test's own transaction."""
+    return PGEmbedding(embedding_function=Letters(), using="default")
+
+
+@pytest.fixture
+def connection_string(fresh_database):
+    """The URL of an empty database; what is connected to it by then is forgotten."""
+    entry, known = fresh_database.connection.settings_dict, set(connections.settings)
+    password = f":{quote(entry['PASSWORD'])}" if entry["PASSWORD"] else ""
+    place = urlencode({"host": entry["HOST"], "port": entry["PORT"] or 5432})
+    yield f"postgresql+psycopg2://{entry['USER']}{password}@/{fresh_database.name}?{place}"
+    for alias in set(connections.settings) - known:
+        connections[alias].close()
+        del connections[alias]
+        del connections.settings[alias]
+
+
+def contents(store):
+    return dict(store.get_collection().documents.values_list("key", "content"))
+
+
+def texts(documents):
+    return [document.page_content for document in documents]
+
+
+@pytest.mark.django_db(transaction=True)
+class TestStandard(VectorStoreIntegrationTests):
+    """LangChain's own suite, sync and async."""
+
+    @pytest.fixture
+    def vectorstore(self):
+        return PGEmbedding(embedding_function=self.get_embeddings(), using="default")
+
+
+# What the retired class took
+
+EMPTY = inspect.Parameter.empty
+NEW = {"collection_name": "langchain", "ids": None, "pre_delete_collection": False}
+SIGNATURES = {
+    "__init__": {
+        "connection_string": EMPTY,
+        "embedding_function": EMPTY,
+        "collection_name": "langchain",
+        "collection_metadata": None,
+        "pre_delete_collection": False,
+        "logger": None,
+    },
+    "connect": {},
+    "create_hnsw_extension": {},
+    "create_tables_if_not_exists": {},
+    "drop_tables": {},
+    "create_collection": {},
+    "delete_collection": {},
+    "get_collection": {"session": EMPTY},
+    "create_hnsw_index": {"max_elements": 10000, "dims": 1536, "m": 8, "ef_construction": 16, "ef_search": 16},
+    "add_embeddings": {"texts": EMPTY, "embeddings": EMPTY, "metadatas": EMPTY, "ids": EMPTY},
+    "add_texts": {"texts": EMPTY, "metadatas": None, "ids": None},
+    "similarity_search": {"query": EMPTY, "k": 4, "filter": None},
+    "similarity_search_with_score": {"query": EMPTY, "k": 4, "filter": None},
+    "similarity_search_with_score_by_vector": {"embedding": EMPTY, "k": 4, "filter": None},
+    "similarity_search_by_vector": {"embedding": EMPTY, "k": 4, "filter": None},
+    "from_texts": {"texts": EMPTY, "embedding": EMPTY, "metadatas": None, **NEW},
+    "from_embeddings": {"text_embeddings": EMPTY, "embedding": EMPTY, "metadatas": None, **NEW},
+    "from_documents": {"documents": EMPTY, "embedding": EMPTY, **NEW},
+    "from_existing_index": {"embedding": EMPTY, "collection_name": "langchain", "pre_delete_collection": False},
+    "get_connection_string": {"kwargs": EMPTY},
+}
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_method_takes_what_the_retired_one_took(name):
+    parameters = inspect.signature(getattr(PGEmbedding, name)).parameters.values()
+    positional = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.name != "self"]
+    assert [p.name for p in positional] == list(SIGNATURES[name])
+    for parameter in positional:
+        assert SIGNATURES[name][parameter.name] in (EMPTY, parameter.default)
+
+
+# What is added
+
+
+def test_generator_of_texts_is_stored(store):
+    ids = store.add_texts(letter for letter in "abc")
+    assert contents(store) == dict(zip(ids, "abc", strict=True))
+
+
+def test_generator_of_documents_is_stored(store):
+    store.add_documents(Document(letter, id=letter) for letter in "abc")
+    assert contents(store) == {"a": "a", "b": "b", "c": "c"}
+
+
+def test_texts_are_embedded_in_one_call(store):
+    store.add_texts("abc")
+    assert store.embeddings.calls == [["a", "b", "c"]]
+
+
+def test_no_texts_are_no_call(store):
+    assert store.add_texts([]) == []
+    assert store.embeddings.calls == []
+
+
+def test_same_ids_keep_the_newer_content(store):
+    store.add_texts(["a", "b"], [{"page": 1}, {"page": 1}], ids=["1", "2"])
+    store.add_texts(["c"], [{"page": 2}], ids=["1"])
+    assert contents(store) == {"1": "c", "2": "b"}
+    assert store.get_by_ids(["1"])[0].metadata == {"page": 2}
+
+
+def test_same_ids_in_one_call_keep_the_later_text(store):
+    assert store.add_texts(["a", "b"], ids=["1", "1"]) == ["1", "1"]
+    assert contents(store) == {"1": "b"}
+
+
+def test_missing_ids_are_made(store):
+    ids = store.add_documents([Document("a", id="1"), Document("b")])
+    assert ids[0] == "1"
+    assert contents(store) == {"1": "a", ids[1]: "b"}
+
+
+def test_embeddings_at_hand_are_stored_as_they_are(store):
+    store.add_embeddings(["a"], [[3, 4]], [{}], ["1"])
+    assert store.similarity_search_with_score_by_vector([0, 0]) == [(Document("a", id="1"), 5.0)]
+    assert store.embeddings.calls == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"metadatas": [{}]}, "Each text must have one metadata, got 1 for 2 texts."),
+        ({"ids": ["1"]}, "Each text must have one id, got 1 for 2 texts."),
+        ({"ids": []}, "Each text must have one id, got 0 for 2 texts."),
+    ],
+)
+def test_add_texts_with_too_few_values_stores_nothing(store, arguments, message):
+    with pytest.raises(ValueError) as caught:
+        store.add_texts(["a", "b"], **arguments)
+    assert str(caught.value) == message
+    assert contents(store) == {}
+
+
+def test_embedder_that_gives_too_few_vectors_is_told(store):
+    store.embedding_function = Wrong([1, 2])
+    with pytest.raises(ValueError, match=r"^Each text must have one embedding, got 1 for 2 texts\.$"):
+        store.add_texts(["a", "b"])
+
+
+def test_embedder_that_gives_no_numbers_is_told(store):
+    store.embedding_function = Wrong([1, 2], [1, float("nan")])
+    with pytest.raises(ValueError, match=r"^The embedding of text 1 "):
+        store.add_texts(["a", "b"])
+    assert contents(store) == {}
+
+
+def test_failure_half_way_stores_nothing(store):
+    with pytest.raises(ValidationError):
+        store.add_embeddings(["a", "b"], [[1, 2], [1, 2, 3]])
+    assert contents(store) == {}
+
+
+def test_unknown_ids_are_deleted_without_error(store):
+    store.add_texts(["a"], ids=["1"])
+    assert store.delete(["2", "3"]) is True
+    assert contents(store) == {"1": "a"}
+
+
+def test_delete_without_ids_deletes_all(store):
+    store.add_texts(["a", "b"])
+    store.delete()
+    assert contents(store) == {}
+
+
+def test_delete_with_no_ids_deletes_nothing(store):
+    store.add_texts(["a"], ids=["1"])
+    store.delete([])
+    assert contents(store) == {"1": "a"}
+
+
+def test_get_by_ids_keeps_their_order(store):
+    store.add_texts("abc", ids=["1", "2", "3"])
+    assert texts(store.get_by_ids(["3", "9", "1", "3"])) == ["c", "a"]
+
+
+# What is found
+
+
+def test_scores_are_distances(store):
+    store.add_texts(["a", "aaaa", "d"], ids=["1", "2", "3"])
+    found = store.similarity_search_with_score("a", k=3)
+    assert [(document.id, score) for document, score in found] == [("1", 0.0), ("2", 3.0), ("3", 3.0)]
+
+
+def test_search_returns_four_documents(store):
+    store.add_texts("abcdef")
+    assert texts(store.similarity_search("a")) == ["a", "b", "c", "d"]
+    assert texts(store.similarity_search_by_vector([1, 6])) == ["f", "e", "d", "c"]
+
+
+def test_search_filters_by_metadata(store):
+    store.add_texts("abc", [{"page": page} for page in (1, 2, 3)])
+    assert texts(store.similarity_search("a", filter={"page": {"$gt": 1}})) == ["b", "c"]
+    assert texts(store.as_retriever(search_kwargs={"filter": {"page": 3}}).invoke("a")) == ["c"]
+
+
+def test_search_does_not_load_the_vectors(store, django_assert_num_queries):
+    store.add_texts("abc")
+    with django_assert_num_queries(2) as queries:
+        store.similarity_search("a")
+    assert '_send("pgembedding_documents_document"."embedding")' not in queries.captured_queries[-1]["sql"]
+
+
+def test_search_of_numpy_vector_works(store):
+    store.add_texts("abc")
+    assert texts(store.similarity_search_by_vector(np.array([1, 2]), k=1)) == ["b"]
+
+
+def test_mmr_avoids_what_is_alike(store):
+    store.add_embeddings(["near", "nearly", "far"], [[1, 0.1], [1, 0.11], [0.5, 1]], ids=["1", "2", "3"])
+    assert texts(store.max_marginal_relevance_search_by_vector([1, 0], k=2, lambda_mult=0.1)) == ["near", "far"]
+    assert texts(store.max_marginal_relevance_search_by_vector([1, 0], k=2, lambda_mult=1)) == ["near", "nearly"]
+
+
+def test_mmr_has_scores(store):
+    store.add_embeddings(["a", "b"], [[1, 1], [4, 5]])
+    found = store.max_marginal_relevance_search_with_score("a", k=2)
+    assert [(document.page_content, score) for document, score in found] == [("a", 0.0), ("b", 5.0)]
+
+
+def test_mmr_fetches_as_many_as_are_wanted(store):
+    store.add_texts("abcdef")
+    assert len(store.max_marginal_relevance_search("a", k=5, fetch_k=2)) == 5
+
+
+def test_mmr_filters_by_metadata(store):
+    store.add_texts("abc", [{"page": page} for page in (1, 2, 3)])
+    retriever = store.as_retriever(search_type="mmr", search_kwargs={"filter": {"page": {"$ne": 1}}})
+    assert set(texts(retriever.invoke("a"))) == {"b", "c"}
+
+
+def test_relevance_of_l2_is_one_where_equal_and_never_negative(store):
+    store.add_embeddings(["a", "b", "c"], [[1, 1], [1, 1 + 2**-0.5], [9, 9]])
+    found = store.similarity_search_with_relevance_scores("a")
+    assert [score for _, score in found] == pytest.approx([1, 0.5, 0], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("distance", "scores"),
+    [
+        ("cosine", [1, 0.6, 0]),
+        pytest.param("inner_product", [1, 0.6, 0], marks=pytest.mark.pgvector),
+        ("l1", [1, 1 / 2.2, 1 / 3]),
+    ],
+)
+def test_relevance_follows_the_distance_of_the_collection(db, distance, scores):
+    Collection.objects.create(name="other", distance=distance)
+    store = PGEmbedding(embedding_function=Letters(), using="default", collection_name="other")
+    store.add_embeddings(["a", "b", "c"], [[1, 0], [0.6, 0.8], [0, 1]])
+    store.embedding_function = Wrong([1, 0])
+    found = store.similarity_search_with_relevance_scores("a")
+    assert [score for _, score in found] == pytest.approx(scores, abs=1e-6)
+
+
+def test_retriever_keeps_to_its_threshold(store):
+    store.add_embeddings(["a", "b", "c"], [[1, 1], [1, 1.5], [9, 9]])
+    retriever = store.as_retriever(search_type="similarity_score_threshold", search_kwargs={"score_threshold": 0.6})
+    assert texts(retriever.invoke("a")) == ["a", "b"]
+
+
+def test_search_in_a_deleted_collection_is_told(store):
+    store.delete_collection()
+    with pytest.raises(ValueError) as caught:
+        store.similarity_search("a")
+    assert str(caught.value) == 'Collection "langchain" was deleted. Call create_collection() first.'
+
+
+# New stores
+
+
+def test_from_texts_makes_a_store(db):
+    store = PGEmbedding.from_texts((t for t in "ab"), Letters(), [{"page": 1}, {}], "new", ["1", "2"], using="default")
+    assert (store.collection_name, contents(store)) == ("new", {"1": "a", "2": "b"})
+
+
+def test_from_embeddings_takes_pairs(db):
+    store = PGEmbedding.from_embeddings(zip("ab", [[1, 1], [2, 2]], strict=True), Letters(), ids=["1", "2"])
+    assert contents(store) == {"1": "a", "2": "b"}
+    assert store.embeddings.calls == []
+
+
+def test_from_documents_keeps_their_ids(db):
+    store = PGEmbedding.from_documents((Document(letter, id=letter) for letter in "ab"), Letters())
+    assert contents(store) == {"a": "a", "b": "b"}
+
+
+def test_from_documents_prefers_ids_given(db):
+    store = PGEmbedding.from_documents([Document("a", id="a")], Letters(), ids=["1"])
+    assert contents(store) == {"1": "a"}
+
+
+def test_from_existing_index_finds_what_is_there(store):
+    store.add_texts(["a"])
+    assert texts(PGEmbedding.from_existing_index(Letters(), using="default").similarity_search("a")) == ["a"]
+
+
+def test_pre_delete_replaces_the_content_and_keeps_the_index(store):
+    store.add_texts(["a"], ids=["1"])
+    store.create_hnsw_index(dims=2)
+    replaced = PGEmbedding.from_texts(["b"], Letters(), ids=["2"], pre_delete_collection=True)
+    assert contents(replaced) == {"2": "b"}
+    assert replaced.get_collection().hnsw["m"] == 8
+
+
+@pytest.mark.django_db(transaction=True)
+def test_pre_delete_shows_readers_the_old_or_the_new():
+    store = PGEmbedding.from_texts(["a"], Letters(), ids=["1"])
+    with transaction.atomic(), ThreadPoolExecutor(1) as pool:
+        PGEmbedding.from_texts(["b"], Letters(), ids=["2"], pre_delete_collection=True)
+        assert texts(pool.submit(store.similarity_search, "a").result()) == ["a"]
+    assert texts(store.similarity_search("a")) == ["b"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_constructor_with_pre_delete_shows_readers_the_old_or_the_new():
+    store = PGEmbedding.from_texts(["a"], Letters(), ids=["1"])
+    with transaction.atomic(), ThreadPoolExecutor(1) as pool:
+        PGEmbedding(embedding_function=Letters(), pre_delete_collection=True).add_texts(["b"])
+        assert texts(pool.submit(store.similarity_search, "a").result()) == ["a"]
+    assert texts(store.similarity_search("a")) == ["b"]
+
+
+def test_pre_delete_that_fails_keeps_the_content(store):
+    store.add_texts(["a"], ids=["1"])
+    with pytest.raises(ValidationError):
+        PGEmbedding.from_embeddings([("b", [1, 2]), ("c", [1])], Letters(), pre_delete_collection=True)
+    assert contents(store) == {"1": "a"}
+
+
+def test_pre_delete_takes_other_dimensions(store):
+    store.add_texts(["a"])
+    replaced = PGEmbedding.from_embeddings([("b", [1, 2, 3])], Letters(), pre_delete_collection=True)
+    assert texts(replaced.similarity_search_by_vector([1, 2, 3])) == ["b"]
+
+
+def test_constructor_with_pre_delete_starts_anew(store):
+    store.add_texts(["a"])
+    options = {"pre_delete_collection": True, "collection_metadata": {"new": True}, "using": "default"}
+    again = PGEmbedding(embedding_function=Letters(), **options)
+    assert contents(again) == {}
+    assert again.get_collection().metadata == {"new": True}
+
+
+def test_constructor_keeps_what_is_there(store):
+    store.add_texts(["a"], ids=["1"])
+    again = PGEmbedding(embedding_function=Letters(), collection_metadata={"new": True})
+    assert contents(again) == {"1": "a"}
+    assert again.get_collection().metadata == {}
+
+
+def test_constructor_without_embedder_is_refused():
+    with pytest.raises(TypeError) as caught:
+        PGEmbedding("postgresql:///x")
+    assert str(caught.value) == "PGEmbedding.embedding_function must be an Embeddings of LangChain, got None."
+
+
+def test_constructor_with_two_databases_is_refused():
+    with pytest.raises(TypeError, match=r"^PGEmbedding takes connection_string or using, not both\.$"):
+        PGEmbedding("postgresql:///x", Letters(), using="default")
+
+
+def test_deleted_collection_is_gone(store):
+    store.delete_collection()
+    assert store.get_collection() is None
+    assert not Row.objects.exists()
+
+
+def test_delete_collection_that_is_gone_warns(store, caplog):
+    store.delete_collection()
+    store.delete_collection()
+    assert caplog.messages == ["Collection not found"]
+
+
+def test_logger_of_the_user_is_used(db, caplog):
+    store = PGEmbedding(embedding_function=Letters(), logger=logging.getLogger("mine"))
+    store.delete_collection()
+    store.delete_collection()
+    assert [record.name for record in caplog.records] == ["mine"]
+
+
+def test_connect_returns_the_connection(store):
+    assert store.connect() is connections["default"]
+
+
+# The index
+
+
+def test_create_hnsw_index_builds_the_index_of_the_collection(store):
+    store.add_texts("abc")
+    store.create_hnsw_index(max_elements=10000, dims=2, m=8, ef_construction=16, ef_search=16)
+    options = store.get_collection().hnsw
+    assert (options["m"], options["ef_construction"], options["ef_search"]) == (8, 16, 16)
+
+
+def test_create_hnsw_index_with_other_dimensions_is_refused(store):
+    store.add_texts("abc")
+    with pytest.raises(ValueError) as caught:
+        store.create_hnsw_index()
+    assert str(caught.value) == ('Collection "langchain" holds vectors of 2 dimensions, got dims=1536. Pass dims=2.')
+
+
+def test_create_hnsw_index_gives_an_empty_collection_its_dimensions(store):
+    store.create_hnsw_index()
+    assert store.get_collection().dimensions == 1536
+
+
+@pytest.mark.django_db(transaction=True)
+def test_create_hnsw_index_lets_writes_go_on():
+    store = PGEmbedding.from_texts("abc", Letters())
+    with CaptureQueriesContext(connection) as queries:
+        store.create_hnsw_index(dims=2)
+    assert any("CREATE INDEX CONCURRENTLY" in query["sql"] for query in queries.captured_queries)
+
+
+# Async
+
+
+@pytest.mark.django_db(transaction=True)
+class TestAsync:
+    @pytest.fixture
+    def store(self):
+        return PGEmbedding(embedding_function=Letters())
+
+    async def test_every_search_works(self, store):
+        await store.aadd_texts((letter for letter in "abc"), [{"page": page} for page in (1, 2, 3)])
+        only = {"page": {"$lt": 3}}
+        assert texts(await store.asimilarity_search("a", filter=only)) == ["a", "b"]
+        assert texts(await store.asimilarity_search_by_vector([1, 1], filter=only)) == ["a", "b"]
+        assert [score for _, score in await store.asimilarity_search_with_score("a", filter=only)] == [0, 1]
+        assert texts(await store.amax_marginal_relevance_search("a", filter=only)) == ["a", "b"]
+        assert texts(await store.amax_marginal_relevance_search_by_vector([1, 1], filter=only)) == ["a", "b"]
+        assert texts(await store.amax_marginal_relevance_search("c", k=1)) == ["c"]
+        assert [score for _, score in await store.asimilarity_search_with_relevance_scores("a", filter=only)] == (
+            pytest.approx([1, 1 - 2**-0.5])
+        )
+
+    async def test_retrievers_work(self, store):
+        await store.aadd_documents(Document(letter) for letter in "abc")
+        for kind in ("similarity", "mmr", "similarity_score_threshold"):
+            retriever = store.as_retriever(search_type=kind, search_kwargs={"k": 1, "score_threshold": 0.9})
+            assert texts(await retriever.ainvoke("b")) == ["b"]
+
+    async def test_new_stores_work(self, store):
+        made = await PGEmbedding.afrom_documents((Document(letter, id=letter) for letter in "ab"), Letters())
+        assert texts(await made.aget_by_ids(["b", "a"])) == ["b", "a"]
+        replaced = await PGEmbedding.afrom_texts("c", Letters(), ids=["c"], pre_delete_collection=True)
+        assert texts(await replaced.asimilarity_search("a")) == ["c"]
+
+    async def test_nothing_is_no_call(self, store):
+        assert await store.aadd_texts([]) == []
+        made = await PGEmbedding.afrom_texts([], store.embeddings)
+        assert made.embeddings.calls == []
+
+    async def test_sync_methods_work_under_a_running_loop(self, store):
+        made = PGEmbedding.from_texts("ab", Letters(), ids=["a", "b"])
+        made.create_hnsw_index(dims=2)
+        assert texts(made.similarity_search("b", k=1)) == ["b"]
+        assert made.delete(["b"])
+        assert texts(made.get_by_ids(["a", "b"])) == ["a"]
+
+    async def test_searches_at_once_work(self, store):
+        store.add_texts("abc")
+        found = await asyncio.gather(*(store.asimilarity_search(letter, k=1) for letter in "abc" * 5))
+        assert [texts(documents) for documents in found] == [["a"], ["b"], ["c"]] * 5
+
+
+# Threads
+
+
+def test_threads_share_a_store_and_leave_no_connection(connection_string, fresh_database):
+    store = PGEmbedding(connection_string, Letters())
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(store.add_texts, ["ab"] * 4, [None] * 4, [["1", "2"], ["3", "4"], ["5", "6"], ["1", "2"]]))
+        found = list(pool.map(store.similarity_search, "ab" * 4))
+    assert [len(documents) for documents in found] == [4] * 8
+    assert store.connect().connection is not None
+    store.connect().close()
+    wait_for(fresh_database, f"SELECT 1 WHERE NOT EXISTS ({OTHERS})")
+
+
+def test_thread_keeps_a_connection_that_was_open(connection_string):
+    store = PGEmbedding(connection_string, Letters())
+
+    def add():
+        with transaction.atomic(using=store.database.alias):
+            store.add_texts(["a"], ids=["1"])
+            transaction.set_rollback(True, using=store.database.alias)
+        store.connect().close()
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(add).result()
+    assert contents(store) == {}
+
+
+# A connection string
+
+
+def test_connection_string_makes_extension_and_tables(connection_string, fresh_database, engine):
+    store = PGEmbedding(connection_string, Letters())
+    store.add_texts("ab")
+    assert texts(store.similarity_search("b", k=1)) == ["b"]
+    assert fresh_database.execute("SELECT 1 FROM pg_extension WHERE extname = %s", [engine.extension])
+    assert "auth_user" not in fresh_database.tables()
+
+
+def test_second_store_changes_no_table(connection_string):
+    PGEmbedding(connection_string, Letters()).add_texts(["a"], ids=["1"])
+    again = PGEmbedding(connection_string, Letters())
+    again.create_hnsw_extension()
+    again.create_tables_if_not_exists()
+    assert contents(again) == {"1": "a"}
+
+
+def test_tables_can_be_dropped_and_made(connection_string, fresh_database):
+    store = PGEmbedding(connection_string, Letters())
+    store.drop_tables()
+    assert "pgembedding_documents_document" not in fresh_database.tables()
+    store.create_tables_if_not_exists()
+    store.create_collection()
+    assert store.add_texts(["a"], ids=["1"]) == ["1"]
+
+
+def test_two_threads_make_the_tables_once(connection_string):
+    with ThreadPoolExecutor(2) as pool:
+        stores = list(pool.map(lambda name: PGEmbedding(connection_string, Letters(), name), ["one", "two"]))
+    assert [store.get_collection().name for store in stores] == ["one", "two"]
+
+
+def test_environment_names_the_database(connection_string, monkeypatch):
+    monkeypatch.setenv("POSTGRES_CONNECTION_STRING", connection_string)
+    assert PGEmbedding.from_texts(["a"], Letters()).connection_string == connection_string
+    assert PGEmbedding.get_connection_string({}) == connection_string
+    assert PGEmbedding.get_connection_string({"connection_string": "x"}) == "x"
+
+
+def test_environment_gives_way_to_an_alias(db, monkeypatch):
+    monkeypatch.setenv("POSTGRES_CONNECTION_STRING", "postgresql://nowhere/x")
+    assert PGEmbedding(embedding_function=Letters(), using="default").connect() is connections["default"]
+
+
+def test_missing_connection_string_is_told(monkeypatch):
+    monkeypatch.delenv("POSTGRES_CONNECTION_STRING", raising=False)
+    with pytest.raises(ValueError, match="POSTGRES_CONNECTION_STRING"):
+        PGEmbedding.get_connection_string({})
+
+
+ENTRY = {"NAME": "db", "USER": "", "PASSWORD": "", "HOST": "", "PORT": "", "OPTIONS": {}}
+
+
+@pytest.mark.parametrize(
+    ("url", "entry"),
+    [
+        ("postgresql:///db", {}),
+        ("postgres://host/db", {"HOST": "host"}),
+        (
+            "postgresql+psycopg2://me:p%40ss%2F@host:99/db",
+            {"USER": "me", "PASSWORD": "p@ss/", "HOST": "host", "PORT": "99"},
+        ),
+        ("postgresql+asyncpg://me@/db?host=/Tmp/x&port=5", {"USER": "me", "HOST": "/Tmp/x", "PORT": "5"}),
+        ("postgresql://me@%2FTmp%2Fx/db", {"USER": "me", "HOST": "/Tmp/x"}),
+        ("postgresql://[::1]/db?sslmode=require", {"HOST": "::1", "OPTIONS": {"sslmode": "require"}}),
+    ],
+)
+def test_connection_string_becomes_an_entry(url, entry):
+    made = entry_of(url)
+    assert made["ENGINE"] == "django.db.backends.postgresql"
+    assert {key: made[key] for key in ENTRY} == {**ENTRY, **entry}
+
+
+@pytest.mark.parametrize(
+    "url", ["", "db", "mysql://me:secret@host/db", "postgresql://me:secret@host", "postgresql://me:sec ret@host/db?x=1"]
+)
+def test_wrong_connection_string_is_told_without_its_password(url):
+    with pytest.raises(ValueError) as caught:
+        entry_of(url)
+    assert str(caught.value) == (
+        "connection_string must be a URL such as postgresql://user:password@host:5432/database."
+    )
+
+
+def test_alias_hides_the_connection_string(connection_string):
+    alias = find_database(connection_string, None).alias
+    assert alias.startswith("pgembedding_")
+    assert "postgres:" not in alias
+    assert find_database(connection_string, None).alias == alias
+
+
+def test_engine_is_pgvector_where_the_server_offers_it(fresh_database, offered_extensions):
+    assert find_engine(Database("fresh")) == ("pgvector" if "vector" in offered_extensions else "pg_embedding")
+
+
+def test_engine_is_the_one_whose_extension_is_there(ready_database, engine):
+    assert find_engine(Database("fresh")) == engine.name
+
+
+def test_project_without_the_app_is_told(settings):
+    settings.INSTALLED_APPS = [name for name in settings.INSTALLED_APPS if name != "pgembedding_django.documents"]
+    with pytest.raises(ImproperlyConfigured) as caught:
+        PGEmbedding(embedding_function=Letters())
+    assert str(caught.value) == "PGEmbedding needs 'pgembedding_django.documents' in INSTALLED_APPS."
+
+
+def test_database_that_is_no_postgres_is_told(sqlite):
+    with pytest.raises(ImproperlyConfigured) as caught:
+        PGEmbedding(embedding_function=Letters(), using="lite")
+    assert str(caught.value) == (
+        'PGEmbedding needs a Postgres, but database "lite" is none. Pass connection_string, set '
+        "POSTGRES_CONNECTION_STRING, or pass the alias of another as using."
+    )
+
+
+def test_process_without_settings_gets_its_own(connection_string, ready_database, monkeypatch, engine):
+    monkeypatch.delenv(ENVIRONMENT_VARIABLE)
+    monkeypatch.setattr(django_settings, "_wrapped", empty)
+    database = find_database(connection_string, None)
+    assert django_settings.PGEMBEDDING["ENGINE"][database.alias] == engine.name
+    assert django_settings.LOGGING_CONFIG is None
+
+
+PLAIN = """
+import sys
+from langchain_core.embeddings import DeterministicFakeEmbedding
+from pgembedding_django.langchain import PGEmbedding
+for name in "one", "two":
+    store = PGEmbedding(sys.argv[1], DeterministicFakeEmbedding(size=6), name)
+store.add_texts("abc")
+store.create_hnsw_index(dims=6)
+print([document.page_content for document in store.similarity_search("b", k=1)], end="")
+"""
+
+
+def test_plain_process_needs_a_connection_string_alone(connection_string):
+    environment = {name: value for name, value in os.environ.items() if name != ENVIRONMENT_VARIABLE}
+    command = [sys.executable, "-W", "error", "-c", PLAIN, connection_string]
+    done = subprocess.run(
+        command, cwd=django_settings.ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.stdout, done.stderr) == ("['b']", "")
+
+
+def test_documents_of_the_retired_class_can_be_copied(connection_string, fresh_database):
+    fresh_database.execute("CREATE TABLE langchain_pg_collection (uuid uuid, name text, cmetadata json)")
+    fresh_database.execute(
+        "CREATE TABLE langchain_pg_embedding (uuid uuid, collection_id uuid, embedding real[], document text, "
+        "cmetadata json, custom_id text)"
+    )
+    fresh_database.execute("INSERT INTO langchain_pg_collection VALUES (gen_random_uuid(), 'old', NULL)")
+    fresh_database.execute(
+        "INSERT INTO langchain_pg_embedding SELECT gen_random_uuid(), uuid, '{1,2}', 'b', '{\"page\": 3}' "
+        "FROM langchain_pg_collection"
+    )
+    recipe = (django_settings.ROOT / "docs" / "langchain.md").read_text(encoding="utf-8").split("```python")[-1]
+    known = {"PGEmbedding": PGEmbedding, "connection_string": connection_string, "embeddings": Letters()}
+    exec(recipe.partition("```")[0].replace("state_of_the_union", "old"), known)
+    found = known["store"].similarity_search_with_score("b")
+    assert [(document.page_content, document.metadata, score) for document, score in found] == [("b", {"page": 3}, 0)]
