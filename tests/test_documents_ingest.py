@@ -217,9 +217,9 @@ def test_ingest_after_a_failure_goes_on_where_it_stopped(folder, monkeypatch, em
     with monkeypatch.context() as patch:
         patch.setattr(DummyEmbedder, "compute", fail)
         _, err = run(folder)
-    assert (
-        err
-        == "CommandError: DummyEmbedder cannot embed text 0: No bananas. What was stored stays; run the command again to go on."
+    assert err == (
+        "CommandError: DummyEmbedder cannot embed text 0: No bananas. What was stored stays; run the command again to "
+        "go on."
     )
     assert list(stored()) == ["a.txt"]
     out, _ = run(folder)
