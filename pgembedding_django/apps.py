@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.db.models.signals import post_migrate, pre_migrate
 from django.utils.translation import gettext_lazy as _
 
@@ -13,8 +13,10 @@ class PgembeddingConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from pgembedding_django import checks, signals
+        from pgembedding_django import checks, signals, sync
 
         checks.register()
         pre_migrate.connect(signals.prepare_database, sender=self, dispatch_uid="pgembedding_django")
         post_migrate.connect(signals.finish_database, sender=self, dispatch_uid="pgembedding_django")
+        for model in apps.get_models():
+            sync.watch(model)

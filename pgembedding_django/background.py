@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
-__all__ = ["enqueue", "has_workers", "task"]
+__all__ = ["enqueue", "has_workers", "is_available", "task"]
 
 
 def task(function: Callable[..., Any]) -> Any:
@@ -29,6 +29,11 @@ def enqueue(task: Any, *args: Any) -> None:
             'Background work needs Django 6.0, or django-tasks: pip install "pgembedding-django[tasks]"'
         )
     task.enqueue(*args)
+
+
+def is_available() -> bool:
+    """Tell whether a tasks framework is installed."""
+    return _framework() is not None
 
 
 def has_workers() -> bool:

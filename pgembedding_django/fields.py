@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from django.core.exceptions import ValidationError
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.migrations.state import StateApps
 from django.db.models import F, Field, Index, Model, Q, Value
 from django.db.models.lookups import Exact
-from django.db.models.query_utils import DeferredAttribute
 from django.db.models.sql.compiler import SQLCompiler
 from django.utils.translation import gettext_lazy as _
 
 from pgembedding_django import vectors
+from pgembedding_django.attributes import VectorAttribute
 from pgembedding_django.engines import get_engine
 from pgembedding_django.engines.base import Converter
 from pgembedding_django.forms import EmbeddingFormField, EmptyValues
+from pgembedding_django.sources import SUFFIX, DigestField, Source
 from pgembedding_django.vectors import InvalidVector, Vector
 
 __all__ = ["EmbeddingField"]
 
 STORAGES = ("single", "half")
+
+SYNCS = ("manual", "task", "save")
 
 if TYPE_CHECKING:
     _Field = Field[Any, Any]
@@ -31,31 +35,16 @@ else:
     _Field = Field
 
 
-class VectorAttribute(DeferredAttribute):
-    """Hold a float32 array from assignment on; what is no vector stays as it came, for validation to name."""
-
-    field: EmbeddingField
-
-    def __set__(self, instance: Model, value: Any) -> None:
-        # What the database sends is float32 already; only what users assign is converted.
-        ready = value is None or (type(value) is np.ndarray and value.dtype == np.float32)
-        if not ready and not hasattr(value, "resolve_expression"):
-            with suppress(InvalidVector):
-                value = vectors.to_vector(value)
-        instance.__dict__[self.field.attname] = value
-
-    def __delete__(self, instance: Model) -> None:
-        # As without a descriptor: the next access loads the value again.
-        del instance.__dict__[self.field.attname]
-
-
 class EmbeddingField(_Field):
     """
     Store an embedding of fixed length.
 
     dimensions: how many numbers a vector has; None stores any length, which no index or nearest() can then serve.
-    source: the text that the vector stands for: a field's name, several names, or a method's name.
+    source: the text that the vector stands for: a field's name, several names, or a method's name. Adds the column
+        `<name>_digest`, by which `stale()` and `embed()` of the queryset know the rows whose text or model changed.
     embedder: the alias in PGEMBEDDING["EMBEDDERS"] that turns text into vectors for this field.
+    sync: who embeds a row that became stale: "manual" leaves it to embed(), "task" enqueues a task when its transaction
+        commits, "save" does it inside save(), which then takes the embedder's time and raises its errors.
     storage: "single" takes 4 bytes a dimension and "half" 2 (a reloaded vector is then rounded to half precision).
     Loads as float32 ndarray of shape (dimensions,); accepts what `vectors.to_vector` does. Assignment converts,
     `clean()` and `save()` raise ValidationError for what is no vector of this field, before any SQL.
@@ -69,8 +58,10 @@ class EmbeddingField(_Field):
     scope: Q | None = None
     #: What nearest() ranks by where neither its caller nor an index says otherwise.
     distance = "l2"
+    #: Whether the model has the digest's field beside this one; in a migration it is a column like any other.
+    keeps_digest = False
     # A change of these changes no column.
-    non_db_attrs = (*Field.non_db_attrs, "source", "embedder")
+    non_db_attrs = (*Field.non_db_attrs, "source", "embedder", "sync")
 
     def __init__(
         self,
@@ -78,6 +69,7 @@ class EmbeddingField(_Field):
         *args: Any,
         source: str | list[str] | tuple[str, ...] | None = None,
         embedder: str = "default",
+        sync: str = "manual",
         storage: str = "single",
         **kwargs: Any,
     ) -> None:
@@ -87,7 +79,10 @@ class EmbeddingField(_Field):
             raise ValueError(f"EmbeddingField.dimensions must be a positive integer, got {dimensions!r}.")
         if storage not in STORAGES:
             raise ValueError(f'EmbeddingField.storage must be "single" or "half", got {storage!r}.')
-        self.dimensions, self.source, self.embedder, self.storage = dimensions, source, embedder, storage
+        if sync not in SYNCS:
+            raise ValueError(f'EmbeddingField.sync must be "manual", "task" or "save", got {sync!r}.')
+        self.dimensions, self.source, self.embedder = dimensions, source, embedder
+        self.sync, self.storage = sync, storage
         super().__init__(*args, **kwargs)
 
     def deconstruct(self) -> Any:
@@ -98,9 +93,35 @@ class EmbeddingField(_Field):
             kwargs["source"] = self.source
         if self.embedder != "default":
             kwargs["embedder"] = self.embedder
+        if self.sync != "manual":
+            kwargs["sync"] = self.sync
         if self.storage != "single":
             kwargs["storage"] = self.storage
         return name, "pgembedding_django.EmbeddingField", args, kwargs
+
+    def contribute_to_class(self, cls: type[Model], name: str, private_only: bool = False) -> None:
+        super().contribute_to_class(cls, name, private_only)
+        # A migration names the digest as a field of its own, and an abstract model leaves it to those that inherit.
+        if self.source is None or cls._meta.abstract or isinstance(cls._meta.apps, StateApps):
+            return
+        if self.digest_name not in {field.name for field in cls._meta.local_fields}:
+            cls.add_to_class(self.digest_name, DigestField())
+            self.keeps_digest = True
+
+    @property
+    def digest_name(self) -> str:
+        """The name of the digest's field beside this one, where it has a source."""
+        return f"{self.name}{SUFFIX}"
+
+    @cached_property
+    def text_source(self) -> Source:
+        """The text that the vector stands for; raises ValueError where no source= says."""
+        if self.source is None:
+            raise ValueError(
+                f"{self.label} has no source, so nothing can be embedded for it. Name its text in source=."
+            )
+        parts = (self.source,) if isinstance(self.source, str) else tuple(self.source)
+        return Source(self.model, self.name, parts, self.embedder, self.dimensions)
 
     @property
     def label(self) -> str:

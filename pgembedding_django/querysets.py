@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Self, TypeVar, cast
 
+from asgiref.sync import sync_to_async
 from django.db import connections
 from django.db.models import F, Manager, Model, Q, QuerySet
 from django.db.models.lookups import LessThanOrEqual
@@ -15,6 +16,7 @@ from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.functions import Distance, VectorValue, get_distance
 from pgembedding_django.hybrid import fuse_ranks, rank_by_words
 from pgembedding_django.indexes import find_index
+from pgembedding_django.pipeline import EmbedReport, EmbedRun, get_field, stale_rows
 from pgembedding_django.plans import Search, choose_scan
 from pgembedding_django.scans import DistanceLimit, NearestQuery, Scanned
 
@@ -209,6 +211,51 @@ class EmbeddingQuerySet(QuerySet[M]):
         load = BulkLoad(self.model, self.db, unique_fields, self._prepare_load)
         run = load.run_without_indexes if rebuild_indexes else load.run
         return run(objs, batch_size, progress)
+
+    def stale(self, *, field: str | None = None) -> Self:
+        """
+        Return the rows whose vector does not stand for their text: it is missing, or the text or the model changed.
+
+        field: the name of the EmbeddingField; needed only where several have a source.
+        Where columns are the source, a condition in SQL; where a method is, all rows of this queryset are read now, a
+        page at a time, and the result is filtered by primary key.
+        A row without a vector and without text is not stale. Raises TypeError if no field has a source.
+        """
+        return cast(Self, stale_rows(self, get_field(self.model, field)))
+
+    async def astale(self, *, field: str | None = None) -> Self:
+        return await sync_to_async(self.stale)(field=field)
+
+    def embed(
+        self,
+        *,
+        field: str | None = None,
+        batch_size: int | None = None,
+        concurrency: int | None = None,
+        limit: int | None = None,
+        all: bool = False,
+        progress: Callable[[int], object] | None = None,
+    ) -> EmbedReport:
+        """
+        Embed the rows of this queryset that are stale, and return what was done.
+
+        field: the name of the EmbeddingField; needed only where several have a source.
+        batch_size: texts of one call to the embedder. concurrency: calls at once. Both as the embedder suggests unless
+            given. limit: the most rows to embed.
+        all: embed the rows that are not stale, too.
+        progress: called with the number of rows done so far.
+        Each batch is committed as it is answered, so that a run that ends early is resumed by the next. Several runs at
+        once share the rows. No transaction is open during a call, unless embed() runs inside one. A row that is edited
+        meanwhile is left stale. Texts that the embedder rejects are in the report, and the rest is embedded.
+        Raises EmbeddingError if the embedder fails for other reasons, and ImproperlyConfigured if it cannot be used.
+        Every text that is not stored yet is paid for, identical ones once.
+        """
+        self._for_write = True
+        options = {"batch_size": batch_size, "concurrency": concurrency, "limit": limit}
+        return EmbedRun(self, get_field(self.model, field), **options, all=all, progress=progress).run()
+
+    async def aembed(self, **options: Any) -> EmbedReport:
+        return await sync_to_async(self.embed)(**options)
 
     def _get_embedding_field(self, name: str | None) -> EmbeddingField:
         return arguments.embedding_field(self.model, name)

@@ -16,6 +16,7 @@ from django.test.utils import isolate_apps
 from pgembedding_django.engines import ENGINES
 from pgembedding_django.operations import create_extension
 from tests.many import VECTORS
+from tests.scripted import ScriptedEmbedder
 
 MIGRATION = """
 from django.contrib.postgres.operations import AddIndexConcurrently, RemoveIndexConcurrently
@@ -245,3 +246,25 @@ def force_index(db):
     """Forbid sequential scans and sorts, so that a plan without the index would show."""
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = off")
+
+
+@pytest.fixture
+def scripted(settings):
+    """The default embedder, which counts what it is sent and misbehaves on command; call it to set its OPTIONS."""
+
+    def configure(**options):
+        backend = {"BACKEND": "tests.scripted.ScriptedEmbedder", "OPTIONS": options}
+        embedders = {**settings.PGEMBEDDING["EMBEDDERS"], "default": backend}
+        settings.PGEMBEDDING = {**settings.PGEMBEDDING, "EMBEDDERS": embedders}
+
+    ScriptedEmbedder.reset()
+    configure()
+    ScriptedEmbedder.configure = staticmethod(configure)
+    return ScriptedEmbedder
+
+
+@pytest.fixture
+def no_framework(monkeypatch):
+    # None in sys.modules is how Python itself says that a module cannot be imported.
+    monkeypatch.setitem(sys.modules, "django.tasks", None)
+    monkeypatch.setitem(sys.modules, "django_tasks", None)

@@ -97,3 +97,48 @@ class Tag(models.Model):
     name = models.CharField(max_length=20, unique=True)
 
     objects = EmbeddingManager()
+
+
+class Memo(models.Model):
+    """Vectors of two columns together, and of what a method says."""
+
+    title = models.CharField(max_length=200, blank=True)
+    body = models.TextField(null=True)
+    views = models.IntegerField(default=0)
+    embedding = EmbeddingField(dimensions=3, source=["title", "body"], null=True)
+    loud = EmbeddingField(dimensions=3, source="shout", null=True)
+
+    objects = EmbeddingManager()
+
+    def shout(self):
+        return self.title.upper()
+
+
+class Strict(models.Model):
+    """A vector that must be there, of a text that may be missing."""
+
+    text = models.TextField(blank=True)
+    embedding = EmbeddingField(dimensions=3, source="text")
+
+    objects = EmbeddingManager()
+
+
+class Saved(models.Model):
+    """A vector that save() makes."""
+
+    text = models.TextField(blank=True)
+    views = models.IntegerField(default=0)
+    embedding = EmbeddingField(dimensions=3, source="text", null=True, sync="save")
+
+    objects = EmbeddingManager()
+
+
+class Queued(models.Model):
+    """A vector that a task makes, and a primary key that is no JSON."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    text = models.TextField(blank=True)
+    views = models.IntegerField(default=0)
+    embedding = EmbeddingField(dimensions=3, source="text", null=True, sync="task")
+
+    objects = EmbeddingManager()

@@ -1,4 +1,5 @@
 import sys
+from importlib import import_module
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
@@ -8,13 +9,6 @@ from pgembedding_django import background
 
 def double(number):
     return 2 * number
-
-
-@pytest.fixture
-def no_framework(monkeypatch):
-    # None in sys.modules is how Python itself says that a module cannot be imported.
-    monkeypatch.setitem(sys.modules, "django.tasks", None)
-    monkeypatch.setitem(sys.modules, "django_tasks", None)
 
 
 def test_task_with_framework_can_be_enqueued():
@@ -36,3 +30,31 @@ def test_has_workers_without_framework_is_false(no_framework):
 
 def test_has_workers_by_default_is_false():
     assert not background.has_workers()
+
+
+def test_is_available_without_framework_is_false(no_framework):
+    assert not background.is_available()
+
+
+def test_has_workers_with_a_backend_of_another_kind_is_true(settings):
+    settings.TASKS = {"default": {"BACKEND": f"{__name__}.Queue"}}
+    assert background.has_workers()
+
+
+def test_framework_that_lacks_a_module_itself_raises(monkeypatch, tmp_path):
+    """Not to be taken for a framework that is not installed."""
+    for name in [name for name in sys.modules if name.split(".")[0] == "django_tasks"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "django.tasks", None)
+    (tmp_path / "django_tasks.py").write_text("import nothing_of_this_name")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match="nothing_of_this_name"):
+        background.is_available()
+
+
+def __getattr__(name):
+    """Make the class `Queue` of whichever framework there is, when it is asked for."""
+    if name != "Queue":
+        raise AttributeError(name)
+    immediate = import_module(f"{background._framework().__name__}.backends.immediate").ImmediateBackend
+    return type(name, (immediate,), {"__module__": __name__})

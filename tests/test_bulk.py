@@ -299,7 +299,8 @@ ARGUMENTS = {
     "unique text": ({"unique_fields": "pk"}, "unique_fields must be a list of names, got 'pk'."),
     "unique unknown": (
         {"update_conflicts": True, "unique_fields": ["titel"]},
-        "unique_fields must name fields of Article (id, title, published, section, embedding, pk), got 'titel'.",
+        "unique_fields must name fields of Article (id, title, published, section, embedding, embedding_digest, pk), "
+        "got 'titel'.",
     ),
     "unique alone": (
         {"unique_fields": ["pk"]},

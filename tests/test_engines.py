@@ -405,3 +405,10 @@ def test_engine_base_leaves_the_index_and_its_options_alone():
 def test_create_extension_twice_leaves_the_version_known(ready_database, engine):
     create_extension(ready_database.connection)
     assert engine.version(ready_database.connection)
+
+
+def test_before_lock_rows_on_pg_embedding_takes_the_lock_of_its_writers(db):
+    PG_EMBEDDING.before_lock_rows(connection, '"tests_article"')
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT mode, objid = 'tests_article'::regclass FROM pg_locks WHERE locktype = 'advisory'")
+        assert cursor.fetchall() == [("ExclusiveLock", True)]

@@ -227,7 +227,7 @@ def test_nearest_union_keeps_both_answers(articles):
 def test_nearest_only_and_defer_load_less(articles, django_assert_num_queries):
     with django_assert_num_queries(1):
         row = Article.objects.only("title").nearest(QUERY, 1, exact=True)[0]
-    assert row.get_deferred_fields() == {"published", "section_id", "embedding"}
+    assert row.get_deferred_fields() == {"published", "section_id", "embedding", "embedding_digest"}
     assert Article.objects.defer("embedding").nearest(QUERY, 1)[0].get_deferred_fields() == {"embedding"}
 
 

@@ -178,7 +178,7 @@ def test_pg_embedding_takes_more_candidates_inside_the_gate_and_ranks_them_again
         "(((SELECT pg_advisory_xact_lock_shared(8099553973674967040 | %s::regclass::oid::bigint)) IS NOT NULL "
         'AND (SELECT pgembedding_is_sound(%s::regclass))) AND "tests_article"."embedding" IS NOT NULL) '
         'ORDER BY ("tests_article"."embedding" <-> %s::real[]) ASC LIMIT 40) '
-        'AND "tests_article"."embedding" IS NOT NULL) ORDER BY 6 ASC, "tests_article"."id" LIMIT 10'
+        'AND "tests_article"."embedding" IS NOT NULL) ORDER BY 7 ASC, "tests_article"."id" LIMIT 10'
     )
     assert list(params) == [vector, '"tests_article"', '"tests_article"', vector]
 

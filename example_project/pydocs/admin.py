@@ -8,9 +8,8 @@ from pgembedding_django.admin import EmbeddingAdminMixin
 
 @admin.register(Section)
 class SectionAdmin(EmbeddingAdminMixin, admin.ModelAdmin):
-    list_display = ["title", "topic", "part", "embedded_by"]
-    list_filter = ["part", "embedded_by"]
+    list_display = ["title", "topic", "part"]
+    list_filter = ["part"]
     search_fields = ["title", "topic", "text"]
     list_per_page = 50
-    readonly_fields = ["embedded_by"]
-    fields = ["name", "part", "topic", "title", "url", "text", "embedding", "embedded_by"]
+    fields = ["name", "part", "topic", "title", "url", "text", "embedding"]

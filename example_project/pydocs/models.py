@@ -20,7 +20,6 @@ class Section(models.Model):
     title = models.CharField(max_length=200)
     text = models.TextField()
     url = models.URLField(max_length=400)
-    embedded_by = models.CharField(max_length=100, blank=True, editable=False)
     embedding = EmbeddingField(dimensions=256, source="passage", null=True, blank=True)
 
     objects = EmbeddingManager()

@@ -206,6 +206,9 @@ class Engine:
     def after_remove_index(self, model: type[Model], schema_editor: BaseDatabaseSchemaEditor) -> None:
         """Arrange what goes when the index has gone."""
 
+    def before_lock_rows(self, connection: BaseDatabaseWrapper, quoted_table: str) -> None:
+        """Take what an UPDATE of the table will take, so that locking rows before it cannot end in a deadlock."""
+
     def candidates(self, k: int, precision: str | None) -> int:
         """Return how many rows of an index to rank again for k; 0 where its order is exact."""
         return 0

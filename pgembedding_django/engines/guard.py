@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["GATE", "create", "drop"]
+__all__ = ["GATE", "WRITE_LOCK", "create", "drop"]
 
 #: The high half of the advisory lock's key, "pgem" in ASCII; the low half is the table's oid.
 LOCK_SPACE = 0x7067656D << 32
@@ -21,6 +21,9 @@ GATE = (
     f"((SELECT pg_advisory_xact_lock_shared({LOCK_SPACE} | %s::regclass::oid::bigint)) IS NOT NULL "
     f"AND (SELECT {IS_SOUND}(%s::regclass)))"
 )
+
+#: What the trigger takes, with the table's quoted name as its parameter.
+WRITE_LOCK = f"SELECT pg_advisory_xact_lock({LOCK_SPACE} | %s::regclass::oid::bigint)"
 
 _HAS_INDEX = (
     "EXISTS (SELECT FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam "

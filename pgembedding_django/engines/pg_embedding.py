@@ -120,6 +120,10 @@ class PgEmbeddingEngine(Engine):
         table = schema_editor.quote_name(model._meta.db_table)
         schema_editor.deferred_sql.append(guard.drop(table, schema_editor.quote_value(table)))
 
+    def before_lock_rows(self, connection: BaseDatabaseWrapper, quoted_table: str) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(guard.WRITE_LOCK, [quoted_table])
+
     def candidates(self, k: int, precision: str | None) -> int:
         # Its scan repeats rows, loses order past efsearch and counts deleted rows: take more, and rank again.
         return 2 * k + 20

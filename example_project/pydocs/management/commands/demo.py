@@ -55,9 +55,10 @@ class Command(BaseCommand):
     def _embed(self):
         started = time.perf_counter()
         # Shown on a terminal only, and gone when it is done.
-        with tqdm(desc="  embedding", unit=" sections", leave=False, disable=None) as bar:
+        total = Section.objects.stale().count()
+        with tqdm(desc="  embedding", total=total, unit=" sections", leave=False, disable=None) as bar:
             try:
-                embedded = loading.embed_missing(lambda done, total: _update(bar, done, total))
+                embedded = Section.objects.embed(progress=lambda done: bar.update(done - bar.n)).embedded
             except EmbeddingError as error:
                 raise CommandError(f"The sections could not be embedded: {error}") from error
         seconds = time.perf_counter() - started
@@ -81,11 +82,6 @@ class Command(BaseCommand):
         self.stdout.write(f"  {what:9} {value}")
 
 
-def _update(bar, done, total):
-    bar.total = total
-    bar.update(done - bar.n)
-
-
 def _database():
     version = connection.pg_version // 10000
     if "DATABASE_URL" in os.environ:
@@ -94,7 +90,8 @@ def _database():
 
 
 def _embedder():
-    name = loading.embedder_name()
+    embedder = get_embedder()
+    name = getattr(embedder, "model", type(embedder).__name__)
     if os.environ.get("OPENAI_API_KEY"):
         return f"{name}, paid for by your OPENAI_API_KEY"
     return f"{name}, offline (set OPENAI_API_KEY to use OpenAI's)"

@@ -1,0 +1,1 @@
+"""What commands, the admin and users share."""

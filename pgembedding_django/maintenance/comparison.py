@@ -1,0 +1,70 @@
+"""How far two embedders agree on what is near: the overlap of their nearest rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.db.models import Model, Q
+
+from pgembedding_django.fields import EmbeddingField
+from pgembedding_django.querysets import EmbeddingQuerySet
+
+__all__ = ["Comparison", "compare"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """
+    The overlap of the k nearest rows by one vector and by another, from 0 to 1, for each sampled row.
+
+    candidates: how many rows have both vectors, among which was searched.
+    """
+
+    k: int
+    candidates: int
+    overlaps: dict[Any, float]
+
+    @property
+    def mean(self) -> float:
+        return sum(self.overlaps.values()) / len(self.overlaps)
+
+    def worst(self, count: int) -> list[tuple[Any, float]]:
+        """Return primary key and overlap of the rows that the two agree on least, the worst first."""
+        return sorted(self.overlaps.items(), key=lambda item: item[1])[:count]
+
+
+def compare(model: type[Model], old: str, new: str, *, sample: int = 100, k: int = 10, using: str) -> Comparison:
+    """
+    Search near rows drawn at random by two fields of a model, and compare what is found.
+
+    Only rows that have both vectors are drawn and found. Each search runs as nearest() would run it. Reads the table
+    once to draw; embeds nothing.
+    Raises ValueError if fewer than two rows have both vectors, and for names and numbers that cannot be used.
+    """
+    for name, number in (("sample", sample), ("k", k)):
+        if number < 1:
+            raise ValueError(f"{name} must be a positive integer, got {number!r}.")
+    _check_names(model, old, new)
+    both = Q(**{f"{old}__isnull": False, f"{new}__isnull": False})
+    rows: EmbeddingQuerySet[Any] = EmbeddingQuerySet(model, using=using).filter(both)
+    candidates = rows.count()
+    if candidates < 2:
+        raise ValueError(
+            f"{model.__name__} has {candidates} rows with both {old} and {new}, so nothing can be compared."
+        )
+    k = min(k, candidates - 1)
+    overlaps = {row.pk: _overlap(rows, row, old, new, k) for row in rows.order_by("?")[:sample]}
+    return Comparison(k, candidates, overlaps)
+
+
+def _check_names(model: type[Model], *names: str) -> None:
+    known = [field.name for field in model._meta.get_fields() if isinstance(field, EmbeddingField)]
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{model._meta.label} has no EmbeddingField {name}; it has {', '.join(known) or 'none'}.")
+
+
+def _overlap(rows: EmbeddingQuerySet[Any], row: Model, old: str, new: str, k: int) -> float:
+    by_old, by_new = ({near.pk for near in rows.nearest(row, k, field=name).only("pk")} for name in (old, new))
+    return len(by_old & by_new) / k

@@ -1,0 +1,40 @@
+"""manage.py compare_embeddings: how far two fields of a model agree on what is near."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management import BaseCommand, CommandError
+from django.core.management.base import CommandParser
+from django.db import DEFAULT_DB_ALIAS
+
+from pgembedding_django.maintenance.comparison import compare
+from pgembedding_django.management.labels import get_model
+
+#: Rows that are named, of those on which the two fields agree least.
+WORST = 5
+
+
+class Command(BaseCommand):
+    help = "Compares the nearest rows by two fields of a model, for rows drawn at random. Embeds nothing."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("label", metavar="app.Model")
+        parser.add_argument("old", help="the name of an EmbeddingField")
+        parser.add_argument("new", help="the name of another one")
+        parser.add_argument("--sample", type=int, default=100, metavar="N", help="rows to draw; 100 unless given")
+        parser.add_argument("--k", type=int, default=10, help="nearest rows to compare; 10 unless given")
+        parser.add_argument("--database", default=DEFAULT_DB_ALIAS, metavar="ALIAS", help='"default" unless given')
+
+    def handle(self, *, label: str, old: str, new: str, sample: int, k: int, database: str, **options: Any) -> None:
+        model = get_model(label)
+        try:
+            found = compare(model, old, new, sample=sample, k=k, using=database)
+        except ValueError as error:
+            raise CommandError(str(error)) from error
+        self.stdout.write(
+            f"{label}: of the {found.k} nearest rows, {found.mean:.0%} are the same by {old} and by {new} "
+            f"({len(found.overlaps):,} rows drawn of {found.candidates:,} that have both)."
+        )
+        for pk, overlap in found.worst(WORST):
+            self.stdout.write(f"  pk {pk}: {overlap:.0%}")

@@ -1,0 +1,129 @@
+"""manage.py embed: gives rows the vectors of their texts."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management import BaseCommand, CommandError
+from django.core.management.base import CommandParser
+from django.db import DEFAULT_DB_ALIAS
+from tqdm import tqdm
+
+from pgembedding_django.embedders import Embedder, EmbeddingError
+from pgembedding_django.fields import EmbeddingField
+from pgembedding_django.management.labels import get_model
+from pgembedding_django.pipeline import EmbedReport, EmbedRun, Estimate, estimate, get_field
+
+RESUME = "What was embedded is kept. Run the same command again to go on."
+
+#: The exit status of a command that Ctrl-C ended (128 + SIGINT), as shells have it.
+INTERRUPTED = 130
+
+
+class Command(BaseCommand):
+    help = (
+        "Embeds the rows of a model that are stale: without a vector, or whose text or embedding model changed. "
+        "May be stopped and run again at any time, and run several times at once."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("label", metavar="app.Model[.field]", help="the field only where several have a source")
+        parser.add_argument("--all", action="store_true", help="embed the rows that are not stale, too")
+        parser.add_argument("--limit", type=int, metavar="N", help="embed at most N rows")
+        parser.add_argument(
+            "--batch-size", type=int, metavar="N", help="texts of one call; the embedder's own unless given"
+        )
+        parser.add_argument(
+            "--concurrency", type=int, metavar="N", help="calls at once; the embedder's own unless given"
+        )
+        parser.add_argument("--dry-run", action="store_true", help="say what would be sent, and send nothing")
+        parser.add_argument("--noinput", "--no-input", action="store_false", dest="interactive", help="ask nothing")
+        parser.add_argument("--database", default=DEFAULT_DB_ALIAS, metavar="ALIAS", help='"default" unless given')
+
+    def handle(self, *, label: str, dry_run: bool, interactive: bool, database: str, **options: Any) -> None:
+        field = _get_field(label)
+        rows = field.model._base_manager.using(database)
+        every, limit = options["all"], options["limit"]
+        try:
+            run = EmbedRun(
+                rows, field, all=every, limit=limit,
+                batch_size=options["batch_size"], concurrency=options["concurrency"],
+            )  # fmt: skip
+            found = estimate(rows, field, fresh_too=every, limit=limit)
+        except (ImproperlyConfigured, ValueError) as error:
+            raise CommandError(str(error)) from error
+        self._say_plan(field, found, run.embedder)
+        if not dry_run and (not (interactive and found.rows and run.embedder.sends_to) or self._agrees()):
+            self._run(run, found.rows)
+
+    def _say_plan(self, field: EmbeddingField, found: Estimate, embedder: Embedder) -> None:
+        price = "" if found.price is None else f", at a price of about {found.price:,.4f}"
+        self.stdout.write(
+            f"{field.model._meta.label}.{field.name}: {found.rows:,} rows to embed by {embedder.identity}, "
+            f"{found.characters:,} characters, at most about {found.tokens:,} tokens{price}."
+        )
+        if found.rows and embedder.sends_to:
+            self.stdout.write(f"Their texts are sent to {embedder.sends_to}, which may charge for them.")
+
+    def _agrees(self) -> bool:
+        return input("Continue? [y/N] ").strip().lower() in ("y", "yes")
+
+    def _run(self, run: EmbedRun, total: int) -> None:
+        # Shown on a terminal only; identical texts and rows of other workers make a run shorter than announced.
+        with tqdm(total=total, unit=" rows", desc="embedding", disable=None) as bar, self._stopped_by_interrupt(run):
+            run.progress = lambda done: bar.update(done - bar.n)
+            try:
+                run.run()
+            except (EmbeddingError, ImproperlyConfigured) as error:
+                bar.close()
+                self._say_summary(run.report)
+                raise CommandError(f"{error} {RESUME}") from error
+        self._say_summary(run.report)
+        if run.stopped:
+            raise CommandError(f"Stopped. {RESUME}", returncode=INTERRUPTED)
+        if run.report.failed:
+            raise CommandError(f"{run.report.failed:,} rows could not be embedded; they are stale as before.")
+
+    @contextmanager
+    def _stopped_by_interrupt(self, run: EmbedRun) -> Iterator[None]:
+        """Let the first Ctrl-C stop the run after what is under way, and the second one break it off."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.getsignal(signal.SIGINT)
+
+        def stop(*args: object) -> None:
+            # The second one ends the process, and with its session the claims.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            self.stderr.write("Stopping once what is under way is written. Ctrl-C again drops it.")
+            run.stop()
+
+        signal.signal(signal.SIGINT, stop)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def _say_summary(self, report: EmbedReport) -> None:
+        for pk, reason in report.failures:
+            self.stderr.write(f"pk {pk}: {reason}")
+        self.stdout.write(
+            f"{report.embedded:,} embedded, {report.skipped:,} without text, {report.changed:,} edited meanwhile, "
+            f"{report.failed:,} failed; {report.texts:,} texts and about {report.tokens:,} tokens in "
+            f"{report.requests:,} requests, {report.seconds:.1f} s."
+        )
+
+
+def _get_field(label: str) -> EmbeddingField:
+    app_label, _, rest = label.partition(".")
+    model_name, _, name = rest.partition(".")
+    model = get_model(f"{app_label}.{model_name}")
+    try:
+        return get_field(model, name or None)
+    except (TypeError, ValueError) as error:
+        raise CommandError(str(error)) from error

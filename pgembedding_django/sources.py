@@ -1,0 +1,194 @@
+"""The text that a vector stands for, and the digest that tells when either has changed."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db.models import Case, CharField, F, Field, Func, Model, Q, TextField, Value, When
+from django.db.models.lookups import Exact
+
+from pgembedding_django.embedders import get_embedder
+
+__all__ = ["SUFFIX", "DigestField", "Source"]
+
+#: What the name of the digest adds to the name of its vector.
+SUFFIX = "_digest"
+
+#: What stands between the texts of several columns.
+JOINT = "\n\n"
+
+#: What str.isspace() calls white space; the server's btrim() strips nothing but spaces unless told.
+WHITESPACE = (
+    "\t\n\x0b\x0c\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000"
+)
+
+#: The digest of an instance whose vector was given by hand: save() replaces it.
+BY_HAND = ""
+
+if TYPE_CHECKING:
+    _CharField = CharField[Any, Any]
+else:
+    _CharField = CharField
+
+
+class InvalidSource(TypeError):
+    """The source of a row's vector gave something else than text."""
+
+
+def _literal(text: str) -> str:
+    """Return a constant as an escaped literal of Postgres."""
+    return "E'" + "".join(f"\\u{ord(character):04x}" for character in text) + "'"
+
+
+class ColumnText(Func):
+    """The stripped text of a column, NULL where it is blank."""
+
+    template = f"NULLIF(btrim((%(expressions)s)::text, {_literal(WHITESPACE)}), '')"
+    output_field = TextField()
+
+
+class JoinedText(Func):
+    """The texts of columns joined, empty where all are blank."""
+
+    template = f"concat_ws({_literal(JOINT)}, %(expressions)s)"
+    output_field = TextField()
+
+
+class Digest(Func):
+    """What `Source.digest` returns, of a prefix and a text."""
+
+    template = "encode(sha256(convert_to(%(expressions)s, 'UTF8')), 'hex')"
+    arg_joiner = " || "
+    output_field = CharField()
+
+
+@dataclass(frozen=True)
+class Source:
+    """
+    The text of a row, and the digest of it and of what embeds it.
+
+    model: whose table holds the vector. name: of the vector's field. parts: names of columns, or of one method.
+    """
+
+    model: type[Model]
+    name: str
+    parts: tuple[str, ...]
+    embedder: str
+    dimensions: int | None
+
+    @cached_property
+    def columns(self) -> list[Field[Any, Any]]:
+        """The fields that make the text; none where a method does."""
+        concrete = {field.name: field for field in self.model._meta.concrete_fields}
+        return [concrete[part] for part in self.parts] if set(self.parts) <= concrete.keys() else []
+
+    @property
+    def digest_name(self) -> str:
+        return self.name + SUFFIX
+
+    def text(self, row: Model) -> str:
+        """
+        Return the text of a row, stripped; "" where there is none.
+
+        Raises InvalidSource, a TypeError, if the source gives something else.
+        """
+        texts = (self._part(row, part) for part in self.parts)
+        return JOINT.join(text for text in texts if text)
+
+    def digest(self, text: str) -> str:
+        """
+        Return the SHA-256 of the embedder's identity, the dimensions and a text, in hex.
+
+        Raises ImproperlyConfigured if the field's embedder is.
+        """
+        # A method may return what is no Unicode; the embedder refuses it, and says so.
+        return hashlib.sha256((self._prefix() + text).encode("utf-8", "surrogatepass")).hexdigest()
+
+    def is_stale(self, row: Model) -> bool:
+        """Tell whether an instance, as it is, needs another vector; a vector just given by hand is never stale."""
+        vector = getattr(row, self.name)
+        if vector is None:
+            return bool(self.text(row))
+        known = getattr(row, self.digest_name)
+        return bool(known != BY_HAND and known != self.digest(self.text(row)))
+
+    @property
+    def text_expression(self) -> Func:
+        """What `text` returns, in SQL."""
+        return JoinedText(*(ColumnText(F(field.name)) for field in self.columns))
+
+    @property
+    def digest_expression(self) -> Func:
+        """What `digest` returns of a row's text, in SQL."""
+        return Digest(Value(self._prefix()), self.text_expression)
+
+    @property
+    def stale_condition(self) -> Q:
+        """Which rows of a source made of columns are stale."""
+        missing = Q(**{f"{self.name}__isnull": True}) & ~Q(Exact(self.text_expression, Value("")))
+        return missing | (Q(**{f"{self.name}__isnull": False}) & ~Q(**{self.digest_name: self.digest_expression}))
+
+    def _part(self, row: Model, part: str) -> str:
+        value = getattr(row, part)
+        value = value() if callable(value) else value
+        if value is None:
+            return ""
+        if not isinstance(value, str):
+            raise InvalidSource(
+                f"{self.model.__name__}.{part}, the source of {self.model.__name__}.{self.name}, must be text, "
+                f"got {type(value).__name__}."
+            )
+        return value.strip(WHITESPACE)
+
+    def _prefix(self) -> str:
+        return f"{get_embedder(self.embedder).identity}\x1f{self.dimensions}\x1f"
+
+
+class DigestField(_CharField):
+    """
+    Hold the digest of the text that a vector stands for; an EmbeddingField with a source adds it by itself.
+
+    A vector given by hand stands for the text that its row has when it is saved. One that was loaded keeps the digest
+    it was loaded with. Where in doubt, the digest is the one that makes the row stale.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"max_length": 64, "null": True, "blank": True, "editable": False, **kwargs})
+
+    def deconstruct(self) -> Any:
+        # To a migration it is a column like any other.
+        name, _path, args, kwargs = super().deconstruct()
+        return name, "django.db.models.CharField", args, kwargs
+
+    def get_default(self) -> str:
+        # What is loaded is NULL or a digest, so that this tells an instance that was made from one that was loaded.
+        return BY_HAND
+
+    def pre_save(self, model_instance: Model, add: bool) -> Any:
+        source: Source = self.model._meta.get_field(self.name.removesuffix(SUFFIX)).text_source  # type: ignore[union-attr]
+        if not add and source.name not in model_instance.__dict__:
+            # The vector was not loaded and is not saved: its digest stays with it.
+            return F(self.name)
+        digest = getattr(model_instance, self.attname)
+        if digest != BY_HAND:
+            return digest
+        vector = getattr(model_instance, source.name)
+        digest = None if vector is None else _expected(source, model_instance)
+        if add or digest is None:
+            setattr(model_instance, self.attname, digest)
+            return digest
+        # What is in the row already was loaded by some way that looks like assignment, and the row knows its digest.
+        return Case(When(**{source.name: vector}, then=F(self.name)), default=Value(digest), output_field=CharField())
+
+
+def _expected(source: Source, row: Model) -> str | None:
+    try:
+        return source.digest(source.text(row))
+    except (ImproperlyConfigured, InvalidSource):
+        # Nothing embeds here, or the text is an expression: what is not known is stale.
+        return None
