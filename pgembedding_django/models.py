@@ -1,1 +1,163 @@
-"""Has no model of its own yet; Django sends its migration signals only to apps that have this module."""
+"""What is known of the HNSW indexes of a database, and what was done and measured."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from django.db import connections, models
+from django.utils.translation import gettext_lazy as _
+
+__all__ = ["HnswIndexStatus", "IndexRun", "RecallMeasurement"]
+
+
+class HnswIndexStatus(models.Model):
+    """
+    An HNSW index as the server's catalogues have it now.
+
+    Reading it takes no lock and needs no right beyond connecting. Indexes of temporary tables are left out.
+    column: the one indexed, as it is or in an expression. signature: equal for equal columns and conditions.
+    size: in bytes, by the last VACUUM, ANALYZE or build. options: as the server stores them, text to text.
+    rows: of the table, by the last ANALYZE; None before the first. dead_share: of the table's rows, 0 to 1.
+    scans, entries_read: since stats_reset; None there means since the statistics began. pg_embedding counts no scans.
+    building_pid: the backend that is building or rebuilding the index.
+    """
+
+    oid = models.BigIntegerField(primary_key=True)
+    schema = models.TextField()
+    name = models.TextField(_("index"))
+    table = models.TextField()
+    table_oid = models.BigIntegerField()
+    column = models.TextField()
+    partial = models.BooleanField()
+    signature = models.TextField()
+    type = models.TextField()
+    dimensions = models.IntegerField(null=True)
+    opclass = models.TextField()
+    options = models.JSONField()
+    valid = models.BooleanField()
+    ready = models.BooleanField()
+    live = models.BooleanField()
+    partitioned = models.BooleanField()
+    parent_oid = models.BigIntegerField(null=True)
+    size = models.BigIntegerField()
+    rows = models.BigIntegerField(null=True)
+    dead_share = models.FloatField()
+    scans = models.BigIntegerField()
+    entries_read = models.BigIntegerField()
+    stats_reset = models.DateTimeField(null=True)
+    building_pid = models.IntegerField(null=True)
+
+    class Meta:
+        managed = False
+        db_table = "pgembedding_hnsw_index"
+        default_permissions = ("view",)
+        permissions = [
+            ("rebuild_hnswindexstatus", "Can rebuild HNSW indexes"),
+            ("repair_hnswindexstatus", "Can repair HNSW indexes"),
+        ]
+        verbose_name = _("HNSW index")
+        verbose_name_plural = _("HNSW indexes")
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+    @property
+    def definition(self) -> str:
+        """
+        The statement that creates the index, "" where it has gone.
+
+        Unlike all else, reading it waits where the table is locked.
+        """
+        with connections[str(self._state.db)].cursor() as cursor:
+            cursor.execute("SELECT pg_get_indexdef(%s)", [self.oid])
+            return cursor.fetchone()[0] or ""
+
+
+class IndexRun(models.Model):
+    """
+    One rebuild or repair of an index: who, when and how it ended.
+
+    It outlives the index, so it names it by text. pid and backend_start tell whether its backend is still there.
+    part: of how many parts, the partitions of a partitioned index, one is being built. Sizes are in bytes.
+    """
+
+    class Action(models.TextChoices):
+        REBUILD = "rebuild", _("rebuild")
+        CREATE = "create", _("create")
+        DROP = "drop", _("drop")
+
+    class Status(models.TextChoices):
+        QUEUED = "queued", _("queued")
+        RUNNING = "running", _("running")
+        SUCCEEDED = "succeeded", _("succeeded")
+        FAILED = "failed", _("failed")
+        INTERRUPTED = "interrupted", _("interrupted")
+
+    schema = models.TextField()
+    index = models.TextField()
+    table = models.TextField()
+    action = models.CharField(max_length=10, choices=Action.choices, default=Action.REBUILD)
+    status = models.CharField(max_length=12, choices=Status.choices, default=Status.QUEUED)
+    person = models.CharField(max_length=150, blank=True)
+    parameters = models.JSONField(default=dict, blank=True)
+    pid = models.IntegerField(null=True)
+    backend_start = models.DateTimeField(null=True)
+    part = models.PositiveIntegerField(default=1)
+    parts = models.PositiveIntegerField(default=1)
+    created = models.DateTimeField(auto_now_add=True)
+    started = models.DateTimeField(null=True)
+    finished = models.DateTimeField(null=True)
+    size_before = models.BigIntegerField(null=True)
+    size_after = models.BigIntegerField(null=True)
+    notice = models.TextField(blank=True)
+    error = models.TextField(blank=True)
+
+    class Meta:
+        default_permissions = ("view",)
+        indexes = [models.Index(fields=["schema", "index", "-created"], name="pgembedding_run_of_index")]
+        ordering = ["-created", "-pk"]
+        verbose_name = _("index run")
+        verbose_name_plural = _("index runs")
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.schema}.{self.index}: {self.status}"
+
+    @property
+    def duration(self) -> timedelta | None:
+        """The time from start to end, None before the end."""
+        return self.finished - self.started if self.started and self.finished else None
+
+
+class RecallMeasurement(models.Model):
+    """
+    The recall that one index gave at one ef_search, or, where that is None, to nearest() as it is.
+
+    run: shared by the rows of one measurement. low, high: of the confidence interval. rows: of the table.
+    """
+
+    run = models.UUIDField(db_index=True)
+    schema = models.TextField()
+    index = models.TextField()
+    model = models.TextField()
+    field = models.TextField()
+    filter = models.TextField(blank=True)
+    k = models.PositiveIntegerField()
+    sample = models.PositiveIntegerField()
+    rows = models.BigIntegerField()
+    ef_search = models.PositiveIntegerField(null=True)
+    recall = models.FloatField()
+    low = models.FloatField()
+    high = models.FloatField()
+    p50_ms = models.FloatField()
+    p95_ms = models.FloatField()
+    created = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        default_permissions = ("view",)
+        indexes = [models.Index(fields=["schema", "index", "-created"], name="pgembedding_recall_of_index")]
+        ordering = ["-created", "run", models.F("ef_search").asc(nulls_last=True)]
+        verbose_name = _("recall measurement")
+        verbose_name_plural = _("recall measurements")
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.index}: {self.recall:.3f}"

@@ -1,4 +1,4 @@
-"""The migration operation that creates the extension."""
+"""The migration operations that create the extension and the app's view."""
 
 from __future__ import annotations
 
@@ -81,6 +81,52 @@ class CreateEmbeddingExtension(Operation):
     @property
     def migration_name_fragment(self) -> str:
         return "create_embedding_extension"
+
+
+class CreateView(Operation):
+    """
+    Create a view that everybody may read, on PostgreSQL alone.
+
+    query: of catalogues that everybody may read.
+    """
+
+    reversible = True
+    category = OperationCategory.ADDITION
+
+    def __init__(self, name: str, query: str) -> None:
+        self.name, self.query = name, query
+
+    def state_forwards(self, app_label: str, state: ProjectState) -> None:
+        pass
+
+    def database_forwards(
+        self,
+        app_label: str,
+        schema_editor: BaseDatabaseSchemaEditor,
+        from_state: ProjectState,
+        to_state: ProjectState,
+    ) -> None:
+        if _is_ours(schema_editor.connection, app_label):
+            name = schema_editor.quote_name(self.name)
+            schema_editor.execute(f"CREATE VIEW {name} AS {self.query}", params=None)
+            schema_editor.execute(f"GRANT SELECT ON {name} TO PUBLIC", params=None)
+
+    def database_backwards(
+        self,
+        app_label: str,
+        schema_editor: BaseDatabaseSchemaEditor,
+        from_state: ProjectState,
+        to_state: ProjectState,
+    ) -> None:
+        if _is_ours(schema_editor.connection, app_label):
+            schema_editor.execute(f"DROP VIEW {schema_editor.quote_name(self.name)}", params=None)
+
+    def describe(self) -> str:
+        return f"Creates the view {self.name}"
+
+    @property
+    def migration_name_fragment(self) -> str:
+        return self.name
 
 
 def create_extension(connection: BaseDatabaseWrapper) -> None:

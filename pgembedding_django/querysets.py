@@ -59,7 +59,7 @@ class EmbeddingQuerySet(QuerySet[M]):
         Raises ValueError for what is no vector of the field, and for every other argument out of bounds; TypeError if
         the model has no EmbeddingField. NotSupportedError comes when the query runs, if the engine lacks the distance.
         """
-        found = self._get_embedding_field(field)
+        found = self.get_embedding_field(field)
         k = arguments.checked_k(k)
         arguments.check_flags(exact, ef_search)
         arguments.check_alias(self.model, self.query.annotations, alias)
@@ -257,7 +257,7 @@ class EmbeddingQuerySet(QuerySet[M]):
     async def aembed(self, **options: Any) -> EmbedReport:
         return await sync_to_async(self.embed)(**options)
 
-    def _get_embedding_field(self, name: str | None) -> EmbeddingField:
+    def get_embedding_field(self, name: str | None) -> EmbeddingField:
         return arguments.embedding_field(self.model, name)
 
     def _is_filtered(self) -> bool:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
 import pytest
@@ -268,3 +269,27 @@ def no_framework(monkeypatch):
     # None in sys.modules is how Python itself says that a module cannot be imported.
     monkeypatch.setitem(sys.modules, "django.tasks", None)
     monkeypatch.setitem(sys.modules, "django_tasks", None)
+
+
+@pytest.fixture
+def migrated_database(fresh_database):
+    """A database with the alias "fresh" and all tables of the tests."""
+    fresh_database.migrate()
+    return fresh_database
+
+
+@pytest.fixture
+def background():
+    """Return a function that calls another one in a thread, and gives its future."""
+    with ThreadPoolExecutor() as pool:
+
+        def start(function, *args, **kwargs):
+            def run():
+                try:
+                    return function(*args, **kwargs)
+                finally:
+                    connections.close_all()
+
+            return pool.submit(run)
+
+        yield start

@@ -1,14 +1,10 @@
 """EmbeddingAdminMixin in Django's own admin."""
 
-from types import ModuleType
+from functools import partial
 
 import pytest
-from django.contrib import admin
-from django.contrib.auth.models import Permission, User
-from django.test import Client
-from django.urls import path
 
-from pgembedding_django.admin import EmbeddingAdminMixin
+from tests.admin import serve, staff
 from tests.models import Article
 
 pytestmark = pytest.mark.django_db
@@ -24,25 +20,13 @@ def article():
 @pytest.fixture
 def register(settings):
     """Serve an admin site that has Article alone, with a ModelAdmin of the given attributes."""
-
-    def register(**attributes):
-        site = admin.AdminSite()
-        site.register(Article, type("ArticleAdmin", (EmbeddingAdminMixin, admin.ModelAdmin), attributes))
-        urls = ModuleType("urls")
-        urls.urlpatterns = [path("admin/", site.urls)]
-        settings.ROOT_URLCONF = urls
-
-    return register
+    return partial(serve, settings, Article)
 
 
 @pytest.fixture
 def viewer():
     """A client of someone who may look and not change."""
-    user = User.objects.create_user("viewer", password="viewer", is_staff=True)
-    user.user_permissions.add(Permission.objects.get(codename="view_article"))
-    client = Client()
-    client.force_login(user)
-    return client
+    return staff("view_article")
 
 
 def change_url(article):

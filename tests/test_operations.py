@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from pgembedding_django import CreateEmbeddingExtension
 from pgembedding_django.apps import PgembeddingConfig
 from pgembedding_django.engines import ENGINES
-from pgembedding_django.operations import CREATE_LOCK, create_extension, sqlstate
+from pgembedding_django.operations import CREATE_LOCK, CreateView, create_extension, sqlstate
 from pgembedding_django.signals import prepare_database
 from tests.conftest import wait_for
 
@@ -277,3 +277,20 @@ def test_drop_while_columns_depend_on_it_is_refused_and_keeps_them(ready_databas
 
 def test_sqlstate_of_an_error_without_cause_is_empty():
     assert sqlstate(OperationalError("gone")) == ""
+
+
+# CreateView
+
+
+def test_create_view_says_what_it_does():
+    operation = CreateView("a_view", "SELECT 1")
+    assert (operation.describe(), operation.migration_name_fragment) == ("Creates the view a_view", "a_view")
+
+
+def test_create_view_forwards_and_backwards_twice_leaves_nothing(fresh_database):
+    view = "SELECT 1 FROM pg_views WHERE viewname = 'pgembedding_hnsw_index'"
+    for _ in range(2):
+        fresh_database.migrate("pgembedding_django")
+        assert fresh_database.execute(view) == [(1,)]
+        fresh_database.migrate("pgembedding_django", "0001")
+        assert fresh_database.execute(view) == []

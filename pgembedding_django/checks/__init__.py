@@ -7,10 +7,11 @@ from django.core.checks import Tags
 
 from pgembedding_django.checks.admins import check_admins
 from pgembedding_django.checks.databases import check_databases
+from pgembedding_django.checks.indexes import check_indexes
 from pgembedding_django.checks.models import check_models
 from pgembedding_django.checks.sources import check_sources
 
-__all__ = ["check_admins", "check_databases", "check_models", "check_sources", "register"]
+__all__ = ["check_admins", "check_databases", "check_indexes", "check_models", "check_sources", "register"]
 
 
 def register() -> None:
@@ -19,3 +20,4 @@ def register() -> None:
     checks.register(check_sources, Tags.models)
     checks.register(check_admins, Tags.admin)
     checks.register(check_databases, Tags.database)
+    checks.register(check_indexes, Tags.database)

@@ -46,7 +46,7 @@ class DocumentQuerySet(EmbeddingQuerySet["Document"]):
         """As Django's, but a vector must be one of the collection."""
         vector = values.get("embedding")
         if vector is not None and not hasattr(vector, "resolve_expression"):
-            values["embedding"] = self._get_embedding_field(None).to_vector(vector)
+            values["embedding"] = self.get_embedding_field(None).to_vector(vector)
         return super().update(**values)
 
     def hold_dimensions(self, documents: list[Document]) -> None:
@@ -83,9 +83,9 @@ class DocumentQuerySet(EmbeddingQuerySet["Document"]):
     def _prepare_load(self, objs: list[Document]) -> None:
         self.hold_dimensions(objs)
 
-    def _get_embedding_field(self, name: str | None) -> EmbeddingField:
+    def get_embedding_field(self, name: str | None) -> EmbeddingField:
         if name not in (None, "embedding"):
-            return super()._get_embedding_field(name)
+            return super().get_embedding_field(name)
         return CollectionField(self._get_collection(), self.model)
 
     def _is_filtered(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary
@@ -209,6 +209,21 @@ class Engine:
     def before_lock_rows(self, connection: BaseDatabaseWrapper, quoted_table: str) -> None:
         """Take what an UPDATE of the table will take, so that locking rows before it cannot end in a deadlock."""
 
+    def unsound_tables(self, connection: BaseDatabaseWrapper, tables: Collection[int]) -> set[int]:
+        """Return those of some tables, by oid, whose indexes all need a rebuild before anything may use them."""
+        return set()
+
+    def mark_sound(self, connection: BaseDatabaseWrapper, table: int) -> None:
+        """Note that every index of a table has been rebuilt."""
+
+    def graph_size(self, opclass: str, rows: int, dimensions: int, options: Mapping[str, str]) -> int:
+        """Return the bytes of memory that a build without waiting for the disk needs; 0 where none is held."""
+        return 0
+
+    def index_size(self, opclass: str, rows: int, dimensions: int, options: Mapping[str, str]) -> int:
+        """Return about how many bytes a new index takes on disk."""
+        raise NotImplementedError
+
     def candidates(self, k: int, precision: str | None) -> int:
         """Return how many rows of an index to rank again for k; 0 where its order is exact."""
         return 0
@@ -256,6 +271,11 @@ class Engine:
 def _unwrap(connection: BaseDatabaseWrapper) -> BaseDatabaseWrapper:
     """Return the connection behind `django.db.connection`, which is no key of a mapping itself."""
     return connections[connection.alias] if isinstance(connection, ConnectionProxy) else connection
+
+
+def pages_size(rows: int, element: int) -> int:
+    """Return the bytes of pages of 8 kB that hold rows of one element each; an element does not cross pages."""
+    return 8192 * -(-rows // max(1, (8192 - 32) // element))
 
 
 def parse_version(text: str) -> Version:

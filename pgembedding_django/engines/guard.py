@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["GATE", "WRITE_LOCK", "create", "drop"]
+__all__ = ["GATE", "MARKS", "UNSOUND", "WRITE_LOCK", "create", "drop"]
 
 #: The high half of the advisory lock's key, "pgem" in ASCII; the low half is the table's oid.
 LOCK_SPACE = 0x7067656D << 32
@@ -24,6 +24,12 @@ GATE = (
 
 #: What the trigger takes, with the table's quoted name as its parameter.
 WRITE_LOCK = f"SELECT pg_advisory_xact_lock({LOCK_SPACE} | %s::regclass::oid::bigint)"
+
+#: Those of the tables in the parameter that carry the guard and are not marked.
+UNSOUND = (
+    f"SELECT t FROM unnest(%s::bigint[]) t WHERE NOT {IS_SOUND}(t::oid::regclass) "
+    f"AND EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = t AND g.tgname = '{GUARD}')"
+)
 
 _HAS_INDEX = (
     "EXISTS (SELECT FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 
 from pgembedding_django import vectors
 from pgembedding_django.engines import guard
-from pgembedding_django.engines.base import Converter, Engine, IndexOption, Scan
+from pgembedding_django.engines.base import Converter, Engine, IndexOption, Scan, pages_size
 from pgembedding_django.vectors import Vector
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 #: 8 of label in 8,152 (pg_embedding 0.3.6, hnsw.c).
 PAGE_BUDGET = 2035
 
-#: What pgvector uses by default; pg_embedding's own m of 100 fits no page from 1,838 dimensions on.
+#: What pgvector uses by default; pg_embedding's own m fits no page from 1,838 dimensions on.
+SERVER_M = 100
 DEFAULTS = {"m": 16, "ef_construction": 64, "ef_search": 64}
 
 
@@ -123,6 +124,26 @@ class PgEmbeddingEngine(Engine):
     def before_lock_rows(self, connection: BaseDatabaseWrapper, quoted_table: str) -> None:
         with connection.cursor() as cursor:
             cursor.execute(guard.WRITE_LOCK, [quoted_table])
+
+    def unsound_tables(self, connection: BaseDatabaseWrapper, tables: Collection[int]) -> set[int]:
+        with connection.cursor() as cursor:
+            # A role that may not read the marks cannot know.
+            cursor.execute("SELECT has_table_privilege(to_regclass(%s), 'SELECT')", [guard.MARKS])
+            if not cursor.fetchone()[0]:
+                return set()
+            # The function, since a standby cannot read the unlogged marks.
+            cursor.execute(guard.UNSOUND, [list(tables)])
+            return {oid for (oid,) in cursor.fetchall()}
+
+    def mark_sound(self, connection: BaseDatabaseWrapper, table: int) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT to_regclass(%s)", [guard.MARKS])
+            if cursor.fetchone()[0] is not None:
+                cursor.execute(f"INSERT INTO {guard.MARKS} VALUES (%s) ON CONFLICT DO NOTHING", [table])
+
+    def index_size(self, opclass: str, rows: int, dimensions: int, options: Mapping[str, str]) -> int:
+        m = int(options.get("m", SERVER_M))
+        return pages_size(rows, 4 * (2 * m + 1) + 4 * dimensions + 8)
 
     def candidates(self, k: int, precision: str | None) -> int:
         # Its scan repeats rows, loses order past efsearch and counts deleted rows: take more, and rank again.

@@ -1,0 +1,29 @@
+"""Who may do what to indexes, and on which database."""
+
+from __future__ import annotations
+
+from django.contrib.admin import AdminSite
+from django.db import router
+from django.http import HttpRequest
+
+from pgembedding_django.models import HnswIndexStatus
+
+__all__ = ["database", "is_served", "may_rebuild", "may_repair"]
+
+
+def may_rebuild(request: HttpRequest) -> bool:
+    return request.user.has_perm("pgembedding_django.rebuild_hnswindexstatus")
+
+
+def may_repair(request: HttpRequest) -> bool:
+    return request.user.has_perm("pgembedding_django.repair_hnswindexstatus")
+
+
+def database() -> str:
+    """Return the alias of the database whose indexes the admin shows: that which may be written to."""
+    return router.db_for_write(HnswIndexStatus)
+
+
+def is_served(site: AdminSite) -> bool:
+    """Tell whether a site has the pages of the indexes."""
+    return site.is_registered(HnswIndexStatus)

@@ -1,0 +1,61 @@
+"""The action that embeds the selected rows again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.contrib import messages
+from django.core.exceptions import ImproperlyConfigured
+from django.db.models import Model, QuerySet
+from django.utils.translation import gettext as _
+
+from pgembedding_django.admin.search import embedding_fields, rankable
+from pgembedding_django.embedders import EmbeddingError
+from pgembedding_django.fields import EmbeddingField
+from pgembedding_django.querysets import EmbeddingQuerySet
+
+__all__ = ["embed_rows", "source_fields"]
+
+#: The most rows that a request embeds: at the pace of a slow embedder, ten a second, it then still answers in time.
+MAX_ROWS = 200
+
+#: Failures that a message tells one by one.
+SHOWN_FAILURES = 5
+
+
+def source_fields(model: type[Model]) -> list[EmbeddingField]:
+    """Return the fields whose vectors can be made from the row's text."""
+    embeds = hasattr(EmbeddingQuerySet, "embed")
+    return [field for field in embedding_fields(model) if embeds and field.source is not None]
+
+
+def embed_rows(selected: QuerySet[Any]) -> Iterator[tuple[int, str]]:
+    """Embed those of the rows that are stale, and yield what became of it: the level of a message, and its text."""
+    count = selected.count()
+    if count > MAX_ROWS:
+        text = _("%(count)d rows are too many for a page. Select at most %(most)d, or run: manage.py embed %(model)s")
+        yield messages.ERROR, text % {"count": count, "most": MAX_ROWS, "model": selected.model._meta.label}
+        return
+    for field in source_fields(selected.model):
+        rows: Any = rankable(selected.model._default_manager.using(selected.db).filter(pk__in=selected.values("pk")))
+        try:
+            report = rows.embed(field=field.name)
+        except (EmbeddingError, ImproperlyConfigured) as error:
+            yield messages.ERROR, f"{field.label}: {error}"
+            continue
+        yield _told(field, report, count)
+        for pk, reason in report.failures[:SHOWN_FAILURES]:
+            yield messages.ERROR, f"{field.label}, {pk}: {reason}"
+
+
+def _told(field: EmbeddingField, report: Any, count: int) -> tuple[int, str]:
+    text = _("%(field)s: %(embedded)d embedded, %(fresh)d fresh already, %(skipped)d without text, %(failed)d failed.")
+    level = messages.WARNING if report.failed else messages.SUCCESS
+    return level, text % {
+        "field": field.label,
+        "embedded": report.embedded,
+        "fresh": count - report.rows,
+        "skipped": report.skipped,
+        "failed": report.failed,
+    }

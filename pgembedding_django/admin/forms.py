@@ -1,0 +1,65 @@
+"""How an index shall be rebuilt, as a person says it."""
+
+from __future__ import annotations
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.utils.translation import gettext_lazy as _
+
+from pgembedding_django.maintenance.rebuild import RebuildOptions
+from pgembedding_django.maintenance.session import check_memory
+
+__all__ = ["RebuildForm"]
+
+#: What max_parallel_maintenance_workers takes (PostgreSQL documentation, "Resource Consumption").
+MAX_WORKERS = 1024
+
+#: The largest maintenance_work_mem in kB, and kB of each unit (PostgreSQL documentation, "Resource Consumption").
+MAX_MEMORY = 2**31 - 1
+UNITS = {"kB": 1, "MB": 2**10, "GB": 2**20, "TB": 2**30}
+
+
+class RebuildForm(forms.Form):
+    """The options of a rebuild."""
+
+    concurrently = forms.BooleanField(
+        label=_("Concurrently"),
+        help_text=_("Searches and writes go on. Without it the build is faster, and they wait until it has ended."),
+        required=False,
+        initial=True,
+    )
+    maintenance_work_mem = forms.CharField(
+        label=_("Memory"),
+        help_text=_("Such as 512MB or 2GB. Empty: what the server is set to."),
+        required=False,
+        max_length=20,
+        widget=forms.TextInput(attrs={"class": "vTextField", "placeholder": "512MB", "size": 12}),
+    )
+    parallel_workers = forms.IntegerField(
+        label=_("Parallel workers"),
+        help_text=_("Processes beside the one that builds anyway, at most. Empty: what the server is set to."),
+        required=False,
+        min_value=0,
+        max_value=MAX_WORKERS,
+        widget=forms.NumberInput(attrs={"class": "vIntegerField"}),
+    )
+
+    def clean_maintenance_work_mem(self) -> str | None:
+        size: str = self.cleaned_data["maintenance_work_mem"]
+        if not size:
+            return None
+        try:
+            check_memory(size)
+        except ValueError as error:
+            raise ValidationError(_("Give a size with its unit, such as 512MB."), "invalid") from error
+        if int(size[:-2]) * UNITS[size[-2:]] > MAX_MEMORY:
+            raise ValidationError(_("The server takes at most 2047GB."), "too_large")
+        return size
+
+    def options(self) -> RebuildOptions:
+        """Return what was chosen, of a form that is valid."""
+        return RebuildOptions(
+            concurrently=self.cleaned_data["concurrently"],
+            maintenance_work_mem=self.cleaned_data["maintenance_work_mem"],
+            parallel_workers=self.cleaned_data["parallel_workers"],
+        )

@@ -1,0 +1,217 @@
+"""Every HNSW index of a database: whose it is, what is wrong with it, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from django.db import DEFAULT_DB_ALIAS, ProgrammingError, connections
+from django.db.migrations.loader import MigrationLoader
+from django.db.models import Model, QuerySet
+
+from pgembedding_django.engines import distance_of_opclass, get_engine
+from pgembedding_django.fields import EmbeddingField
+from pgembedding_django.indexes import HnswIndex
+from pgembedding_django.maintenance.declared import Declaration, advise_missing, declarations, model_tables
+from pgembedding_django.maintenance.diagnosis import State, diagnose, find_parent
+from pgembedding_django.maintenance.progress import read_progress
+from pgembedding_django.models import HnswIndexStatus, IndexRun, RecallMeasurement
+
+__all__ = ["IndexReport", "State", "find_index", "list_indexes", "statuses"]
+
+Record = TypeVar("Record", IndexRun, RecallMeasurement)
+
+
+@dataclass(frozen=True)
+class IndexReport:
+    """
+    One HNSW index: of a model where one declares it or has its table, else of some other program.
+
+    status: None where the index is declared and missing. declared: the HnswIndex of the model, None for an index that
+        no model declares. distance: None for an operator class of no engine.
+    leftover_of: the index whose interrupted rebuild left this one behind, else "".
+    advice: what is wrong and what to do, "" for a healthy index. repairable: whether repair does it.
+    """
+
+    schema: str
+    name: str
+    table: str
+    engine: str
+    state: State
+    advice: str
+    repairable: bool
+    status: HnswIndexStatus | None = None
+    model: type[Model] | None = None
+    field: EmbeddingField | None = None
+    declared: HnswIndex | None = None
+    distance: str | None = None
+    leftover_of: str = ""
+    last_rebuild: IndexRun | None = None
+    last_recall: RecallMeasurement | None = None
+
+    @property
+    def label(self) -> str:
+        """The name that the commands and find_index() take."""
+        return f"{self.schema}.{self.name}" if self.schema else self.name
+
+
+def list_indexes(using: str = DEFAULT_DB_ALIAS) -> list[IndexReport]:
+    """
+    Return a report of each HNSW index of a database, and of each that a model declares and the database lacks.
+
+    Worst first, then by table and name. Writes nothing and locks nothing.
+    Raises ProgrammingError if the app's migrations have not been run there.
+    """
+    found = list(statuses(using))
+    tables = model_tables(using)
+    declared = declarations(tables)
+    present = {(status.table_oid, status.name) for status in found}
+    reports = _report_present(using, found, tables, declared)
+    reports += _report_missing(using, [each for key, each in declared.items() if key not in present])
+    worst_first = list(State)
+    return sorted(reports, key=lambda report: (worst_first.index(report.state), report.table, report.name))
+
+
+def find_index(index: str | int | HnswIndexStatus, using: str = DEFAULT_DB_ALIAS) -> HnswIndexStatus:
+    """
+    Return an HNSW index by its name, "schema.name" or oid, or as it is now.
+
+    Raises HnswIndexStatus.DoesNotExist if there is none or it is of another kind,
+        HnswIndexStatus.MultipleObjectsReturned if several schemas have one.
+    """
+    if isinstance(index, HnswIndexStatus):
+        found = [each for each in statuses(using) if (each.schema, each.name) == (index.schema, index.name)]
+    else:
+        found = [each for each in statuses(using) if index in (each.oid, each.name, str(each))]
+    if not found:
+        raise HnswIndexStatus.DoesNotExist(_why_not_found(str(index), using))
+    if len(found) > 1:
+        names = " or ".join(map(str, found))
+        raise HnswIndexStatus.MultipleObjectsReturned(f"Several indexes are called {index}. Name {names}.")
+    return found[0]
+
+
+def statuses(using: str) -> QuerySet[HnswIndexStatus]:
+    """
+    Return the HNSW indexes that the server has.
+
+    Raises ProgrammingError if the app's migrations have not been run there.
+    """
+    if not has_view(using):
+        raise ProgrammingError(
+            f'Database "{using}" lacks the view {HnswIndexStatus._meta.db_table}. '
+            f"Run: manage.py migrate pgembedding_django --database {using}"
+        )
+    return HnswIndexStatus.objects.using(using).order_by("schema", "table", "name")
+
+
+def has_view(using: str) -> bool:
+    """Tell whether the app's migrations have been run in a database."""
+    with connections[using].cursor() as cursor:
+        cursor.execute("SELECT to_regclass(%s) IS NOT NULL", [HnswIndexStatus._meta.db_table])
+        return bool(cursor.fetchone()[0])
+
+
+def _report_present(
+    using: str,
+    found: list[HnswIndexStatus],
+    tables: dict[int, type[Model]],
+    declared: dict[tuple[int, str], Declaration],
+) -> list[IndexReport]:
+    engine = get_engine(connections[using])
+    unsound = engine.unsound_tables(connections[using], {root_of(status, found).table_oid for status in found})
+    rebuilds = _latest(IndexRun.objects.using(using).filter(status=IndexRun.Status.SUCCEEDED))
+    recalls = _latest(RecallMeasurement.objects.using(using).filter(ef_search=None))
+    reports = []
+    for status in found:
+        root = root_of(status, found)
+        leftover_of = find_parent(status, found)
+        progress = read_progress(connections[using], status.building_pid) if status.building_pid else None
+        sound = root.table_oid not in unsound
+        state, advice = diagnose(status, engine=engine, sound=sound, leftover_of=leftover_of, progress=progress)
+        declaration = declared.get((root.table_oid, root.name))
+        model = tables.get(root.table_oid)
+        reports.append(
+            IndexReport(
+                schema=status.schema,
+                name=status.name,
+                table=status.table,
+                engine=engine.name,
+                state=state,
+                advice=advice,
+                repairable=state is State.CRASHED or (state is State.INVALID and not status.partitioned),
+                status=status,
+                model=model,
+                field=declaration.field if declaration else _field_of(model, status.column),
+                declared=declaration.index if declaration else None,
+                distance=declaration.index.distance if declaration else distance_of_opclass(status.opclass),
+                leftover_of=leftover_of,
+                last_rebuild=rebuilds.get((status.schema, status.name)),
+                last_recall=recalls.get((status.schema, status.name)),
+            )
+        )
+    return reports
+
+
+def _report_missing(using: str, missing: list[Declaration]) -> list[IndexReport]:
+    if not missing:
+        return []
+    loader = MigrationLoader(connections[using], ignore_no_migrations=True)
+    reports = []
+    for declaration in missing:
+        advice, repairable = advise_missing(loader, declaration, using)
+        reports.append(
+            IndexReport(
+                schema="",
+                name=declaration.index.name,
+                table=declaration.model._meta.db_table,
+                engine=get_engine(connections[using]).name,
+                state=State.MISSING,
+                advice=advice,
+                repairable=repairable,
+                model=declaration.model,
+                field=declaration.field,
+                declared=declaration.index,
+                distance=declaration.index.distance,
+            )
+        )
+    return reports
+
+
+def root_of(status: HnswIndexStatus, found: Iterable[HnswIndexStatus]) -> HnswIndexStatus:
+    """Return the index of the whole table for the index of a partition, and any other as it is."""
+    by_oid = {each.oid: each for each in found}
+    while status.parent_oid in by_oid:
+        status = by_oid[status.parent_oid]
+    return status
+
+
+def _field_of(model: type[Model] | None, column: str) -> EmbeddingField | None:
+    fields = model._meta.local_fields if model else []
+    return next((each for each in fields if isinstance(each, EmbeddingField) and each.column == column), None)
+
+
+def _latest(records: QuerySet[Record]) -> dict[tuple[str, str], Record]:
+    """Return the last record of each index; none where the role may not read them."""
+    table = records.model._meta.db_table
+    with connections[records.db].cursor() as cursor:
+        cursor.execute("SELECT has_table_privilege(%s, 'SELECT')", [table])
+        if not cursor.fetchone()[0]:
+            return {}
+    latest = records.order_by("schema", "index", "-created", "-pk").distinct("schema", "index")
+    return {(record.schema, record.index): record for record in latest}
+
+
+def _why_not_found(index: str, using: str) -> str:
+    with connections[using].cursor() as cursor:
+        cursor.execute(
+            "SELECT m.amname FROM pg_class c JOIN pg_am m ON m.oid = c.relam JOIN pg_namespace n "
+            "ON n.oid = c.relnamespace WHERE c.relkind IN ('i', 'I') AND m.amname <> 'hnsw' "
+            "AND %s IN (c.relname, n.nspname || '.' || c.relname)",
+            [index],
+        )
+        row = cursor.fetchone()
+    if row:
+        return f'Index {index} of database "{using}" is no HNSW index but a {row[0]} index, which is left alone.'
+    return f'Database "{using}" has no HNSW index {index}. manage.py hnsw_indexes lists those that it has.'

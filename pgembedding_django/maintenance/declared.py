@@ -1,0 +1,90 @@
+"""The indexes that models declare, and the tables that models have in a database."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.apps import apps
+from django.db import connections, router
+from django.db.migrations import AddIndex, CreateModel, Migration
+from django.db.migrations.loader import MigrationLoader
+from django.db.models import Model
+from django.utils.translation import gettext as _
+
+from pgembedding_django.fields import EmbeddingField
+from pgembedding_django.indexes import HnswIndex
+
+__all__ = ["Declaration", "advise_missing", "declarations", "model_tables"]
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """An index in some model's Meta, and the oid of the model's table."""
+
+    model: type[Model]
+    index: HnswIndex
+    table_oid: int
+
+    @property
+    def field(self) -> EmbeddingField:
+        return self.index.get_field(self.model)
+
+
+def model_tables(using: str) -> dict[int, type[Model]]:
+    """Return the models whose tables are in a database, by the oid of the table."""
+    connection = connections[using]
+    found = [
+        model
+        for model in apps.get_models()
+        if not model._meta.proxy and model._meta.managed and router.allow_migrate_model(using, model)
+    ]
+    names = [connection.ops.quote_name(model._meta.db_table) for model in found]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT to_regclass(name)::oid::bigint FROM unnest(%s::text[]) WITH ORDINALITY t (name, n) ORDER BY n",
+            [names],
+        )
+        oids = [oid for (oid,) in cursor.fetchall()]
+    return {oid: model for oid, model in zip(oids, found, strict=True) if oid is not None}
+
+
+def declarations(tables: dict[int, type[Model]]) -> dict[tuple[int, str], Declaration]:
+    """Return what models declare, by the oid of the table and the name of the index."""
+    return {
+        (oid, index.name): Declaration(model, index, oid)
+        for oid, model in tables.items()
+        for index in model._meta.indexes
+        if isinstance(index, HnswIndex)
+    }
+
+
+def advise_missing(loader: MigrationLoader, declaration: Declaration, using: str) -> tuple[str, bool]:
+    """Say how a declared index comes into the database, and whether repair should create it."""
+    found = _find_migration(loader, declaration.model, declaration.index.name)
+    if found is None:
+        return _("No migration adds it. Run makemigrations and migrate, or let repair create it."), True
+    migration, applied = found
+    if not applied:
+        return _("Run: manage.py migrate %(app)s --database %(using)s") % {
+            "app": migration.app_label,
+            "using": using,
+        }, False
+    return _("It was dropped after migration %(migration)s had created it. Repair creates it again.") % {
+        "migration": str(migration)
+    }, True
+
+
+def _find_migration(loader: MigrationLoader, model: type[Model], name: str) -> tuple[Migration, bool] | None:
+    """Return the last migration that adds an index, and whether it has run; None where none does."""
+    found = [
+        (migration, key in loader.applied_migrations)
+        for key, migration in sorted(loader.disk_migrations.items())
+        if key[0] == model._meta.app_label and any(_adds(operation, name) for operation in migration.operations)
+    ]
+    return found[-1] if found else None
+
+
+def _adds(operation: object, name: str) -> bool:
+    if isinstance(operation, AddIndex):
+        return operation.index.name == name
+    return isinstance(operation, CreateModel) and name in {index.name for index in operation.options.get("indexes", [])}

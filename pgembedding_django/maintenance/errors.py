@@ -1,0 +1,68 @@
+"""What a person needs to know when a build fails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from django.db import Error
+
+from pgembedding_django.maintenance.catalogue import statuses
+from pgembedding_django.maintenance.session import Session
+from pgembedding_django.models import HnswIndexStatus
+from pgembedding_django.operations import sqlstate
+
+__all__ = ["explained"]
+
+#: PostgreSQL 17 has the privilege MAINTAIN.
+MAINTAIN_VERSION = 170000
+
+
+@contextmanager
+def explained(status: HnswIndexStatus, session: Session) -> Iterator[None]:
+    """Raise an error of the server again with the index, the reason, what is left behind and the remedy."""
+    before = _invalid(status, session)
+    try:
+        yield
+    except Error as error:
+        text = f"Index {status.name} of table {status.table} {_reason(error, status, session)}."
+        if status.valid:
+            text += " The old index still serves."
+        # Without a server there is nobody to ask.
+        with suppress(Error):
+            if left := ", ".join(sorted(_invalid(status, session) - before)):
+                text += f" Left behind: {left}. Run: manage.py rebuild_hnsw_indexes --repair"
+        raise type(error)(text) from error
+
+
+def _reason(error: Error, status: HnswIndexStatus, session: Session) -> str:
+    code = sqlstate(error)
+    if code == "42501":
+        return f"cannot be changed by role {_remedy_of_rights(status, session)}"
+    if code == "57014":
+        return _reason_of_cancel(session)
+    return "failed: " + (str(error).splitlines() or [type(error).__name__])[0].strip().rstrip(".")
+
+
+def _reason_of_cancel(session: Session) -> str:
+    """Tell giving up from a cancel by somebody else, and who was in the way."""
+    reason = f"was given up after {session.give_up:g} seconds" if session.gave_up else "was cancelled"
+    blockers = session.last_progress.blocked_by if session.last_progress else ()
+    return reason + (f" of waiting for backend {', '.join(map(str, blockers))}" if blockers else "")
+
+
+def _remedy_of_rights(status: HnswIndexStatus, session: Session) -> str:
+    role, owner, version = session.fetch(
+        "SELECT current_user, pg_get_userbyid(relowner), current_setting('server_version_num')::integer "
+        "FROM pg_class WHERE oid = %s",
+        [status.table_oid],
+    )[0]
+    grant = f"GRANT {owner} TO {role}"
+    if version >= MAINTAIN_VERSION:
+        grant = f"GRANT MAINTAIN ON {status.schema}.{status.table} TO {role}"
+    return f"{role}, which does not own it. Let {owner} do it, or run as a superuser: {grant}"
+
+
+def _invalid(status: HnswIndexStatus, session: Session) -> set[str]:
+    found = statuses(session.using).filter(table_oid=status.table_oid, valid=False, building_pid=None)
+    return set(found.values_list("name", flat=True))

@@ -1,0 +1,126 @@
+"""Does what was queued: at once, or in the background."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Unpack
+
+from django.core.exceptions import ObjectDoesNotExist
+from django.db import DEFAULT_DB_ALIAS, Error, connections, transaction
+from django.utils import timezone
+
+from pgembedding_django import background
+from pgembedding_django.maintenance.rebuild import RebuildOptions, Watch, perform_rebuild, queue_rebuild
+from pgembedding_django.maintenance.repair import Step, perform_create, perform_drop, plan_repair, queue_step
+from pgembedding_django.maintenance.runs import open_session
+from pgembedding_django.models import HnswIndexStatus, IndexRun
+
+__all__ = ["perform", "perform_in_background", "repair", "start_rebuild", "start_repair"]
+
+logger = logging.getLogger("pgembedding_django")
+
+PERFORMERS = {
+    IndexRun.Action.REBUILD: perform_rebuild,
+    IndexRun.Action.DROP: perform_drop,
+    IndexRun.Action.CREATE: perform_create,
+}
+
+
+def repair(
+    steps: Iterable[Step] | None = None,
+    *,
+    using: str = DEFAULT_DB_ALIAS,
+    person: str = "",
+    progress: Watch | None = None,
+    **options: Unpack[RebuildOptions],
+) -> list[IndexRun]:
+    """
+    Do the steps of plan_repair(), all of them unless given, and return the records.
+
+    Raises as rebuild() does; the steps before stay done.
+    """
+    runs = []
+    for step in plan_repair(using) if steps is None else steps:
+        runs.append(queue_step(step, using=using, person=person, **options))
+        perform(runs[-1], progress)
+    return runs
+
+
+def perform(run: IndexRun, progress: Watch | None = None) -> None:
+    """Do what a queued run records, and wait for it."""
+    with open_session(run) as session:
+        PERFORMERS[IndexRun.Action(run.action)](run, session, progress)
+
+
+def start_rebuild(
+    indexes: Iterable[HnswIndexStatus],
+    *,
+    using: str = DEFAULT_DB_ALIAS,
+    person: str = "",
+    **options: Unpack[RebuildOptions],
+) -> list[IndexRun]:
+    """
+    Rebuild indexes one after another in the background, from the end of the transaction on.
+
+    Done by a worker of Django's tasks framework where one is configured, else by a thread, which ends with the process.
+    Returns the records, for progress_of(). How each ends is recorded, not raised.
+    Raises ValueError if maintenance_work_mem is no size, IndexBusy if one of them is busy; then none is rebuilt.
+    """
+    with transaction.atomic(using=using):
+        return _start([queue_rebuild(index, using=using, person=person, **options) for index in indexes], using)
+
+
+def start_repair(
+    steps: Iterable[Step], *, using: str = DEFAULT_DB_ALIAS, person: str = "", **options: Unpack[RebuildOptions]
+) -> list[IndexRun]:
+    """Do steps of plan_repair() in the background, as start_rebuild() does."""
+    with transaction.atomic(using=using):
+        return _start([queue_step(step, using=using, person=person, **options) for step in steps], using)
+
+
+@background.task
+def perform_in_background(using: str, ids: Sequence[int]) -> None:
+    """Do queued runs one after another, each whatever became of the one before."""
+    _perform_all(using, ids)
+
+
+def _start(runs: list[IndexRun], using: str) -> list[IndexRun]:
+    if runs:
+        transaction.on_commit(partial(_launch, using, [run.pk for run in runs]), using=using)
+    return runs
+
+
+def _launch(using: str, ids: list[int]) -> None:
+    if background.has_workers():
+        background.enqueue(perform_in_background, using, ids)
+        return
+    threading.Thread(target=_perform_in_thread, args=(using, ids), name="pgembedding_django", daemon=True).start()
+
+
+def _perform_in_thread(using: str, ids: list[int]) -> None:
+    try:
+        _perform_all(using, ids)
+    finally:
+        connections.close_all()
+
+
+def _perform_all(using: str, ids: Sequence[int]) -> None:
+    queued = IndexRun.objects.using(using).filter(pk__in=ids, status=IndexRun.Status.QUEUED)
+    runs = list(queued.order_by("pk"))
+    if not runs:
+        return
+    try:
+        with open_session(runs[0]) as session:
+            # So that the later ones are known to be interrupted if this connection ends.
+            queued.update(pid=session.pid, backend_start=session.backend_start)
+            for run in runs:
+                try:
+                    PERFORMERS[IndexRun.Action(run.action)](run, session, None)
+                except (Error, LookupError, ObjectDoesNotExist):
+                    logger.exception("%s", run)
+    except Error as error:
+        logger.exception("Cannot begin %s", runs[0])
+        queued.update(status=IndexRun.Status.FAILED, error=str(error), finished=timezone.now())

@@ -1,0 +1,117 @@
+"""What a measurement of recall found, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from pgembedding_django.engines import MAX_EF_SEARCH
+from pgembedding_django.maintenance.sampling import Recall
+
+__all__ = ["GRAPH", "BuiltIndex", "RecallReport"]
+
+#: What both engines build with where the index says nothing (pgvector 0.8 README, "Index Options").
+GRAPH = {"m": 16, "ef_construction": 64}
+
+#: Recall that the last step of ef_search must gain for a larger one to be advised.
+CLIMB = 0.01
+
+
+@dataclass(frozen=True)
+class BuiltIndex:
+    """
+    What the database holds under an index's name.
+
+    graph: the m and ef_construction that it was built with. ef_search: where the index fixes it, else None.
+    names: its own, and those of its parts where the table is partitioned.
+    """
+
+    schema: str
+    name: str
+    graph: Mapping[str, int]
+    ef_search: int | None
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RecallReport:
+    """
+    What a measurement found, and what follows from it.
+
+    field: the label, as app.Model.field. filters: as text. size: rows with a vector behind the filter.
+    k: rows wanted of each query, at most size - 1. queries: primary keys of the rows that asked,
+    None for a vector given.
+    default: nearest() by itself, which ran as explained. reads_index: whether Postgres read the index for it.
+    rows: the index alone, by ascending ef_search.
+    """
+
+    model: str
+    field: str
+    index: BuiltIndex
+    filters: str
+    size: int
+    k: int
+    queries: tuple[Any, ...]
+    default: Recall
+    reads_index: bool
+    explained: str
+    rows: tuple[Recall, ...]
+
+    def smallest(self, target: float) -> Recall | None:
+        """Return the row of the smallest ef_search that reaches a recall, or None."""
+        return next((row for row in self.rows if row.recall >= target), None)
+
+    def advice(self, target: float) -> list[str]:
+        """Return what to do to reach a recall, one sentence or two each; the first tells the smallest ef_search."""
+        smallest, best = self.smallest(target), max(self.rows, key=lambda row: row.recall)
+        if smallest is None:
+            advice = [
+                f"No ef_search measured reaches a recall of {target:g}: {best.ef_search} finds {best.recall:.3f}."
+            ]
+            advice += self._advise_climb()
+        else:
+            advice = [f"ef_search={smallest.ef_search} is the smallest measured that reaches a recall of {target:g}."]
+        if self.default.recall < target:
+            advice += self._advise_default(target, smallest)
+        if smallest is None or self.default.recall < target:
+            advice += self._advise_graph(reached=smallest is not None)
+        if not self.reads_index:
+            advice.append(self._explain_exact())
+        return advice
+
+    def _explain_exact(self) -> str:
+        exact = "nearest() by itself reads every row here, so its answers are exact."
+        if self.explained.startswith("Exact scan"):
+            return f"{exact} {self.explained}"
+        return f"{exact} Postgres prefers that to the index: the table is small, or has not been analyzed."
+
+    def _advise_climb(self) -> list[str]:
+        if self.index.ef_search is not None:
+            return [f"Declare a larger ef_search in {self.index.name} and migrate."]
+        last = self.rows[-1]
+        climbs = len(self.rows) < 2 or last.recall - self.rows[-2].recall >= CLIMB
+        if climbs and cast(int, last.ef_search) < MAX_EF_SEARCH:
+            return [
+                f"Recall still rises with ef_search: measure up to {min(4 * cast(int, last.ef_search), MAX_EF_SEARCH)}."
+            ]
+        return []
+
+    def _advise_default(self, target: float, smallest: Recall | None) -> list[str]:
+        short = f"nearest() by itself finds {self.default.recall:.3f}, short of {target:g}"
+        if smallest is None or self.index.ef_search is not None:
+            return [f"{short}."]
+        return [f"{short}: declare ef_search={smallest.ef_search} in {self.index.name}, or pass it."]
+
+    def _advise_graph(self, *, reached: bool) -> list[str]:
+        thin = {name: least for name, least in GRAPH.items() if self.index.graph[name] < least}
+        if thin:
+            built = " and ".join(f"{name}={self.index.graph[name]}" for name in thin)
+            better = " and ".join(f"{name}={least}" for name, least in thin.items())
+            return [f"The graph is thin: {self.index.name} was built with {built}. Declare {better}, and migrate."]
+        if reached:
+            return []
+        return [
+            f"Rebuild the index, which deletes and updates wear out: manage.py rebuild_hnsw_indexes {self.index.name}",
+            f"If it stays short, declare a larger m; manage.py tune_hnsw {self.model} finds one.",
+        ]

@@ -1,0 +1,139 @@
+"""The record of what is done to an index: by whom, since when, how far, and how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from django.db import Error, connections, transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from pgembedding_django.maintenance.progress import read_progress
+from pgembedding_django.maintenance.session import REBUILD_LOCK, IndexBusy, Session
+from pgembedding_django.models import HnswIndexStatus, IndexRun
+
+__all__ = ["current_status", "open_session", "progress_of", "queue_run", "recorded", "unfinished_runs"]
+
+UNFINISHED = (IndexRun.Status.QUEUED, IndexRun.Status.RUNNING)
+
+
+def queue_run(run: IndexRun, using: str) -> IndexRun:
+    """
+    Record that something shall be done to an index.
+
+    Raises IndexBusy if something is being done to it already.
+    """
+    with transaction.atomic(using=using), connections[using].cursor() as cursor:
+        # Of two that ask at once, such as by a double click, the second sees what the first has queued.
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [REBUILD_LOCK])
+        for other in unfinished_runs(using, schema=run.schema, index=run.index):
+            raise IndexBusy(
+                f"Index {run.index} is busy: {other.action} {other.status} since {other.created:%Y-%m-%d %H:%M} UTC. "
+                "Wait until that has ended."
+            )
+        run.save(using=using)
+    return run
+
+
+def open_session(run: IndexRun) -> Session:
+    """Return the session in which a run is done."""
+    names = ("maintenance_work_mem", "parallel_workers", "give_up")
+    return Session(str(run._state.db), **{name: run.parameters.get(name) for name in names})
+
+
+def unfinished_runs(using: str, **filters: Any) -> list[IndexRun]:
+    """Return what is queued or running; what was interrupted is neither."""
+    runs = IndexRun.objects.using(using).filter(status__in=UNFINISHED, **filters)
+    return [run for run in runs if current_status(run) in UNFINISHED]
+
+
+def current_status(run: IndexRun) -> str:
+    """Return the status of a run, which is interrupted where its backend is gone before it ended."""
+    if run.status not in UNFINISHED or run.pid is None or _has_backend(run):
+        return run.status
+    return IndexRun.Status.INTERRUPTED
+
+
+def progress_of(run: IndexRun) -> dict[str, Any]:
+    """
+    Return where a run is, as JSON holds it.
+
+    percent: of the whole, None where nobody knows. blocked_by: the backends that it waits for.
+    """
+    status = IndexRun.Status(current_status(run))
+    found = read_progress(_connection(run), run.pid) if status == IndexRun.Status.RUNNING and run.pid else None
+    percent = 100.0 if status == IndexRun.Status.SUCCEEDED else None
+    if found:
+        percent = (100 * (run.part - 1) + found.percent) / run.parts
+    end = run.finished or timezone.now()
+    return {
+        "id": run.pk,
+        "index": f"{run.schema}.{run.index}",
+        "action": run.action,
+        "status": status.value,
+        "label": str(status.label),
+        "done": status not in UNFINISHED,
+        "phase": found.phase if found else "",
+        "percent": percent,
+        "blocked_by": list(found.blocked_by) if found else [],
+        "part": run.part,
+        "parts": run.parts,
+        "seconds": (end - run.started).total_seconds() if run.started else 0.0,
+        "notice": run.notice,
+        "error": run.error or (_explain_interruption() if status == IndexRun.Status.INTERRUPTED else ""),
+    }
+
+
+def _explain_interruption() -> str:
+    return _("Its connection ended before it did. The server may have completed it: see the state of the index.")
+
+
+@contextmanager
+def recorded(run: IndexRun, session: Session) -> Iterator[None]:
+    """Record beginning and end of a run around what is done."""
+    run.status, run.started = IndexRun.Status.RUNNING, timezone.now()
+    run.pid, run.backend_start = session.pid, session.backend_start
+    run.size_before = _size(run)
+    run.save()
+    try:
+        yield
+    except BaseException as error:
+        run.status = IndexRun.Status.FAILED if isinstance(error, Exception) else IndexRun.Status.INTERRUPTED
+        run.error = str(error) or type(error).__name__
+        # Where the server is gone, so is the backend, and the run shows as interrupted.
+        with suppress(Error):
+            _finish(run, session)
+        raise
+    run.status, run.size_after = IndexRun.Status.SUCCEEDED, _size(run)
+    _finish(run, session)
+
+
+def _finish(run: IndexRun, session: Session) -> None:
+    connection = _connection(run)
+    if not connection.in_atomic_block and not connection.is_usable():
+        connection.close()  # It idled while the index was built.
+    run.finished = timezone.now()
+    run.notice = "\n".join(filter(None, [run.notice, *(notice.strip() for notice in session.notices)]))
+    session.notices.clear()
+    run.save()
+
+
+def _size(run: IndexRun) -> int | None:
+    found = HnswIndexStatus.objects.using(run._state.db).filter(schema=run.schema, name=run.index)
+    return found.values_list("size", flat=True).first()
+
+
+def _has_backend(run: IndexRun) -> bool:
+    with _connection(run).cursor() as cursor:
+        # A role that may not read all statistics sees the process, but not since when.
+        cursor.execute(
+            "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND coalesce(backend_start, %s) = %s",
+            [run.pid, run.backend_start, run.backend_start],
+        )
+        return cursor.fetchone() is not None
+
+
+def _connection(run: IndexRun) -> Any:
+    return connections[str(run._state.db)]

@@ -1,0 +1,50 @@
+"""What a person types for a model, its field and a filter of its rows, read safely."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.apps import apps
+from django.core.exceptions import ValidationError
+from django.db.models import BooleanField, Model
+
+__all__ = ["parse_filters", "parse_target"]
+
+
+def parse_target(label: str) -> tuple[type[Model], str | None]:
+    """
+    Return the model and the name of the field that "app.Model" or "app.Model.field" names; None without a field.
+
+    Raises ValueError if there is no such model.
+    """
+    app, _, rest = label.partition(".")
+    name, _, field = rest.partition(".")
+    try:
+        return apps.get_model(app, name), field or None
+    except (LookupError, ValueError) as error:
+        raise ValueError(f'"{label}" is no app.Model or app.Model.field of this project.') from error
+
+
+def parse_filters(model: type[Model], texts: Iterable[str]) -> dict[str, Any]:
+    """
+    Return what filter() takes for texts such as "published=true", each a field of the model and its value.
+
+    Raises ValueError if there is no such field, or if the value is none of it.
+    """
+    return dict(_parse_filter(model, text) for text in texts)
+
+
+def _parse_filter(model: type[Model], text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    fields = {field.name: field for field in model._meta.concrete_fields}
+    if not equals or name not in fields:
+        raise ValueError(
+            f'A filter must be name=value with a field of {model.__name__} ({", ".join(fields)}), got "{text}".'
+        )
+    field = fields[name]
+    try:
+        # BooleanField reads "True", and people write "true".
+        return name, field.to_python(value.capitalize() if isinstance(field, BooleanField) else value)
+    except ValidationError as error:
+        raise ValueError(f'{model.__name__}.{name} cannot be filtered by "{value}": {error.messages[0]}') from error

@@ -1,0 +1,121 @@
+"""manage.py hnsw_indexes: what a database has of HNSW indexes, and what is wrong with them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from textwrap import wrap
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import DEFAULT_DB_ALIAS
+from django.template.defaultfilters import filesizeformat
+
+from pgembedding_django.maintenance.catalogue import IndexReport, State, list_indexes
+
+COLUMNS = ("state", "index", "table", "distance", "size", "rows", "dead", "scans")
+NUMBERS = ("size", "rows", "dead", "scans")
+WIDTH = 100
+
+
+class Command(BaseCommand):
+    help = "Lists the HNSW indexes of a database: their state, their size and use, and what to do about them."
+    requires_system_checks = []
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--database", default=DEFAULT_DB_ALIAS, help="Alias of the database.")
+        parser.add_argument("--json", action="store_true", help="Print JSON, with everything that is known.")
+        parser.add_argument(
+            "--fail-on",
+            default="",
+            metavar="STATES",
+            help=f"Exit with status 1 if an index is in one of these states: {', '.join(State.values)}.",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        fatal = set(filter(None, options["fail_on"].split(",")))
+        if unknown := fatal - set(State.values):
+            raise CommandError(f"--fail-on takes {', '.join(State.values)}, got {', '.join(sorted(unknown))}.")
+        reports = list_indexes(options["database"])
+        if options["json"]:
+            self.stdout.write(json.dumps([_as_json(report) for report in reports], cls=DjangoJSONEncoder, indent=2))
+        else:
+            self._write_table(reports, options["database"])
+        if any(report.state in fatal for report in reports):
+            sys.exit(1)
+
+    def _write_table(self, reports: list[IndexReport], using: str) -> None:
+        if not reports:
+            self.stdout.write(f'Database "{using}" has no HNSW index.')
+            return
+        rows = [_as_row(report) for report in reports]
+        widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in COLUMNS}
+        spare = WIDTH - sum(widths.values()) - 2 * (len(COLUMNS) - 1)
+        if spare < 0:
+            # What is numbers stays whole; long names are cut in the table and whole below it.
+            widths["index"], widths["table"] = _shrink(widths["index"], widths["table"], -spare)
+        self.stdout.write(_line(dict(zip(COLUMNS, COLUMNS, strict=True)), widths))
+        for row in rows:
+            self.stdout.write(_line(row, widths))
+        for report in filter(lambda report: report.advice, reports):
+            self.stdout.write("")
+            self.stdout.write("\n".join(wrap(f"{report.label}: {report.advice}", WIDTH, break_on_hyphens=False)))
+
+
+def _as_row(report: IndexReport) -> dict[str, str]:
+    status = report.status
+    row = dict.fromkeys(COLUMNS, "")
+    row.update(state=report.state.value, index=report.name, table=report.table, distance=report.distance or "unknown")
+    if status is not None:
+        row.update(
+            size=filesizeformat(status.size).replace("\xa0", " "),
+            rows="?" if status.rows is None else str(status.rows),
+            dead=f"{status.dead_share:.0%}",
+            scans=str(status.scans),
+        )
+    return row
+
+
+def _line(row: dict[str, str], widths: dict[str, int]) -> str:
+    cells = [
+        row[name].rjust(width) if name in NUMBERS else _cut(row[name], width).ljust(width)
+        for name, width in widths.items()
+    ]
+    return "  ".join(cells).rstrip()
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def _shrink(first: int, second: int, by: int) -> tuple[int, int]:
+    """Take from the longer of two widths until both are equal, then from both."""
+    total = max(first + second - by, 16)
+    half = total // 2
+    if min(first, second) <= half:
+        small = min(first, second)
+        return (small, total - small) if first <= second else (total - small, small)
+    return total - half, half
+
+
+def _as_json(report: IndexReport) -> dict[str, Any]:
+    status, rebuild, recall = report.status, report.last_rebuild, report.last_recall
+    names = ("oid", "type", "dimensions", "options", "partial", "valid", "ready", "size", "rows", "dead_share")
+    counts = ("scans", "entries_read", "stats_reset", "building_pid")
+    return {
+        "schema": report.schema,
+        "index": report.name,
+        "table": report.table,
+        "model": report.model._meta.label if report.model else None,
+        "field": report.field.name if report.field else None,
+        "declared": report.declared is not None,
+        "engine": report.engine,
+        "distance": report.distance,
+        "state": report.state.value,
+        "advice": report.advice,
+        "leftover_of": report.leftover_of,
+        **{name: getattr(status, name) if status else None for name in names + counts},
+        "last_rebuild": rebuild.finished if rebuild else None,
+        "last_recall": recall.recall if recall else None,
+    }

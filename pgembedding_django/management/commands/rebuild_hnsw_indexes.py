@@ -1,0 +1,163 @@
+"""manage.py rebuild_hnsw_indexes: builds indexes anew, or repairs what interrupted builds left."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from django.apps import apps
+from django.core.exceptions import ObjectDoesNotExist
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DEFAULT_DB_ALIAS, Error
+from django.template.defaultfilters import filesizeformat
+from tqdm import tqdm
+
+from pgembedding_django.maintenance.catalogue import IndexReport, find_index, list_indexes
+from pgembedding_django.maintenance.estimate import warn_of_memory
+from pgembedding_django.maintenance.jobs import perform
+from pgembedding_django.maintenance.progress import Progress
+from pgembedding_django.maintenance.rebuild import RebuildOptions, queue_rebuild
+from pgembedding_django.maintenance.repair import plan_repair, queue_step
+from pgembedding_django.models import HnswIndexStatus, IndexRun
+
+#: What is to be done: in words, and what records it.
+Task = tuple[str, Callable[[], IndexRun]]
+
+
+class Command(BaseCommand):
+    help = (
+        "Builds HNSW indexes anew, one after another, while they serve. With --repair it drops what interrupted builds "
+        "left behind, and finishes or creates what should be there."
+    )
+    requires_system_checks = []
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "targets",
+            nargs="*",
+            metavar="app.Model | index",
+            help="Which ones; an index as name or schema.name. All that models declare unless given.",
+        )
+        parser.add_argument("--database", default=DEFAULT_DB_ALIAS, help="Alias of the database.")
+        parser.add_argument("--repair", action="store_true", help="Repair only, and leave alone what is whole.")
+        parser.add_argument("--dry-run", action="store_true", help="Say what would be done, and do nothing.")
+        parser.add_argument("--noinput", "--no-input", action="store_false", dest="interactive", help="Do not ask.")
+        parser.add_argument(
+            "--no-concurrently",
+            action="store_false",
+            dest="concurrently",
+            help="Build faster, while searches and writes of the table wait.",
+        )
+        parser.add_argument("--maintenance-work-mem", metavar="SIZE", help='Memory of a build, such as "2GB".')
+        parser.add_argument("--parallel-workers", type=int, metavar="N", help="Processes that help with a build.")
+        parser.add_argument("--give-up", type=float, metavar="SECONDS", help="Leave an index that takes longer.")
+
+    def handle(self, *targets: str, **options: Any) -> None:
+        reports = _choose(list(options["targets"]), options["database"])
+        tasks = self._plan(reports, options)
+        if not tasks:
+            self.stdout.write("Nothing to do.")
+            return
+        for words, _ in tasks:
+            self.stdout.write(words)
+        if options["dry_run"] or not self._confirmed(options["interactive"]):
+            return
+        failed = sum(not self._perform(queue) for _, queue in tasks)
+        if failed:
+            raise CommandError(f"{failed} of {len(tasks)} failed.")
+
+    def _plan(self, reports: list[IndexReport], options: dict[str, Any]) -> list[Task]:
+        using, person = options["database"], getpass.getuser()
+        how: RebuildOptions = {
+            "concurrently": options["concurrently"],
+            "maintenance_work_mem": options["maintenance_work_mem"],
+            "parallel_workers": options["parallel_workers"],
+            "give_up": options["give_up"],
+        }
+        if options["repair"]:
+            return [
+                (step.words, partial(queue_step, step, using=using, person=person, **how))
+                for step in plan_repair(using, reports)
+            ]
+        named = set(options["targets"])
+        return [
+            (
+                f"Rebuild {report.label} of {report.table}. {_warn(status, options)}".rstrip(),
+                partial(queue_rebuild, status, using=using, person=person, **how),
+            )
+            for report in reports
+            if (status := report.status) is not None
+            and not report.leftover_of
+            # The index of a partition is rebuilt with that of its table.
+            and (status.parent_oid is None or named & {report.name, report.label})
+        ]
+
+    def _confirmed(self, interactive: bool) -> bool:
+        if not interactive:
+            return True
+        return input("Go on? [y/N] ").strip().lower() in ("y", "yes")
+
+    def _perform(self, queue: Callable[[], IndexRun]) -> bool:
+        try:
+            run = queue()
+            with tqdm(total=100, desc=run.index, unit="%", leave=False, bar_format="{l_bar}{bar}|{postfix}") as bar:
+                perform(run, lambda progress: _show(bar, run, progress))
+        except (Error, LookupError, ObjectDoesNotExist) as error:
+            self.stderr.write(str(error))
+            return False
+        self.stdout.write(_summary(run))
+        return True
+
+
+def _choose(targets: list[str], using: str) -> list[IndexReport]:
+    """Return the reports of what was named: each index of a model, or the index itself."""
+    reports = list_indexes(using)
+    if not targets:
+        return [report for report in reports if report.model is not None]
+    chosen = []
+    for target in targets:
+        model = _find_model(target)
+        found = [report for report in reports if (report.model is model if model else _is(report, target))]
+        if not found and model is None:
+            try:
+                find_index(target, using)
+            except ObjectDoesNotExist as error:
+                raise CommandError(str(error)) from error
+        chosen += found
+    return chosen
+
+
+def _warn(status: HnswIndexStatus, options: dict[str, Any]) -> str:
+    try:
+        return warn_of_memory(status, options["maintenance_work_mem"], options["database"])
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+
+
+def _find_model(target: str) -> Any:
+    try:
+        return apps.get_model(target)
+    except (LookupError, ValueError):
+        return None
+
+
+def _is(report: IndexReport, target: str) -> bool:
+    return target in (report.name, report.label)
+
+
+def _show(bar: Any, run: IndexRun, progress: Progress) -> None:
+    bar.n = (100 * (run.part - 1) + progress.percent) / run.parts
+    waits = f", waits for backend {', '.join(map(str, progress.blocked_by))}" if progress.blocked_by else ""
+    bar.set_postfix_str(progress.phase + waits)
+
+
+def _summary(run: IndexRun) -> str:
+    seconds = run.duration.total_seconds() if run.duration else 0.0
+    done = {IndexRun.Action.REBUILD: "Rebuilt", IndexRun.Action.CREATE: "Created", IndexRun.Action.DROP: "Dropped"}
+    sizes = [
+        filesizeformat(size).replace("\xa0", " ") for size in (run.size_before, run.size_after) if size is not None
+    ]
+    text = f"{done[IndexRun.Action(run.action)]} {run.index} in {seconds:.1f} s"
+    return text + (f", {' -> '.join(sizes)}." if sizes else ".")

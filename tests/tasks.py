@@ -1,0 +1,14 @@
+"""A backend of Django's tasks framework that has workers somewhere else."""
+
+try:
+    from django.tasks.backends.dummy import DummyBackend
+except ModuleNotFoundError:
+    from django_tasks.backends.dummy import DummyBackend
+
+
+class RecordingBackend(DummyBackend):
+    enqueued = []
+
+    def enqueue(self, task, args, kwargs):
+        self.enqueued.append(list(args))
+        return super().enqueue(task, args, kwargs)

@@ -1,0 +1,102 @@
+"""The action that embeds the selected rows again."""
+
+import pytest
+
+from pgembedding_django.querysets import EmbeddingQuerySet
+from tests.admin import ARTICLES, embed_with, messages, serve, staff, text
+from tests.models import Article, Pair
+
+pytestmark = pytest.mark.django_db
+
+can_embed = pytest.mark.skipif(not hasattr(EmbeddingQuerySet, "embed"), reason="querysets have no embed() here")
+
+
+@pytest.fixture(autouse=True)
+def site(settings):
+    serve(settings, Article)
+
+
+def embed(client, *rows, **data):
+    data = {"action": "embed_selected", "index": "0", "_selected_action": [row.pk for row in rows], **data}
+    return client.post(ARTICLES, data, follow=True)
+
+
+@can_embed
+def test_action_embeds_the_selected_rows_and_tells_how_many(admin_client):
+    one, two = (Article.objects.create(title=title) for title in ("one", "two"))
+    answer = embed(admin_client, one)
+    one.refresh_from_db()
+    two.refresh_from_db()
+    assert one.embedding is not None
+    assert two.embedding is None
+    assert messages(answer) == ["Article.embedding: 1 embedded, 0 fresh already, 0 without text, 0 failed."]
+
+
+@can_embed
+def test_action_leaves_rows_that_are_fresh(admin_client):
+    article = Article.objects.create(title="one", embedding=[1, 2, 3])
+    answer = embed(admin_client, article)
+    assert messages(answer) == ["Article.embedding: 0 embedded, 1 fresh already, 0 without text, 0 failed."]
+
+
+@can_embed
+def test_action_whose_embedder_fails_says_why(admin_client, settings):
+    embed_with(settings, "tests.admin.AwayEmbedder")
+    answer = embed(admin_client, Article.objects.create(title="one"))
+    assert "The server is away." in " ".join(messages(answer))
+    assert "<script>The server" not in text(answer)
+
+
+@can_embed
+def test_action_tells_which_rows_failed(admin_client, settings):
+    embed_with(settings, "tests.admin.PickyEmbedder", dimensions=3)
+    good, bad = (Article.objects.create(title=title) for title in ("good", "bad"))
+    counts, failure = messages(embed(admin_client, good, bad))
+    assert counts == "Article.embedding: 1 embedded, 0 fresh already, 0 without text, 1 failed."
+    assert failure.startswith(f"Article.embedding, {bad.pk}: ")
+
+
+@can_embed
+def test_action_whose_embedder_is_not_configured_says_so(admin_client, settings):
+    settings.PGEMBEDDING = {**settings.PGEMBEDDING, "EMBEDDERS": {}}
+    answer = embed(admin_client, Article.objects.create(title="one"))
+    assert messages(answer) == ['Article.embedding: PGEMBEDDING["EMBEDDERS"]["default"] is not set.']
+
+
+@can_embed
+def test_action_on_too_many_rows_names_the_command(admin_client):
+    rows = Article.objects.bulk_create(Article(title="a") for _ in range(201))
+    answer = embed(admin_client, rows[0], select_across="1")
+    assert messages(answer) == [
+        "201 rows are too many for a page. Select at most 200, or run: manage.py embed tests.Article"
+    ]
+    assert not Article.objects.exclude(embedding=None).exists()
+
+
+@can_embed
+def test_action_is_not_offered_to_who_may_only_view():
+    Article.objects.create(title="one")
+    client = staff("view_article", "view_hnswindexstatus")
+    assert "embed_selected" not in text(client.get(ARTICLES))
+
+
+def test_action_is_not_offered_for_vectors_without_a_source(settings, admin_client):
+    serve(settings, Pair)
+    Pair.objects.create()
+    assert "embed_selected" not in text(admin_client.get("/admin/tests/pair/"))
+
+
+@can_embed
+@pytest.mark.parametrize(("title", "state"), [("one", "fresh"), ("other", "stale")])
+def test_page_tells_whether_the_vector_stands_for_the_text(admin_client, title, state):
+    article = Article.objects.create(title="one", embedding=[1, 2, 3])
+    Article.objects.filter(pk=article.pk).update(title=title)
+    page = text(admin_client.get(f"{ARTICLES}{article.pk}/change/"))
+    assert f'<span class="pgembedding-state {state}">' in page
+
+
+@can_embed
+def test_page_without_the_embedder_tells_no_freshness(admin_client, settings):
+    article = Article.objects.create(title="one", embedding=[1, 2, 3])
+    settings.PGEMBEDDING = {**settings.PGEMBEDDING, "EMBEDDERS": {}}
+    assert "pgembedding-state" not in text(admin_client.get(f"{ARTICLES}{article.pk}/change/"))

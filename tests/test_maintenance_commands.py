@@ -1,0 +1,226 @@
+import io
+import json
+from unittest.mock import ANY
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from pgembedding_django.maintenance.rebuild import rebuild
+from pgembedding_django.models import IndexRun
+from tests.conftest import wait_for
+from tests.maintenance import BUILDING, INDEX, cancel_builds, fill, writer
+
+
+def call(name, *args, **options):
+    """Return what a command prints, on stdout and on stderr."""
+    output, errors = io.StringIO(), io.StringIO()
+    call_command(name, *args, database="fresh", stdout=output, stderr=errors, no_color=True, **options)
+    return output.getvalue() + errors.getvalue()
+
+
+def leave_behind(database, engine, background):
+    with writer(database, engine):
+        future = background(database.execute, f"REINDEX INDEX CONCURRENTLY {INDEX}")
+        wait_for(database, BUILDING)
+        cancel_builds(database)
+        assert future.exception() is not None
+
+
+# hnsw_indexes
+
+
+def test_list_is_a_table_of_at_most_100_columns(migrated_database, engine):
+    fill(migrated_database, engine, 5)
+    migrated_database.execute("ANALYZE tests_article")
+    migrated_database.execute(f"ALTER INDEX pair_two_l1 RENAME TO {'p' * 63}")
+    migrated_database.execute("DROP INDEX pair_one_cosine")
+    lines = call("hnsw_indexes").splitlines()
+    assert max(map(len, lines)) <= 100
+    assert lines[0].split() == ["state", "index", "table", "distance", "size", "rows", "dead", "scans"]
+    healthy = next(line for line in lines if INDEX in line)
+    assert healthy.split()[:4] == ["healthy", INDEX, "tests_article", "l2"]
+    assert healthy.split()[-3:] == ["5", "0%", "0"]
+    assert healthy.split()[-4] == "KB"
+    assert "missing  pair_one_cosine" in lines[1]
+    assert "pair_one_cosine: It was dropped after migration tests.0001_initial had created it. Repair creates it" in (
+        "\n".join(lines)
+    )
+
+
+def test_list_of_an_empty_database_says_so(ready_database):
+    ready_database.migrate("pgembedding_django")
+    assert call("hnsw_indexes") == 'Database "fresh" has no HNSW index.\n'
+
+
+def test_list_with_long_names_cuts_both(migrated_database):
+    migrated_database.execute(f"ALTER TABLE tests_pair RENAME TO {'t' * 63}")
+    migrated_database.execute(f"ALTER INDEX pair_two_l1 RENAME TO {'p' * 63}")
+    lines = call("hnsw_indexes").splitlines()
+    assert max(map(len, lines)) <= 100
+    assert any("ppp…" in line and "ttt…" in line for line in lines)
+
+
+def test_list_as_json_has_everything(migrated_database, engine):
+    rebuild(INDEX, using="fresh")
+    found = json.loads(call("hnsw_indexes", "--json"))
+    assert found[0] == {
+        "schema": "public",
+        "index": INDEX,
+        "table": "tests_article",
+        "model": "tests.Article",
+        "field": "embedding",
+        "declared": True,
+        "engine": engine.name,
+        "distance": "l2",
+        "state": "healthy",
+        "advice": "",
+        "leftover_of": "",
+        "oid": ANY,
+        "type": "vector" if engine.name == "pgvector" else "real[]",
+        "dimensions": 3,
+        "options": ANY,
+        "partial": False,
+        "valid": True,
+        "ready": True,
+        "size": ANY,
+        "rows": ANY,
+        "dead_share": 0.0,
+        "scans": 0,
+        "entries_read": 0,
+        "stats_reset": None,
+        "building_pid": None,
+        "last_rebuild": ANY,
+        "last_recall": None,
+    }
+    assert found[0]["last_rebuild"].endswith("Z")
+    assert found[1]["last_rebuild"] is None
+
+
+@pytest.mark.parametrize("states", ["missing", "invalid,missing"])
+def test_list_fails_on_the_states_given(migrated_database, states):
+    migrated_database.execute(f"DROP INDEX {INDEX}")
+    with pytest.raises(SystemExit) as caught:
+        call("hnsw_indexes", fail_on=states)
+    assert caught.value.code == 1
+
+
+@pytest.mark.parametrize("states", ["invalid,unused", ""])
+def test_list_does_not_fail_on_other_states(migrated_database, states):
+    migrated_database.execute(f"DROP INDEX {INDEX}")
+    assert INDEX in call("hnsw_indexes", fail_on=states)
+
+
+def test_list_that_fails_on_an_unknown_state_is_refused(migrated_database):
+    with pytest.raises(CommandError) as caught:
+        call("hnsw_indexes", fail_on="invalid,sick")
+    assert str(caught.value) == (
+        "--fail-on takes crashed, invalid, missing, building, bloated, unused, healthy, got sick."
+    )
+
+
+# rebuild_hnsw_indexes
+
+
+@pytest.mark.parametrize(
+    ("targets", "rebuilt"),
+    [
+        ([], [INDEX, "pair_one_cosine", "pair_two_l1"]),
+        (["tests.Pair"], ["pair_one_cosine", "pair_two_l1"]),
+        (["pair_two_l1"], ["pair_two_l1"]),
+        ([f"public.{INDEX}", "tests.Pair"], [INDEX, "pair_one_cosine", "pair_two_l1"]),
+        (["tests.Section"], []),
+    ],
+)
+def test_rebuild_takes_models_and_indexes(migrated_database, targets, rebuilt):
+    output = call("rebuild_hnsw_indexes", *targets, interactive=False)
+    runs = IndexRun.objects.using("fresh").filter(status="succeeded").order_by("pk")
+    assert [run.index for run in runs] == rebuilt
+    assert [line.split()[1] for line in output.splitlines() if line.startswith("Rebuilt ")] == rebuilt
+    assert output.endswith("KB.\n" if rebuilt else "Nothing to do.\n")
+
+
+def test_rebuild_shows_progress_and_who_blocks(migrated_database, engine, background, capsys):
+    with writer(migrated_database, engine) as connection:
+        future = background(call, "rebuild_hnsw_indexes", INDEX, interactive=False, parallel_workers=0)
+        wait_for(migrated_database, BUILDING)
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_backend_pid(), pg_sleep(0.7)")
+            blocker = cursor.fetchone()[0]
+    assert f"Rebuilt {INDEX} in " in future.result()
+    assert f"waiting for writers before build, waits for backend {blocker}" in capsys.readouterr().err
+
+
+def test_rebuild_dry_run_changes_nothing(migrated_database):
+    assert call("rebuild_hnsw_indexes", INDEX, dry_run=True) == f"Rebuild public.{INDEX} of tests_article.\n"
+    assert not IndexRun.objects.using("fresh").exists()
+
+
+@pytest.mark.parametrize(("answer", "count"), [("n", 0), ("", 0), ("y", 1), ("YES", 1)])
+def test_rebuild_asks_first(migrated_database, monkeypatch, answer, count):
+    monkeypatch.setattr("builtins.input", lambda question: answer)
+    call("rebuild_hnsw_indexes", INDEX)
+    assert IndexRun.objects.using("fresh").count() == count
+
+
+@pytest.mark.pgvector
+def test_rebuild_warns_of_a_build_that_will_not_fit(migrated_database):
+    # 3 dimensions and m=16 take 24 + 512 + 196 bytes a row.
+    migrated_database.execute("UPDATE pg_class SET reltuples = 100000 WHERE relname = 'tests_article'")
+    output = call("rebuild_hnsw_indexes", INDEX, dry_run=True, maintenance_work_mem="64MB")
+    assert output.replace("\xa0", " ") == (
+        f"Rebuild public.{INDEX} of tests_article. The graph of {INDEX} needs about 69.8 MB, and maintenance_work_mem "
+        "is 64.0 MB: the build goes on, many times slower, once that is full. Give it more where the server has it.\n"
+    )
+    assert "needs about" not in call("rebuild_hnsw_indexes", INDEX, dry_run=True, maintenance_work_mem="80MB")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["nosuch"], 'Database "fresh" has no HNSW index nosuch. manage.py hnsw_indexes lists those that it has.'),
+        (
+            ["tests_article_pkey"],
+            'Index tests_article_pkey of database "fresh" is no HNSW index but a btree index, which is left alone.',
+        ),
+        (
+            [INDEX, "--maintenance-work-mem", "lots"],
+            "maintenance_work_mem must be a size with its unit, such as \"512MB\", got 'lots'.",
+        ),
+    ],
+)
+def test_rebuild_with_a_wrong_argument_says_what_is_wrong(migrated_database, arguments, sentence):
+    with pytest.raises(CommandError) as caught:
+        call("rebuild_hnsw_indexes", *arguments, interactive=False)
+    assert str(caught.value) == sentence
+
+
+def test_rebuild_that_fails_goes_on_with_the_next_and_fails_at_the_end(migrated_database, engine):
+    errors = io.StringIO()
+    with writer(migrated_database, engine), pytest.raises(CommandError) as caught:
+        call_command(
+            "rebuild_hnsw_indexes",
+            INDEX,
+            "pair_two_l1",
+            database="fresh",
+            interactive=False,
+            give_up=0.7,
+            stderr=errors,
+        )
+    assert str(caught.value) == "1 of 2 failed."
+    assert "was given up after 0.7 seconds" in errors.getvalue()
+    runs = IndexRun.objects.using("fresh").order_by("pk")
+    assert [(run.index, run.status) for run in runs] == [(INDEX, "failed"), ("pair_two_l1", "succeeded")]
+
+
+def test_repair_says_what_it_does_and_does_it(migrated_database, engine, background):
+    leave_behind(migrated_database, engine, background)
+    migrated_database.execute("DROP INDEX pair_two_l1")
+    output = call("rebuild_hnsw_indexes", "--repair", interactive=False)
+    assert output.splitlines()[:2] == [
+        f"Drop {INDEX}_ccnew of tests_article, which is left over.",
+        "Create pair_two_l1 on tests_pair, which a model declares.",
+    ]
+    assert output.splitlines()[2].startswith(f"Dropped {INDEX}_ccnew in ")
+    assert output.splitlines()[3].startswith("Created pair_two_l1 in ")
+    assert all(migrated_database.indexes().values())
+    assert call("rebuild_hnsw_indexes", "--repair", interactive=False) == "Nothing to do.\n"

@@ -1,0 +1,86 @@
+"""What a measurement advises, from numbers made by hand."""
+
+import pytest
+
+from pgembedding_django.maintenance.report import BuiltIndex, RecallReport
+from pgembedding_django.maintenance.sampling import Recall
+
+
+def measured(ef_search, recall):
+    return Recall(ef_search, recall, recall - 0.01, min(1.0, recall + 0.01), 1.0, 2.0, (10,))
+
+
+def report(default, rows, *, m=16, ef_construction=64, ef_search=None, explained=None):
+    return RecallReport(
+        model="app.Model",
+        field="embedding",
+        index=BuiltIndex("public", "a_hnsw", {"m": m, "ef_construction": ef_construction}, ef_search, ("a_hnsw",)),
+        filters="",
+        size=100,
+        k=10,
+        queries=(1,),
+        default=measured(None, default),
+        reads_index=explained is None,
+        explained=explained or "Index scan: so.",
+        rows=tuple(measured(*row) for row in rows),
+    )
+
+
+REACHED = "ef_search=40 is the smallest measured that reaches a recall of 0.95."
+MISSED = "No ef_search measured reaches a recall of 0.95: 40 finds 0.900."
+EXACT = "nearest() by itself reads every row here, so its answers are exact."
+REBUILD = [
+    "Rebuild the index, which deletes and updates wear out: manage.py rebuild_hnsw_indexes a_hnsw",
+    "If it stays short, declare a larger m; manage.py tune_hnsw app.Model finds one.",
+]
+
+
+@pytest.mark.parametrize(
+    ("found", "advice"),
+    [
+        (report(0.99, [(20, 0.9), (40, 0.96)]), [REACHED]),
+        (report(0.99, [(20, 0.9), (40, 0.96)], m=8), [REACHED]),
+        (
+            report(0.9, [(20, 0.9), (40, 0.96)]),
+            [REACHED, "nearest() by itself finds 0.900, short of 0.95: declare ef_search=40 in a_hnsw, or pass it."],
+        ),
+        (
+            report(0.99, [(20, 0.8), (40, 0.9)]),
+            [MISSED, "Recall still rises with ef_search: measure up to 160.", *REBUILD],
+        ),
+        (report(0.99, [(40, 0.9)]), [MISSED, "Recall still rises with ef_search: measure up to 160.", *REBUILD]),
+        (
+            report(0.9, [(20, 0.895), (40, 0.9)]),
+            [MISSED, "nearest() by itself finds 0.900, short of 0.95.", *REBUILD],
+        ),
+        (
+            report(0.99, [(20, 0.895), (40, 0.9)], m=4),
+            [MISSED, "The graph is thin: a_hnsw was built with m=4. Declare m=16, and migrate."],
+        ),
+        (
+            report(0.9, [(40, 0.9)], ef_search=40),
+            [
+                MISSED,
+                "Declare a larger ef_search in a_hnsw and migrate.",
+                "nearest() by itself finds 0.900, short of 0.95.",
+                *REBUILD,
+            ],
+        ),
+        (report(1.0, [(40, 0.96)], explained="Exact scan: so."), [REACHED, f"{EXACT} Exact scan: so."]),
+        (
+            report(1.0, [(40, 0.96)], explained="Index scan: so."),
+            [
+                REACHED,
+                f"{EXACT} Postgres prefers that to the index: the table is small, or has not been analyzed.",
+            ],
+        ),
+    ],
+)
+def test_advice_follows_from_what_was_measured(found, advice):
+    assert found.advice(0.95) == advice
+
+
+def test_advice_does_not_ask_for_more_candidates_than_there_can_be():
+    advice = report(0.9, [(500, 0.8), (1000, 0.9)]).advice(0.95)
+    assert advice[0] == "No ef_search measured reaches a recall of 0.95: 1000 finds 0.900."
+    assert not any("still rises" in sentence for sentence in advice)

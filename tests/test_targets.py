@@ -1,0 +1,47 @@
+"""What a person types for a model, its field and a filter of its rows."""
+
+import pytest
+
+from pgembedding_django.maintenance.targets import parse_filters, parse_target
+from tests.models import Article
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [
+        ("tests.Article", (Article, None)),
+        ("tests.article", (Article, None)),
+        ("tests.Article.embedding", (Article, "embedding")),
+    ],
+)
+def test_target_names_a_model_and_perhaps_a_field(label, expected):
+    assert parse_target(label) == expected
+
+
+@pytest.mark.parametrize("label", ["", "tests", "tests.Nothing", "nowhere.Article", "."])
+def test_target_that_names_no_model_is_refused(label):
+    with pytest.raises(ValueError) as caught:
+        parse_target(label)
+    assert str(caught.value) == f'"{label}" is no app.Model or app.Model.field of this project.'
+
+
+def test_filters_hold_values_of_their_fields():
+    texts = ["published=true", "section=3", "title=a=b"]
+    assert parse_filters(Article, texts) == {"published": True, "section": 3, "title": "a=b"}
+
+
+@pytest.mark.parametrize("text", ["nothing=1", "section__name=x", "title", "=1", "'; DROP TABLE tests_article=1"])
+def test_filter_that_names_no_field_is_refused(text):
+    with pytest.raises(ValueError) as caught:
+        parse_filters(Article, [text])
+    assert str(caught.value) == (
+        f'A filter must be name=value with a field of Article (id, title, published, section, embedding), got "{text}".'
+    )
+
+
+def test_filter_with_a_value_that_is_none_of_the_field_is_refused():
+    with pytest.raises(ValueError) as caught:
+        parse_filters(Article, ["published=perhaps"])
+    assert str(caught.value) == (
+        'Article.published cannot be filtered by "perhaps": “Perhaps” value must be either True or False.'
+    )
