@@ -9,7 +9,15 @@ from django.db import IntegrityError, NotSupportedError, connection, connections
 from django.test.utils import CaptureQueriesContext
 
 from pgembedding_django import EmbeddingField
-from pgembedding_django.engines import DISTANCES, ENGINES, Engine, distance_of_opclass, get_engine, get_engine_for
+from pgembedding_django.engines import (
+    DISTANCES,
+    ENGINES,
+    Engine,
+    distance_of_opclass,
+    get_engine,
+    get_engine_for,
+    guard,
+)
 from pgembedding_django.engines.base import Scan, parse_version
 from pgembedding_django.functions import DISTANCE_CLASSES
 from pgembedding_django.operations import create_extension
@@ -412,3 +420,38 @@ def test_before_lock_rows_on_pg_embedding_takes_the_lock_of_its_writers(db):
     with connection.cursor() as cursor:
         cursor.execute("SELECT mode, objid = 'tests_article'::regclass FROM pg_locks WHERE locktype = 'advisory'")
         assert cursor.fetchall() == [("ExclusiveLock", True)]
+
+
+@pytest.fixture
+def guarded(db):
+    """The oid of a table that carries the guard of pg_embedding, which is plain SQL."""
+    with connection.cursor() as cursor:
+        for statement in guard.create('"tests_required"', "'tests_required'"):
+            cursor.execute(statement)
+        cursor.execute("SELECT 'tests_required'::regclass::oid::bigint")
+        return cursor.fetchone()[0]
+
+
+def test_unsound_tables_on_pg_embedding_are_those_that_lost_their_mark(guarded):
+    assert PG_EMBEDDING.unsound_tables(connection, [guarded]) == set()
+    with connection.cursor() as cursor:
+        cursor.execute(f"DELETE FROM {guard.MARKS}")
+    assert PG_EMBEDDING.unsound_tables(connection, [guarded]) == {guarded}
+    PG_EMBEDDING.mark_sound(connection, guarded)
+    assert PG_EMBEDDING.unsound_tables(connection, [guarded]) == set()
+
+
+@pytest.mark.django_db
+def test_unsound_tables_where_nothing_is_marked_are_none(ready_database):
+    assert PG_EMBEDDING.unsound_tables(ready_database.connection, [1]) == set()
+    PG_EMBEDDING.mark_sound(ready_database.connection, 1)
+    assert PG_EMBEDDING.unsound_tables(ready_database.connection, [1]) == set()
+
+
+def test_index_size_on_pg_embedding_is_a_page_for_each_so_many_rows():
+    # An element of 4 * (2 * 16 + 1) + 4 * 384 + 8 = 1,676 bytes: four in a page of 8,192 bytes.
+    assert PG_EMBEDDING.index_size("ann_l2_ops", 1000, 384, {"m": "16"}) == 250 * 8192
+
+
+def test_graph_size_on_pg_embedding_is_nothing_since_it_builds_on_disk():
+    assert PG_EMBEDDING.graph_size("ann_l2_ops", 1000, 384, {}) == 0

@@ -2,11 +2,14 @@ import threading
 
 import numpy as np
 import pytest
+from django.core.checks import run_checks
 from django.db import OperationalError, ProgrammingError, connections, transaction
 from django.db.transaction import TransactionManagementError
 
+from pgembedding_django.engines import guard
 from pgembedding_django.maintenance.catalogue import find_index
 from pgembedding_django.maintenance.rebuild import rebuild
+from pgembedding_django.maintenance.repair import plan_repair
 from pgembedding_django.maintenance.session import IndexBusy
 from pgembedding_django.models import HnswIndexStatus, IndexRun
 from tests.conftest import wait_for
@@ -355,3 +358,30 @@ def test_rebuild_after_a_crash_rebuilds_all_indexes_of_the_table_and_lets_writes
     migrated_database.execute(insert)
     with pytest.raises(OperationalError, match="lost rows when the server crashed"):
         migrated_database.execute("INSERT INTO tests_article (title, published, embedding) VALUES ('', true, NULL)")
+
+
+@pytest.fixture
+def lost(migrated_database, settings):
+    """A table of two indexes as a crash leaves it on pg_embedding, whose guard is plain SQL: nothing is marked."""
+    settings.PGEMBEDDING = {
+        **settings.PGEMBEDDING,
+        "ENGINE": {"default": settings.PGEMBEDDING["ENGINE"], "fresh": "pg_embedding"},
+    }
+    for statement in guard.create('"tests_pair"', "'tests_pair'"):
+        migrated_database.execute(statement)
+    migrated_database.execute(f"DELETE FROM {guard.MARKS} WHERE relid = 'tests_pair'::regclass")
+    return migrated_database
+
+
+def test_rebuild_of_what_a_crash_left_rebuilds_all_indexes_of_the_table(lost):
+    before = filenode(lost, "pair_two_l1")
+    assert rebuild("pair_one_cosine", using="fresh").parts == 2
+    assert filenode(lost, "pair_two_l1") != before
+    assert lost.execute(f"SELECT 1 FROM {guard.MARKS} WHERE relid = 'tests_pair'::regclass")
+
+
+def test_repair_of_what_a_crash_left_is_a_rebuild_and_a_check_asks_for_it(lost):
+    [step] = plan_repair("fresh")
+    assert step.words == "Rebuild pair_one_cosine of tests_pair, which a crash left incomplete."
+    ids = [message.id for message in run_checks(tags=["database"], databases=["fresh"])]
+    assert ids.count("pgembedding.W028") == 2

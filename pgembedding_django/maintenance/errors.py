@@ -57,10 +57,8 @@ def _remedy_of_rights(status: HnswIndexStatus, session: Session) -> str:
         "FROM pg_class WHERE oid = %s",
         [status.table_oid],
     )[0]
-    grant = f"GRANT {owner} TO {role}"
-    if version >= MAINTAIN_VERSION:
-        grant = f"GRANT MAINTAIN ON {status.schema}.{status.table} TO {role}"
-    return f"{role}, which does not own it. Let {owner} do it, or run as a superuser: {grant}"
+    what = f"MAINTAIN ON {status.schema}.{status.table}" if version >= MAINTAIN_VERSION else owner
+    return f"{role}, which does not own it. Let {owner} do it, or run as a superuser: GRANT {what} TO {role}"
 
 
 def _invalid(status: HnswIndexStatus, session: Session) -> set[str]:

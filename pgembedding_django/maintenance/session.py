@@ -145,9 +145,9 @@ class Session:
 
     def _collect_notices(self) -> None:
         raw: Any = self.connection.connection
-        if hasattr(raw, "add_notice_handler"):
+        if hasattr(raw, "add_notice_handler"):  # pragma: no cover - psycopg 3
             raw.add_notice_handler(lambda notice: self.notices.append(notice.message_primary))
-        else:
+        else:  # pragma: no cover - psycopg2
             raw.notices = self.notices
 
 
