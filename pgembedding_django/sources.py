@@ -13,7 +13,7 @@ from django.db.models.lookups import Exact
 
 from pgembedding_django.embedders import get_embedder
 
-__all__ = ["SUFFIX", "DigestField", "Source"]
+__all__ = ["SUFFIX", "DigestField", "InvalidSource", "Source"]
 
 #: What the name of the digest adds to the name of its vector.
 SUFFIX = "_digest"

@@ -2,13 +2,12 @@
 
 import pytest
 
-from pgembedding_django.querysets import EmbeddingQuerySet
+from pgembedding_django.admin import embedding
+from pgembedding_django.tasks import embed_rows
 from tests.admin import ARTICLES, embed_with, messages, serve, staff, text
-from tests.models import Article, Pair
+from tests.models import Article, Memo, Pair
 
 pytestmark = pytest.mark.django_db
-
-can_embed = pytest.mark.skipif(not hasattr(EmbeddingQuerySet, "embed"), reason="querysets have no embed() here")
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +20,6 @@ def embed(client, *rows, **data):
     return client.post(ARTICLES, data, follow=True)
 
 
-@can_embed
 def test_action_embeds_the_selected_rows_and_tells_how_many(admin_client):
     one, two = (Article.objects.create(title=title) for title in ("one", "two"))
     answer = embed(admin_client, one)
@@ -32,14 +30,12 @@ def test_action_embeds_the_selected_rows_and_tells_how_many(admin_client):
     assert messages(answer) == ["Article.embedding: 1 embedded, 0 fresh already, 0 without text, 0 failed."]
 
 
-@can_embed
 def test_action_leaves_rows_that_are_fresh(admin_client):
     article = Article.objects.create(title="one", embedding=[1, 2, 3])
     answer = embed(admin_client, article)
     assert messages(answer) == ["Article.embedding: 0 embedded, 1 fresh already, 0 without text, 0 failed."]
 
 
-@can_embed
 def test_action_whose_embedder_fails_says_why(admin_client, settings):
     embed_with(settings, "tests.admin.AwayEmbedder")
     answer = embed(admin_client, Article.objects.create(title="one"))
@@ -47,7 +43,6 @@ def test_action_whose_embedder_fails_says_why(admin_client, settings):
     assert "<script>The server" not in text(answer)
 
 
-@can_embed
 def test_action_tells_which_rows_failed(admin_client, settings):
     embed_with(settings, "tests.admin.PickyEmbedder", dimensions=3)
     good, bad = (Article.objects.create(title=title) for title in ("good", "bad"))
@@ -56,14 +51,12 @@ def test_action_tells_which_rows_failed(admin_client, settings):
     assert failure.startswith(f"Article.embedding, {bad.pk}: ")
 
 
-@can_embed
 def test_action_whose_embedder_is_not_configured_says_so(admin_client, settings):
     settings.PGEMBEDDING = {**settings.PGEMBEDDING, "EMBEDDERS": {}}
     answer = embed(admin_client, Article.objects.create(title="one"))
     assert messages(answer) == ['Article.embedding: PGEMBEDDING["EMBEDDERS"]["default"] is not set.']
 
 
-@can_embed
 def test_action_on_too_many_rows_names_the_command(admin_client):
     rows = Article.objects.bulk_create(Article(title="a") for _ in range(201))
     answer = embed(admin_client, rows[0], select_across="1")
@@ -73,7 +66,49 @@ def test_action_on_too_many_rows_names_the_command(admin_client):
     assert not Article.objects.exclude(embedding=None).exists()
 
 
-@can_embed
+@pytest.fixture
+def enqueued(settings):
+    """What was handed to a backend that has workers."""
+    settings.TASKS = {"default": {"BACKEND": "tests.tasks.RecordingBackend"}}
+    from tests.tasks import RecordingBackend
+
+    yield RecordingBackend.enqueued
+    RecordingBackend.enqueued.clear()
+
+
+def test_action_hands_the_rows_to_a_worker_where_there_is_one(admin_client, enqueued, monkeypatch):
+    monkeypatch.setattr(embedding, "TASK_ROWS", 2)
+    rows = Article.objects.bulk_create(Article(title="a") for _ in range(3))
+    answer = embed(admin_client, *rows)
+    assert messages(answer) == ["Article.embedding: a worker embeds those of the 3 rows that are not fresh."]
+    assert [(label, field, len(pks), using) for label, field, pks, using in enqueued] == [
+        ("tests.Article", "embedding", 2, "default"),
+        ("tests.Article", "embedding", 1, "default"),
+    ]
+    assert {pk for _, _, pks, _ in enqueued for pk in pks} == {str(row.pk) for row in rows}
+
+
+def test_worker_embeds_the_rows_that_the_action_handed_over(admin_client, enqueued):
+    one, two = (Article.objects.create(title=title) for title in ("one", "two"))
+    embed(admin_client, one)
+    embed_rows.func(*enqueued.pop())
+    assert [Article.objects.get(pk=row.pk).embedding is None for row in (one, two)] == [False, True]
+
+
+def test_action_whose_source_gives_no_text_says_so(admin_client, settings, monkeypatch):
+    serve(settings, Memo)
+    monkeypatch.setattr(Memo, "shout", lambda self: 7)
+    answer = admin_client.post(
+        "/admin/tests/memo/",
+        {"action": "embed_selected", "index": "0", "_selected_action": [Memo.objects.create(title="a").pk]},
+        follow=True,
+    )
+    assert messages(answer) == [
+        "Memo.embedding: 1 embedded, 0 fresh already, 0 without text, 0 failed.",
+        "Memo.loud: Memo.shout, the source of Memo.loud, must be text, got int.",
+    ]
+
+
 def test_action_is_not_offered_to_who_may_only_view():
     Article.objects.create(title="one")
     client = staff("view_article", "view_hnswindexstatus")
@@ -86,7 +121,6 @@ def test_action_is_not_offered_for_vectors_without_a_source(settings, admin_clie
     assert "embed_selected" not in text(admin_client.get("/admin/tests/pair/"))
 
 
-@can_embed
 @pytest.mark.parametrize(("title", "state"), [("one", "fresh"), ("other", "stale")])
 def test_page_tells_whether_the_vector_stands_for_the_text(admin_client, title, state):
     article = Article.objects.create(title="one", embedding=[1, 2, 3])
@@ -95,8 +129,15 @@ def test_page_tells_whether_the_vector_stands_for_the_text(admin_client, title, 
     assert f'<span class="pgembedding-state {state}">' in page
 
 
-@can_embed
 def test_page_without_the_embedder_tells_no_freshness(admin_client, settings):
     article = Article.objects.create(title="one", embedding=[1, 2, 3])
     settings.PGEMBEDDING = {**settings.PGEMBEDDING, "EMBEDDERS": {}}
     assert "pgembedding-state" not in text(admin_client.get(f"{ARTICLES}{article.pk}/change/"))
+
+
+def test_page_of_a_row_whose_source_gives_no_text_says_so(admin_client, settings, monkeypatch):
+    serve(settings, Memo)
+    memo = Memo.objects.create(title="one", loud=[1, 2, 3])
+    monkeypatch.setattr(Memo, "shout", lambda self: 7)
+    page = text(admin_client.get(f"/admin/tests/memo/{memo.pk}/change/"))
+    assert "Memo.shout, the source of Memo.loud, must be text, got int." in page

@@ -65,6 +65,14 @@ def test_catalogue_gives_the_last_rebuild_and_the_last_recall(migrated_database)
     assert report("pair_two_l1").last_rebuild is None
 
 
+@pytest.mark.parametrize(("action", "counts"), [("create", True), ("drop", False)])
+def test_catalogue_takes_only_a_build_for_a_rebuild(migrated_database, action, counts):
+    """An index may have the name of one that was dropped before, as the `_ccnew` of each rebuild does."""
+    values = {"schema": "public", "index": INDEX, "table": "tests_article", "status": "succeeded"}
+    run = IndexRun.objects.using("fresh").create(action=action, **values)
+    assert report().last_rebuild == (run if counts else None)
+
+
 def test_records_say_what_they_are():
     run = IndexRun(schema="s", index="i", action="drop", status="queued")
     assert (str(run), run.duration) == ("drop s.i: queued", None)

@@ -50,6 +50,14 @@ def test_command_says_how_many_are_the_same(scripted):
             ["tests.Memo", "embedding", "loud"],
             "Memo has 0 rows with both embedding and loud, so nothing can be compared.",
         ),
+        (
+            ["tests.Nothing", "embedding", "loud"],
+            '"tests.Nothing" names no model. Write app.Model or app.Model.field, such as blog.Article.',
+        ),
+        (
+            ["tests.Memo.loud", "embedding", "loud"],
+            '"tests.Memo.loud" names a field. Write app.Model, and after it the two fields.',
+        ),
         (["tests.Memo", "embedding", "title"], "tests.Memo has no EmbeddingField title; it has embedding, loud."),
         (["tests.Memo", "embedding", "loud", "--k=0"], "k must be a positive integer, got 0."),
         (["tests.Memo", "embedding", "loud", "--sample=-1"], "sample must be a positive integer, got -1."),

@@ -116,9 +116,12 @@ def test_embed_with_an_embedder_out_of_reach_says_how_to_go_on(scripted):
 @pytest.mark.parametrize(
     ("label", "message"),
     [
-        ("tests", '"tests." names no model. Write app.Model, such as blog.Article.'),
-        ("tests.Nothing", '"tests.Nothing" names no model. Write app.Model, such as blog.Article.'),
-        ("nothing.Article", '"nothing.Article" names no model. Write app.Model, such as blog.Article.'),
+        ("tests", '"tests" names no model. Write app.Model or app.Model.field, such as blog.Article.'),
+        ("tests.Nothing", '"tests.Nothing" names no model. Write app.Model or app.Model.field, such as blog.Article.'),
+        (
+            "nothing.Article",
+            '"nothing.Article" names no model. Write app.Model or app.Model.field, such as blog.Article.',
+        ),
         ("tests.Required", "Required has no EmbeddingField with a source."),
         ("tests.Memo", "Memo has 2 fields to embed (embedding, loud). Name one."),
         ("tests.Article.title", "field must name an EmbeddingField of Article that has a source (embedding), got"),

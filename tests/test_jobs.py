@@ -1,8 +1,11 @@
+from datetime import timedelta
+
 import pytest
-from django.db import connections, transaction
+from django.db import DataError, connections, transaction
+from django.utils import timezone
 
 from pgembedding_django.maintenance.catalogue import find_index
-from pgembedding_django.maintenance.jobs import perform_in_background, start_rebuild, start_repair
+from pgembedding_django.maintenance.jobs import perform, perform_in_background, start_rebuild, start_repair
 from pgembedding_django.maintenance.repair import Step
 from pgembedding_django.maintenance.runs import current_status, progress_of, queue_run, unfinished_runs
 from pgembedding_django.maintenance.session import IndexBusy
@@ -165,3 +168,46 @@ def test_run_whose_backend_is_gone_is_interrupted_and_blocks_nobody(migrated_dat
     assert unfinished_runs("fresh") == []
     start_rebuild([find_index(INDEX, "fresh")], using="fresh")
     wait_for(migrated_database, "SELECT 1 FROM pgembedding_django_indexrun WHERE status = 'succeeded'")
+
+
+@pytest.fixture
+def workers(settings):
+    settings.TASKS = {"default": {"BACKEND": "tests.tasks.RecordingBackend"}}
+
+
+def queued_ago(**ago):
+    """Return a run that was queued some time ago, and that nothing has begun."""
+    run = queue_run(IndexRun(schema="public", index=INDEX, table="tests_article"), "fresh")
+    run.created = timezone.now() - timedelta(**ago)
+    run.save()
+    return run
+
+
+def test_run_that_nothing_begins_is_interrupted_and_says_so(migrated_database):
+    found = progress_of(queued_ago(minutes=6))
+    assert (found["status"], found["done"]) == ("interrupted", True)
+    assert found["error"] == "Nothing has begun it: its process ended, or no worker takes it up. Start it again."
+
+
+def test_run_that_a_worker_may_begin_is_queued_for_a_day(migrated_database, workers):
+    assert current_status(queued_ago(hours=23)) == "queued"
+    IndexRun.objects.using("fresh").all().delete()
+    assert current_status(queued_ago(hours=25)) == "interrupted"
+
+
+def test_run_that_replaces_one_that_nothing_began_is_the_only_one_done(migrated_database):
+    old = queued_ago(minutes=6)
+    new = queue_run(IndexRun(schema="public", index=INDEX, table="tests_article"), "fresh")
+    perform_run([old.pk])
+    assert IndexRun.objects.using("fresh").get(pk=old.pk).status == "interrupted"
+    perform_run([new.pk])
+    assert IndexRun.objects.using("fresh").get(pk=new.pk).status == "succeeded"
+
+
+def test_run_that_gets_no_connection_is_failed_and_blocks_nobody(migrated_database):
+    run = IndexRun(schema="public", index=INDEX, table="tests_article", parameters={"parallel_workers": -1})
+    with pytest.raises(DataError):
+        perform(queue_run(run, "fresh"))
+    run.refresh_from_db()
+    assert (run.status, unfinished_runs("fresh")) == ("failed", [])
+    assert "max_parallel_maintenance_workers" in run.error

@@ -126,6 +126,7 @@ def test_list_that_fails_on_an_unknown_state_is_refused(migrated_database):
     [
         ([], [INDEX, "pair_one_cosine", "pair_two_l1"]),
         (["tests.Pair"], ["pair_one_cosine", "pair_two_l1"]),
+        (["tests.Pair.two"], ["pair_two_l1"]),
         (["pair_two_l1"], ["pair_two_l1"]),
         ([f"public.{INDEX}", "tests.Pair"], [INDEX, "pair_one_cosine", "pair_two_l1"]),
         (["tests.Section"], []),
@@ -177,6 +178,7 @@ def test_rebuild_warns_of_a_build_that_will_not_fit(migrated_database):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
+        (["tests.Article.title"], "field must name an EmbeddingField of Article (embedding), got 'title'."),
         (["nosuch"], 'Database "fresh" has no HNSW index nosuch. manage.py hnsw_indexes lists those that it has.'),
         (
             ["tests_article_pkey"],

@@ -74,6 +74,18 @@ def test_command_measures_behind_a_filter(many):
     assert "5 of 500 rows where published=True asked" in out
 
 
+def test_command_asks_the_questions_of_a_file(many, tmp_path):
+    (tmp_path / "questions.txt").write_text("one\n\n  zwölf \n", encoding="utf-8")
+    out, _ = run("tests.Article", "--queries", str(tmp_path / "questions.txt"))
+    assert out.splitlines()[1] == "2 queries asked 1,000 rows for the 10 nearest."
+
+
+def test_command_asks_the_vectors_of_a_file(many, tmp_path):
+    np.save(tmp_path / "vectors.npy", np.eye(3))
+    out, _ = run("tests.Article", "--queries", str(tmp_path / "vectors.npy"), "--filter", "published=true")
+    assert out.splitlines()[1] == "3 queries asked 500 rows where published=True for the 10 nearest."
+
+
 def test_command_keeps_the_history(many):
     run("tests.Article", "--sample=5")
     assert set(RecallMeasurement.objects.values_list("index", "sample")) == {(NAME, 5)}
@@ -125,7 +137,10 @@ def test_command_with_a_minimum_fails_for_a_bad_index_and_says_why(thin, capsys)
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["tests.Nothing"], '"tests.Nothing" is no app.Model or app.Model.field of this project.'),
+        (
+            ["tests.Nothing"],
+            '"tests.Nothing" names no model. Write app.Model or app.Model.field, such as blog.Article.',
+        ),
         (["tests.Tag"], "Tag has no EmbeddingField, so nearest() has nothing to search."),
         (["tests.Article.title"], "field must name an EmbeddingField of Article (embedding), got 'title'."),
         (["tests.Article", "--k=0"], "k must be an integer from 1 to 100,000, got 0."),
@@ -134,6 +149,7 @@ def test_command_with_a_minimum_fails_for_a_bad_index_and_says_why(thin, capsys)
             ["tests.Article", "--ef-search=40,a"],
             'argument --ef-search: must be integers with commas between, got "40,a"',
         ),
+        (["tests.Article", "--queries=/nowhere"], "[Errno 2] No such file or directory: '/nowhere'"),
         (["tests.Required"], "Required.embedding has no HnswIndex in Meta.indexes, so there is nothing to measure."),
     ],
 )

@@ -4,12 +4,14 @@ import os
 import pytest
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
-from django.db import NotSupportedError, models
+from django.db import NotSupportedError, connections, models
 from django.db.migrations.recorder import MigrationRecorder
 from django.db.utils import DatabaseError, DataError, IntegrityError
 from django.test.utils import CaptureQueriesContext, isolate_apps
 
 from pgembedding_django import EmbeddingField
+from pgembedding_django.checks import check_indexes
+from pgembedding_django.maintenance.catalogue import list_indexes
 from pgembedding_django.signals import finish_database
 
 CREATE_NOTE = """migrations.CreateModel("Note", [
@@ -129,6 +131,42 @@ def test_migrate_with_checks_and_without_the_right_reports_e020(fresh_database, 
     with pytest.raises(SystemCheckError, match=r"pgembedding\.E020"):
         fresh_database.migrate(skip_checks=False)
     assert fresh_database.tables() == []
+
+
+@pytest.mark.parametrize("before", ["zero", "0001"])
+def test_migrate_with_checks_passes_where_the_view_of_indexes_is_yet_to_come(fresh_database, before):
+    fresh_database.migrate("pgembedding_django", before)
+    fresh_database.migrate(skip_checks=False)
+    assert check_indexes(databases=["fresh"]) == []
+    assert "pgembedding_hnsw_index" in fresh_database.connection.introspection.table_names(include_views=True)
+
+
+def test_migrate_with_checks_passes_where_the_view_of_indexes_is_an_older_one(fresh_database):
+    fresh_database.migrate()
+    fresh_database.execute("DROP VIEW pgembedding_hnsw_index")
+    fresh_database.execute("CREATE VIEW pgembedding_hnsw_index AS SELECT oid, relname AS name FROM pg_class")
+    fresh_database.migrate(skip_checks=False)
+    assert check_indexes(databases=["fresh"]) == []
+
+
+def test_migrate_with_checks_passes_where_the_history_has_yet_to_get_a_column(fresh_database):
+    fresh_database.migrate()
+    fresh_database.execute("ALTER TABLE pgembedding_django_indexrun DROP COLUMN notice")
+    fresh_database.migrate(skip_checks=False)
+    assert {report.last_rebuild for report in list_indexes("fresh")} == {None}
+
+
+def test_check_of_indexes_is_silent_for_a_role_that_may_not_read_the_view(fresh_database, role):
+    owner = connections["default"].settings_dict["USER"]
+    fresh_database.become(USER=owner)
+    fresh_database.migrate()
+    fresh_database.execute(
+        "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'article_embedding_hnsw'::regclass"
+    )
+    fresh_database.become(USER=role)
+    assert [message.id for message in check_indexes(databases=["fresh"])] == ["pgembedding.W027"]
+    fresh_database.execute("REVOKE ALL ON pgembedding_hnsw_index FROM PUBLIC", superuser=True)
+    assert check_indexes(databases=["fresh"]) == []
 
 
 # Back and forth

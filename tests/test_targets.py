@@ -22,7 +22,7 @@ def test_target_names_a_model_and_perhaps_a_field(label, expected):
 def test_target_that_names_no_model_is_refused(label):
     with pytest.raises(ValueError) as caught:
         parse_target(label)
-    assert str(caught.value) == f'"{label}" is no app.Model or app.Model.field of this project.'
+    assert str(caught.value) == f'"{label}" names no model. Write app.Model or app.Model.field, such as blog.Article.'
 
 
 def test_filters_hold_values_of_their_fields():
@@ -34,9 +34,8 @@ def test_filters_hold_values_of_their_fields():
 def test_filter_that_names_no_field_is_refused(text):
     with pytest.raises(ValueError) as caught:
         parse_filters(Article, [text])
-    assert str(caught.value) == (
-        f'A filter must be name=value with a field of Article (id, title, published, section, embedding), got "{text}".'
-    )
+    fields = "id, title, published, section, embedding, embedding_digest"
+    assert str(caught.value) == f'A filter must be name=value with a field of Article ({fields}), got "{text}".'
 
 
 def test_filter_with_a_value_that_is_none_of_the_field_is_refused():

@@ -64,7 +64,10 @@ def test_command_where_no_build_reaches_the_recall_fails(many, monkeypatch):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["tests.Nothing", "--recall=1"], '"tests.Nothing" is no app.Model or app.Model.field of this project.'),
+        (
+            ["tests.Nothing", "--recall=1"],
+            '"tests.Nothing" names no model. Write app.Model or app.Model.field, such as blog.Article.',
+        ),
         (["tests.Tag", "--recall=1"], "Tag has no EmbeddingField, so nearest() has nothing to search."),
         (["tests.Pair", "--recall=1"], "Pair has 2 embedding fields (one, two). Name one with field=."),
         (["tests.Article"], "Error: the following arguments are required: --recall"),

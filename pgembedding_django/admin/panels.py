@@ -16,6 +16,7 @@ from pgembedding_django.admin.columns import DISTANCE, distance_column
 from pgembedding_django.admin.search import embedding_fields, rankable
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.querysets import EmbeddingQuerySet
+from pgembedding_django.sources import InvalidSource
 
 __all__ = ["Freshness", "Neighbour", "Panel", "panels"]
 
@@ -44,13 +45,15 @@ class Panel:
     """
     One vector of a row.
 
-    freshness: None where nobody can tell, as without a source. embedder: "" where the settings have none.
+    freshness: None where nobody can tell, as without a source. problem: why the source gives no text, else "".
+    embedder: "" where the settings have none.
     """
 
     field: EmbeddingField
     chart: SafeString | None
     embedder: str
     freshness: Freshness | None
+    problem: str
     similar: list[Neighbour]
 
 
@@ -61,11 +64,13 @@ def panels(row: Model, rows: QuerySet[Any]) -> list[Panel]:
 
 def _panel(row: Model, rows: QuerySet[Any], field: EmbeddingField) -> Panel:
     vector = field.value_from_object(row)
+    freshness, problem = _freshness(row, field)
     return Panel(
         field=field,
         chart=None if vector is None else draw_vector(vector),
         embedder=_embedder(field),
-        freshness=_freshness(row, field),
+        freshness=freshness,
+        problem=problem,
         similar=[] if vector is None else _similar(row, rows, field),
     )
 
@@ -75,16 +80,18 @@ def _embedder(field: EmbeddingField) -> str:
     return f"{field.embedder} ({entry['BACKEND'].rpartition('.')[2]})" if "BACKEND" in entry else ""
 
 
-def _freshness(row: Model, field: EmbeddingField) -> Freshness | None:
+def _freshness(row: Model, field: EmbeddingField) -> tuple[Freshness | None, str]:
     if field.value_from_object(row) is None:
-        return Freshness.MISSING
-    rows: Any = EmbeddingQuerySet(type(row), using=row._state.db).filter(pk=row.pk)
-    if field.source is None or not hasattr(rows, "stale"):
-        return None
+        return Freshness.MISSING, ""
+    if field.source is None:
+        return None, ""
+    stored: Any = EmbeddingQuerySet(type(row), using=row._state.db).filter(pk=row.pk)
     try:
-        return Freshness.STALE if rows.stale(field=field.name).exists() else Freshness.FRESH
+        return (Freshness.STALE if stored.stale(field=field.name).exists() else Freshness.FRESH), ""
+    except InvalidSource as error:
+        return None, str(error)
     except ImproperlyConfigured:
-        return None  # Without its embedder, nobody knows what the vector should be.
+        return None, ""  # Without its embedder, nobody knows what the vector should be.
 
 
 def _similar(row: Model, rows: QuerySet[Any], field: EmbeddingField) -> list[Neighbour]:

@@ -22,6 +22,9 @@ __all__ = ["IndexReport", "State", "find_index", "list_indexes", "statuses"]
 
 Record = TypeVar("Record", IndexRun, RecallMeasurement)
 
+#: What makes an index new; its name may be that of another one, dropped before.
+BUILDS = (IndexRun.Action.REBUILD, IndexRun.Action.CREATE)
+
 
 @dataclass(frozen=True)
 class IndexReport:
@@ -113,6 +116,18 @@ def has_view(using: str) -> bool:
         return bool(cursor.fetchone()[0])
 
 
+def can_read(model: type[Model], using: str) -> bool:
+    """Tell whether a database has the table or view of a model as this version reads it, and lets the role read it."""
+    columns = [field.column for field in model._meta.concrete_fields]
+    with connections[using].cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attname = ANY(%s::name[]) "
+            "AND has_column_privilege(attrelid, attnum, 'SELECT')",
+            [model._meta.db_table, columns],
+        )
+        return bool(cursor.fetchone()[0] == len(columns))
+
+
 def _report_present(
     using: str,
     found: list[HnswIndexStatus],
@@ -121,7 +136,8 @@ def _report_present(
 ) -> list[IndexReport]:
     engine = get_engine(connections[using])
     unsound = engine.unsound_tables(connections[using], {root_of(status, found).table_oid for status in found})
-    rebuilds = _latest(IndexRun.objects.using(using).filter(status=IndexRun.Status.SUCCEEDED))
+    succeeded = IndexRun.objects.using(using).filter(status=IndexRun.Status.SUCCEEDED)
+    rebuilds = _latest(succeeded.filter(action__in=BUILDS))
     recalls = _latest(RecallMeasurement.objects.using(using).filter(ef_search=None))
     reports = []
     for status in found:
@@ -193,12 +209,9 @@ def _field_of(model: type[Model] | None, column: str) -> EmbeddingField | None:
 
 
 def _latest(records: QuerySet[Record]) -> dict[tuple[str, str], Record]:
-    """Return the last record of each index; none where the role may not read them."""
-    table = records.model._meta.db_table
-    with connections[records.db].cursor() as cursor:
-        cursor.execute("SELECT has_table_privilege(%s, 'SELECT')", [table])
-        if not cursor.fetchone()[0]:
-            return {}
+    """Return the last record of each index; none where there are none to be read."""
+    if not can_read(records.model, records.db):
+        return {}
     latest = records.order_by("schema", "index", "-created", "-pk").distinct("schema", "index")
     return {(record.schema, record.index): record for record in latest}
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import timedelta
 from typing import Any
 
 from django.db import Error, connections, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from pgembedding_django import background
 from pgembedding_django.maintenance.progress import read_progress
 from pgembedding_django.maintenance.session import REBUILD_LOCK, IndexBusy, Session
 from pgembedding_django.models import HnswIndexStatus, IndexRun
@@ -17,6 +19,10 @@ from pgembedding_django.models import HnswIndexStatus, IndexRun
 __all__ = ["current_status", "open_session", "progress_of", "queue_run", "recorded", "unfinished_runs"]
 
 UNFINISHED = (IndexRun.Status.QUEUED, IndexRun.Status.RUNNING)
+
+#: How long a run may wait for its connection, by whether a worker takes it up: one may have builds of hours before it,
+#: while a thread or a command connects at once, or is refused within 127 s (tcp_syn_retries of Linux).
+PATIENCE = {True: timedelta(days=1), False: timedelta(minutes=5)}
 
 
 def queue_run(run: IndexRun, using: str) -> IndexRun:
@@ -33,14 +39,27 @@ def queue_run(run: IndexRun, using: str) -> IndexRun:
                 f"Index {run.index} is busy: {other.action} {other.status} since {other.created:%Y-%m-%d %H:%M} UTC. "
                 "Wait until that has ended."
             )
+        # A worker that comes late leaves what this one replaces.
+        replaced = IndexRun.objects.using(using).filter(schema=run.schema, index=run.index, status__in=UNFINISHED)
+        replaced.update(status=IndexRun.Status.INTERRUPTED)
         run.save(using=using)
     return run
 
 
-def open_session(run: IndexRun) -> Session:
-    """Return the session in which a run is done."""
+@contextmanager
+def open_session(run: IndexRun) -> Iterator[Session]:
+    """Open the session in which a run is done; where that fails, so has the run."""
     names = ("maintenance_work_mem", "parallel_workers", "give_up")
-    return Session(str(run._state.db), **{name: run.parameters.get(name) for name in names})
+    session = Session(str(run._state.db), **{name: run.parameters.get(name) for name in names})
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(session)
+        except Error as error:
+            run.status, run.error, run.finished = IndexRun.Status.FAILED, str(error), timezone.now()
+            with suppress(Error):  # It may be the server that is gone.
+                run.save()
+            raise
+        yield session
 
 
 def unfinished_runs(using: str, **filters: Any) -> list[IndexRun]:
@@ -50,8 +69,8 @@ def unfinished_runs(using: str, **filters: Any) -> list[IndexRun]:
 
 
 def current_status(run: IndexRun) -> str:
-    """Return the status of a run, which is interrupted where its backend is gone before it ended."""
-    if run.status not in UNFINISHED or run.pid is None or _has_backend(run):
+    """Return the status of a run, which is interrupted where its backend is gone, or never came."""
+    if run.status not in UNFINISHED or (_has_backend(run) if run.pid else _may_begin(run)):
         return run.status
     return IndexRun.Status.INTERRUPTED
 
@@ -82,11 +101,13 @@ def progress_of(run: IndexRun) -> dict[str, Any]:
         "parts": run.parts,
         "seconds": (end - run.started).total_seconds() if run.started else 0.0,
         "notice": run.notice,
-        "error": run.error or (_explain_interruption() if status == IndexRun.Status.INTERRUPTED else ""),
+        "error": run.error or (_explain_interruption(run) if status == IndexRun.Status.INTERRUPTED else ""),
     }
 
 
-def _explain_interruption() -> str:
+def _explain_interruption(run: IndexRun) -> str:
+    if run.pid is None:
+        return _("Nothing has begun it: its process ended, or no worker takes it up. Start it again.")
     return _("Its connection ended before it did. The server may have completed it: see the state of the index.")
 
 
@@ -123,6 +144,10 @@ def _finish(run: IndexRun, session: Session) -> None:
 def _size(run: IndexRun) -> int | None:
     found = HnswIndexStatus.objects.using(run._state.db).filter(schema=run.schema, name=run.index)
     return found.values_list("size", flat=True).first()
+
+
+def _may_begin(run: IndexRun) -> bool:
+    return timezone.now() - run.created < PATIENCE[background.has_workers()]
 
 
 def _has_backend(run: IndexRun) -> bool:

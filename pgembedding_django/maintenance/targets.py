@@ -23,7 +23,9 @@ def parse_target(label: str) -> tuple[type[Model], str | None]:
     try:
         return apps.get_model(app, name), field or None
     except (LookupError, ValueError) as error:
-        raise ValueError(f'"{label}" is no app.Model or app.Model.field of this project.') from error
+        raise ValueError(
+            f'"{label}" names no model. Write app.Model or app.Model.field, such as blog.Article.'
+        ) from error
 
 
 def parse_filters(model: type[Model], texts: Iterable[str]) -> dict[str, Any]:

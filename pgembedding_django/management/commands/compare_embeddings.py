@@ -9,7 +9,7 @@ from django.core.management.base import CommandParser
 from django.db import DEFAULT_DB_ALIAS
 
 from pgembedding_django.maintenance.comparison import compare
-from pgembedding_django.management.labels import get_model
+from pgembedding_django.maintenance.targets import parse_target
 
 #: Rows that are named, of those on which the two fields agree least.
 WORST = 5
@@ -27,8 +27,10 @@ class Command(BaseCommand):
         parser.add_argument("--database", default=DEFAULT_DB_ALIAS, metavar="ALIAS", help='"default" unless given')
 
     def handle(self, *, label: str, old: str, new: str, sample: int, k: int, database: str, **options: Any) -> None:
-        model = get_model(label)
         try:
+            model, field = parse_target(label)
+            if field:
+                raise ValueError(f'"{label}" names a field. Write app.Model, and after it the two fields.')
             found = compare(model, old, new, sample=sample, k=k, using=database)
         except ValueError as error:
             raise CommandError(str(error)) from error

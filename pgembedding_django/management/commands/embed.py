@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from pgembedding_django.embedders import Embedder, EmbeddingError
 from pgembedding_django.fields import EmbeddingField
-from pgembedding_django.management.labels import get_model
+from pgembedding_django.maintenance.targets import parse_target
 from pgembedding_django.pipeline import EmbedReport, EmbedRun, Estimate, estimate, get_field
 
 RESUME = "What was embedded is kept. Run the same command again to go on."
@@ -120,10 +120,7 @@ class Command(BaseCommand):
 
 
 def _get_field(label: str) -> EmbeddingField:
-    app_label, _, rest = label.partition(".")
-    model_name, _, name = rest.partition(".")
-    model = get_model(f"{app_label}.{model_name}")
     try:
-        return get_field(model, name or None)
+        return get_field(*parse_target(label))
     except (TypeError, ValueError) as error:
         raise CommandError(str(error)) from error

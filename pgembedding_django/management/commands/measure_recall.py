@@ -10,15 +10,23 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DEFAULT_DB_ALIAS, NotSupportedError
 from tqdm import tqdm
 
+from pgembedding_django.embedders import EmbeddingError
 from pgembedding_django.maintenance.plots import draw_recall, standalone
+from pgembedding_django.maintenance.questions import read_queries
 from pgembedding_django.maintenance.recall import MEASURED, measure_recall, record
 from pgembedding_django.maintenance.report import RecallReport
 from pgembedding_django.maintenance.sampling import IndexUnusable, Recall
 from pgembedding_django.maintenance.targets import parse_filters, parse_target
+
+#: What says by itself what is wrong.
+REFUSALS = (
+    EmbeddingError, ImproperlyConfigured, IndexUnusable, NotSupportedError, OSError, TypeError, ValueError
+)  # fmt: skip
 
 #: The recall advised towards where --min gives none.
 TARGET = 0.95
@@ -31,6 +39,12 @@ class Command(BaseCommand):
         parser.add_argument("target", metavar="app.Model[.field]")
         parser.add_argument("--k", type=int, default=10, help="rows wanted of each query (10)")
         parser.add_argument("--sample", type=int, default=200, help="stored rows that are drawn as queries (200)")
+        parser.add_argument(
+            "--queries",
+            type=Path,
+            metavar="FILE",
+            help="ask these instead: a text a line, each embedded by the field's embedder, or a .npy of vectors",
+        )
         parser.add_argument(
             "--filter", action="append", default=[], metavar="NAME=VALUE", help="measure only such rows; repeatable"
         )
@@ -71,13 +85,14 @@ class Command(BaseCommand):
                     field,
                     k=options["k"],
                     sample=options["sample"],
+                    queries=options["queries"] and read_queries(options["queries"], model, field),
                     filters=parse_filters(model, options["filter"]),
                     ef_search=options["ef_search"],
                     seed=options["seed"],
                     using=options["database"],
                     progress=show,
                 )
-            except (IndexUnusable, NotSupportedError, TypeError, ValueError) as error:
+            except REFUSALS as error:
                 raise CommandError(str(error)) from error
 
 
@@ -99,8 +114,7 @@ def _as_text(report: RecallReport, target: float) -> str:
     graph = ", ".join(f"{name}={value}" for name, value in index.graph.items())
     lines = [
         f"{report.model}.{report.field}, index {index.schema}.{index.name} ({graph})",
-        f"{len(report.queries):,} of {report.size:,} rows{filters} asked for the {report.k} nearest others. "
-        "New queries find less at a small ef_search.",
+        _tell_queries(report, filters),
         "",
         f"{'ef_search':>10}  {f'recall@{report.k}':>10}  {'95% interval':>16}  {'p50':>10}  {'p95':>10}",
         *(_as_row(row) for row in (*report.rows, report.default)),
@@ -108,6 +122,15 @@ def _as_text(report: RecallReport, target: float) -> str:
         *report.advice(target),
     ]
     return "\n".join(lines)
+
+
+def _tell_queries(report: RecallReport, filters: str) -> str:
+    if None in report.queries:
+        return f"{len(report.queries):,} queries asked {report.size:,} rows{filters} for the {report.k} nearest."
+    return (
+        f"{len(report.queries):,} of {report.size:,} rows{filters} asked for the {report.k} nearest others. "
+        "New queries find less at a small ef_search."
+    )
 
 
 def _as_row(row: Recall) -> str:

@@ -7,19 +7,21 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from django.apps import apps
 from django.core.exceptions import ObjectDoesNotExist
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DEFAULT_DB_ALIAS, Error
+from django.db.models import Model
 from django.template.defaultfilters import filesizeformat
 from tqdm import tqdm
 
+from pgembedding_django.arguments import embedding_field
 from pgembedding_django.maintenance.catalogue import IndexReport, find_index, list_indexes
 from pgembedding_django.maintenance.estimate import warn_of_memory
 from pgembedding_django.maintenance.jobs import perform
 from pgembedding_django.maintenance.progress import Progress
 from pgembedding_django.maintenance.rebuild import RebuildOptions, queue_rebuild
 from pgembedding_django.maintenance.repair import plan_repair, queue_step
+from pgembedding_django.maintenance.targets import parse_target
 from pgembedding_django.models import HnswIndexStatus, IndexRun
 
 #: What is to be done: in words, and what records it.
@@ -37,7 +39,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "targets",
             nargs="*",
-            metavar="app.Model | index",
+            metavar="app.Model[.field] | index",
             help="Which ones; an index as name or schema.name. All that models declare unless given.",
         )
         parser.add_argument("--database", default=DEFAULT_DB_ALIAS, help="Alias of the database.")
@@ -118,8 +120,8 @@ def _choose(targets: list[str], using: str) -> list[IndexReport]:
         return [report for report in reports if report.model is not None]
     chosen = []
     for target in targets:
-        model = _find_model(target)
-        found = [report for report in reports if (report.model is model if model else _is(report, target))]
+        model, field = _find_model(target)
+        found = [report for report in reports if (_is_of(report, model, field) if model else _is(report, target))]
         if not found and model is None:
             try:
                 find_index(target, using)
@@ -136,11 +138,19 @@ def _warn(status: HnswIndexStatus, options: dict[str, Any]) -> str:
         raise CommandError(str(error)) from error
 
 
-def _find_model(target: str) -> Any:
+def _find_model(target: str) -> tuple[type[Model] | None, str | None]:
     try:
-        return apps.get_model(target)
-    except (LookupError, ValueError):
-        return None
+        model, field = parse_target(target)
+    except ValueError:
+        return None, None  # It is an index.
+    try:
+        return model, field and embedding_field(model, field).name
+    except (TypeError, ValueError) as error:
+        raise CommandError(str(error)) from error
+
+
+def _is_of(report: IndexReport, model: type[Model], field: str | None) -> bool:
+    return report.model is model and field in (None, report.field and report.field.name)
 
 
 def _is(report: IndexReport, target: str) -> bool:

@@ -1,0 +1,45 @@
+"""Questions of real searches, read from a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from django.db.models import Model
+
+from pgembedding_django.arguments import embedding_field
+from pgembedding_django.embedders import get_embedder
+from pgembedding_django.vectors import Vector
+
+__all__ = ["read_queries"]
+
+
+def read_queries(path: Path, model: type[Model], field: str | None = None) -> list[Vector]:
+    """
+    Return the vectors that a file asks with.
+
+    path: of a .npy with a vector a row, or of UTF-8 text with a question a line; blank lines are left out.
+    field: the name of the EmbeddingField; needed only where the model has several.
+    Raises OSError if the file cannot be read, ValueError if it holds something else, EmbeddingError as the embedder.
+    Embeds each question by a call of its own, as nearest() does, which may cost money. No pickle is loaded.
+    """
+    found = embedding_field(model, field)
+    if path.suffix == ".npy":
+        return _read_vectors(path)
+    try:
+        questions = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} must be UTF-8 text with a question a line, or a .npy of vectors.") from error
+    embedder = get_embedder(found.embedder)
+    return [embedder.embed_query(question) for question in questions]
+
+
+def _read_vectors(path: Path) -> list[Vector]:
+    with path.open("rb") as file:
+        try:
+            vectors = np.lib.format.read_array(file, allow_pickle=False)
+        except ValueError as error:
+            raise ValueError(f"{path} must be a .npy of vectors: {error}") from error
+    if vectors.ndim != 2:
+        raise ValueError(f"{path} must hold a vector a row, got an array of shape {vectors.shape}.")
+    return list(vectors)
