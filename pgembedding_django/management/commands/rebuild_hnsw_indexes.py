@@ -104,7 +104,8 @@ class Command(BaseCommand):
     def _perform(self, queue: Callable[[], IndexRun]) -> bool:
         try:
             run = queue()
-            with tqdm(total=100, desc=run.index, unit="%", leave=False, bar_format="{l_bar}{bar}|{postfix}") as bar:
+            form = "{l_bar}{bar}|{postfix}"
+            with tqdm(total=100, desc=run.index, unit="%", leave=False, disable=None, bar_format=form) as bar:
                 perform(run, lambda progress: _show(bar, run, progress))
         except (Error, LookupError, ObjectDoesNotExist) as error:
             self.stderr.write(str(error))

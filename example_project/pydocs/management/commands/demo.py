@@ -23,6 +23,8 @@ BAR = 20
 NEXT = (
     ("make serve", "the search page at http://127.0.0.1:8000/ (python manage.py runserver)"),
     ("python manage.py createsuperuser", "a login for http://127.0.0.1:8000/admin/"),
+    ("python manage.py hnsw_indexes", "the state of its index, as the admin shows it"),
+    ("python manage.py measure_recall pydocs.Section", "how much of the exact answers the index finds"),
     ("README.md", "the same in a project of your own"),
 )
 
@@ -76,7 +78,7 @@ class Command(BaseCommand):
     def _show_next(self):
         self.stdout.write(self.style.MIGRATE_HEADING("\nWhere to look next\n"))
         for what, why in NEXT:
-            self.stdout.write(f"  {what:32}  {why}")
+            self.stdout.write(f"  {what:46}  {why}")
 
     def _say(self, what, value):
         self.stdout.write(f"  {what:9} {value}")
