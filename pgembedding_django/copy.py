@@ -8,7 +8,7 @@ import json
 import re
 import struct
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal
 from struct import Struct
 from typing import Any
@@ -22,7 +22,7 @@ from django.db.models import Field, JSONField, Model
 from pgembedding_django.engines import get_engine
 from pgembedding_django.fields import EmbeddingField
 
-__all__ = ["RowEncoder", "copy_rows"]
+__all__ = ["RowEncoder", "copy_rows", "get_encoder", "pack_row"]
 
 Encode = Callable[[Any], bytes]
 
@@ -139,8 +139,7 @@ class RowEncoder:
     def __init__(self, fields: list[Field[Any, Any]], connection: BaseDatabaseWrapper) -> None:
         self.fields = fields
         self.connection = connection
-        self._encoders = [_encoder(field, connection) for field in fields]
-        self._head = _int16(len(fields))
+        self._encoders = [get_encoder(field, connection) for field in fields]
 
     def encode(self, row: Model, position: int) -> bytes:
         """
@@ -148,26 +147,30 @@ class RowEncoder:
 
         Raises ValidationError naming the row's position, its primary key and the field, if a value cannot be written.
         """
-        parts = [self._head]
+        values: list[bytes | None] = []
         for field, encode in zip(self.fields, self._encoders, strict=True):
             try:
                 value = field.pre_save(row, add=True)
-                if value is None:
-                    parts.append(NULL)
-                    continue
                 if hasattr(value, "resolve_expression"):
                     raise TypeError("bulk_load() writes values, not expressions; use bulk_create() for them")
-                data = encode(value)
+                values.append(None if value is None else encode(value))
             except (TypeError, ValueError, ArithmeticError, struct.error, ValidationError) as error:
                 raise self._bad_row(row, position, field, error) from error
-            parts += (_int32(len(data)), data)
-        return b"".join(parts)
+        return pack_row(values)
 
     def _bad_row(self, row: Model, position: int, field: Field[Any, Any], error: Exception) -> ValidationError:
         reason = error.messages[0] if isinstance(error, ValidationError) else str(error)
         label = f"{type(row).__name__}.{field.name}"
         named = reason if reason.startswith(label) else f"{label}: {reason}"
         return ValidationError(f"Row {position} (pk {row.pk!r}): {named}", code="row")
+
+
+def pack_row(values: Sequence[bytes | None]) -> bytes:
+    """Return one row of a binary COPY, of values that are encoded already."""
+    parts = [_int16(len(values))]
+    for value in values:
+        parts += (NULL,) if value is None else (_int32(len(value)), value)
+    return b"".join(parts)
 
 
 def copy_rows(table: str, columns: list[str], data: Iterable[bytes], connection: BaseDatabaseWrapper) -> None:
@@ -219,7 +222,12 @@ class _Reader:
         return data
 
 
-def _encoder(field: Field[Any, Any], connection: BaseDatabaseWrapper) -> Encode:
+def get_encoder(field: Field[Any, Any], connection: BaseDatabaseWrapper) -> Encode:
+    """
+    Return what writes values of a field.
+
+    Raises NotSupportedError for a type that has no encoder here.
+    """
     field = getattr(field, "target_field", field)
     if isinstance(field, EmbeddingField):
         write = get_engine(connection).binary_encoder(field.storage)

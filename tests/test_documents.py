@@ -1,5 +1,6 @@
 """Collections and documents: what they store, and what a search in one of them finds."""
 
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,7 +15,7 @@ from django.test.utils import CaptureQueriesContext
 
 from pgembedding_django.documents.contents import digest
 from pgembedding_django.documents.models import Collection, Document
-from pgembedding_django.embedders import EmbeddingError, get_embedder
+from pgembedding_django.embedders import EmbedderUnavailable, EmbeddingError, TextRejected, get_embedder
 from pgembedding_django.embedders.dummy import DummyEmbedder
 from pgembedding_django.vectors import InvalidVector
 
@@ -266,10 +267,53 @@ def test_add_texts_with_another_number_of_keys_or_metadatas_is_an_error(collecti
         collection.add_texts(["one", "two"], **columns)
 
 
-def test_add_texts_with_a_bad_text_stores_nothing(collection):
-    with pytest.raises(EmbeddingError):
-        collection.add_texts(["good", " "])
+def test_add_texts_with_a_blank_text_names_it_and_pays_for_nothing(collection, embedded):
+    with pytest.raises(EmbeddingError, match=r'^Document "b": The embedder needs text to embed'):
+        collection.add_texts(["good", " "], keys=["a", "b"])
     assert not collection.documents.exists()
+    assert embedded == []
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (TextRejected("it is bad."), 'Document "b": DummyEmbedder cannot embed text 1: it is bad.'),
+        (EmbedderUnavailable("Away."), "Away."),
+    ],
+)
+def test_add_texts_with_a_text_that_fails_stores_nothing(collection, monkeypatch, error, message):
+    monkeypatch.setattr(DummyEmbedder, "compute", lambda self, texts: [[1, 2, 3], error])
+    with pytest.raises(type(error)) as raised:
+        collection.add_texts(["good", "bad"], keys=["a", "b"])
+    assert str(raised.value) == message
+    assert not collection.documents.exists()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"key": "k" * 256}, rf'Document.key must have at most 255 characters, got 256 \("{"k" * 40}\.\.\."\)\.'),
+        ({"key": "a\0"}, r'Document "a\\u0000": key must have no NUL character, which Postgres stores in no text\.'),
+        ({"content": "a\0"}, 'Document "a": content must have no NUL character, .*'),
+        ({"content": "a\ud800"}, 'Document "a": content cannot be stored: .* surrogates not allowed\\.'),
+        ({"metadata": {"a": ["\0"]}}, 'Document "a": metadata must have no NUL character, .*'),
+        ({"metadata": {"a": "\\\0"}}, 'Document "a": metadata must have no NUL character, .*'),
+        ({"metadata": {"a": float("nan")}}, 'Document "a": metadata cannot be stored: .*'),
+        ({"metadata": {"a": object()}}, 'Document "a": metadata cannot be stored: .* is not JSON serializable\\.'),
+    ],
+)
+def test_add_of_what_postgres_cannot_store_names_the_document_and_pays_for_nothing(
+    collection, embedded, values, message
+):
+    with pytest.raises(ValidationError) as error:
+        collection.add([Document(key="good", content="good"), Document(**{"key": "a", "content": "a", **values})])
+    assert re.fullmatch(message, error.value.messages[0])
+    assert (collection.documents.count(), embedded) == (0, [])
+
+
+def test_add_of_a_backslash_before_u0000_stores_it(collection):
+    collection.add([Document(key="a", content="\\u0000", metadata={"path": "C:\\u0000"})])
+    assert collection.documents.get().metadata == {"path": "C:\\u0000"}
 
 
 def test_add_embeds_outside_of_a_transaction_of_its_own(transactional_db, monkeypatch):

@@ -11,7 +11,7 @@ from django.core.management import CommandError, call_command
 
 from pgembedding_django.documents import ingest
 from pgembedding_django.documents.models import Collection, Document
-from pgembedding_django.embedders import EmbeddingError
+from pgembedding_django.embedders import EmbedderUnavailable, TextRejected
 from pgembedding_django.embedders.dummy import DummyEmbedder
 from tests.test_documents_loaders import encrypt, make_pdf
 
@@ -176,7 +176,7 @@ def test_ingest_reports_what_cannot_be_read_and_goes_on(folder):
     assert f"  {folder / 'binary.txt'} is binary, not text\n" in err
     assert f"  {folder / 'locked.pdf'} is encrypted\n" in err
     assert f"  {folder / 'nowhere'}" in err
-    assert err.endswith("CommandError: 3 could not be read.")
+    assert err.endswith("CommandError: 3 could not be read or embedded.")
 
 
 def test_ingest_keeps_the_documents_of_a_file_that_cannot_be_read_any_more(folder):
@@ -211,19 +211,56 @@ def test_ingest_after_a_failure_goes_on_where_it_stopped(folder, monkeypatch, em
 
     def fail(self, texts):
         if "Bananas" in texts[0]:
-            raise EmbeddingError("No bananas.")
+            raise EmbedderUnavailable("No bananas.")
         return compute(self, texts)
 
     with monkeypatch.context() as patch:
         patch.setattr(DummyEmbedder, "compute", fail)
         _, err = run(folder)
-    assert err == (
-        "CommandError: DummyEmbedder cannot embed text 0: No bananas. What was stored stays; run the command again to "
-        "go on."
-    )
+    assert err == ("CommandError: No bananas. What was stored stays; run the command again to go on.")
     assert list(stored()) == ["a.txt"]
     out, _ = run(folder)
     assert "2 files new, 0 changed, 1 unchanged" in out
+
+
+@pytest.fixture
+def refuse(monkeypatch):
+    """Let the embedder answer some texts, those with a word, by an error."""
+    compute = DummyEmbedder.compute
+
+    def patch(word, error):
+        def answer(self, texts):
+            vectors = compute(self, texts)
+            return [error if word in text else vector for text, vector in zip(texts, vectors, strict=True)]
+
+        monkeypatch.setattr(DummyEmbedder, "compute", answer)
+
+    return patch
+
+
+def test_ingest_of_a_text_that_is_rejected_names_the_file_and_stores_the_others(folder, refuse):
+    refuse("Bananas", TextRejected("no bananas."))
+    out, err = run(folder)
+    assert list(stored()) == ["a.txt", "c.html"]
+    assert "2 files new" in out
+    assert f"{folder / 'b.md'} cannot be embedded: DummyEmbedder cannot embed text 1: no bananas." in err
+    assert err.endswith("CommandError: 1 could not be read or embedded.")
+
+
+def test_ingest_of_a_changed_file_with_a_rejected_piece_leaves_it_as_it_was(folder, refuse):
+    run(folder)
+    refuse("worms", TextRejected("no worms."))
+    (folder / "a.txt").write_text("good apples" + " " * 2000 + "and worms")
+    out, _ = run(folder, chunk_size=1000)
+    assert stored()["a.txt"] == ["apples are red"]
+    assert "0 files new, 0 changed, 2 unchanged" in out
+
+
+def test_ingest_with_an_embedder_that_fails_midway_stores_what_is_whole(folder, refuse):
+    refuse("Bananas", EmbedderUnavailable("Away."))
+    _, err = run(folder)
+    assert list(stored()) == ["a.txt", "c.html"]
+    assert err == "CommandError: Away. What was stored stays; run the command again to go on."
 
 
 def test_ingest_interrupted_says_how_to_go_on(folder, monkeypatch):

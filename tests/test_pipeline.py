@@ -388,12 +388,14 @@ def test_embed_writes_what_was_paid_for_before_it_raises(scripted, monkeypatch):
 def test_embed_that_breaks_off_writes_what_is_under_way(scripted):
     """One call fails while another is on its way: the other's vectors are paid for."""
     add("a", "b")
-    failed = threading.Event()
+    begun, failed = threading.Event(), threading.Event()
 
     def before(texts):
         if texts == ["a"]:
+            begun.wait(30)
             failed.set()
             raise REFUSED
+        begun.set()
         failed.wait(30)
         time.sleep(0.1)
 

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from pgembedding_django.embedders import get_embedder
+from django.core.exceptions import ValidationError
+
+from pgembedding_django.embedders import EmbeddingError, TextRejected, get_embedder, outcomes
 
 if TYPE_CHECKING:
     from pgembedding_django.documents.models import Collection, Document
 
-__all__ = ["as_result", "digest", "embed_missing", "gather", "make_documents"]
+__all__ = ["as_result", "digest", "embed_all", "embed_missing", "gather", "make_documents"]
+
+#: A NUL as JSON writes it: an even number of backslashes before it are characters of the text.
+NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
 def digest(text: str, identity: str) -> str:
@@ -50,7 +57,7 @@ def gather(collection: Collection, documents: Iterable[Document]) -> list[Docume
     """
     Return the documents with unlike keys, the last of each.
 
-    Raises ValueError for a document of another collection.
+    Raises ValueError for a document of another collection, and ValidationError for one that Postgres would refuse.
     """
     found: dict[str, Document] = {}
     for document in documents:
@@ -58,15 +65,32 @@ def gather(collection: Collection, documents: Iterable[Document]) -> list[Docume
             document.collection = collection
         elif document.collection_id != collection.pk:
             raise ValueError(f'Document "{document.key}" is of another collection than "{collection.name}".')
+        _check(document)
         found[document.key] = document
     return list(found.values())
 
 
-def embed_missing(collection: Collection, documents: Sequence[Document]) -> None:
-    """Give a vector to each document that has none: the stored one of the same key and text, or a new one."""
+def embed_all(collection: Collection, documents: Sequence[Document]) -> None:
+    """
+    Give a vector to each document that has none, as embed_missing() does.
+
+    Raises EmbeddingError naming the document whose text cannot be embedded; a blank one before anything is paid for.
+    """
+    missing = [document for document in documents if document.embedding is None]
+    refusals = outcomes.refusals([document.content for document in missing], "The embedder")
+    _raise_first({document.key: why for document, why in zip(missing, refusals, strict=True) if why is not None})
+    _raise_first(embed_missing(collection, documents))
+
+
+def embed_missing(collection: Collection, documents: Sequence[Document]) -> dict[str, EmbeddingError]:
+    """
+    Give a vector to each document that has none: the stored one of the same key and text, or a new one.
+
+    Returns key: error of those that got none. Raises EmbeddingError if the embedder answers nothing at all.
+    """
     missing = [document for document in documents if document.embedding is None]
     if not missing:
-        return
+        return {}
     embedder = get_embedder(collection.embedder)
     for document in missing:
         document.digest = digest(document.content, embedder.identity)
@@ -79,9 +103,14 @@ def embed_missing(collection: Collection, documents: Sequence[Document]) -> None
     for document in missing:
         document.embedding = known.get((document.key, document.digest))
     missing = [document for document in missing if document.embedding is None]
-    vectors = embedder.embed([document.content for document in missing])
-    for document, vector in zip(missing, vectors, strict=True):
-        document.embedding = vector
+    failures: dict[str, EmbeddingError] = {}
+    answers = embedder.embed_each([document.content for document in missing])
+    for document, answer in zip(missing, answers, strict=True):
+        if isinstance(answer, EmbeddingError):
+            failures[document.key] = answer
+        else:
+            document.embedding = answer
+    return failures
 
 
 def as_result(document: Any) -> dict[str, Any]:
@@ -92,6 +121,33 @@ def as_result(document: Any) -> dict[str, Any]:
         "content": document.content,
         "metadata": document.metadata,
     }
+
+
+def _check(document: Document) -> None:
+    """Refuse what Postgres would, but by the document's key and before its text is paid for."""
+    key = str(document.key)
+    named, longest = json.dumps(key, ensure_ascii=False), cast(int, document._meta.get_field("key").max_length)
+    if len(key) > longest:
+        raise ValidationError(
+            f'Document.key must have at most {longest} characters, got {len(key)} ("{key[:40]}...").', code="max_length"
+        )
+    for name, value in (("key", key), ("content", str(document.content)), ("metadata", document.metadata)):
+        try:
+            text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+            text.encode()
+        except (TypeError, ValueError) as error:
+            raise ValidationError(f"Document {named}: {name} cannot be stored: {error}.", code="invalid") from error
+        if NUL.search(text):
+            raise ValidationError(
+                f"Document {named}: {name} must have no NUL character, which Postgres stores in no text.", code="nul"
+            )
+
+
+def _raise_first(failures: Mapping[str, EmbeddingError]) -> None:
+    for key, error in failures.items():
+        if isinstance(error, TextRejected):
+            raise TextRejected(f'Document "{key}": {error}') from error
+        raise error
 
 
 def _model(collection: Collection) -> Any:

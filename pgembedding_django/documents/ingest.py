@@ -15,7 +15,7 @@ from pgembedding_django.documents.contents import embed_missing
 from pgembedding_django.documents.files import FoundFiles, source_of
 from pgembedding_django.documents.loaders import UnreadableFile, extract, read_bytes
 from pgembedding_django.documents.models import Collection, Document
-from pgembedding_django.embedders import get_embedder
+from pgembedding_django.embedders import TextRejected, get_embedder
 
 if TYPE_CHECKING:
     from langchain_text_splitters import TextSplitter
@@ -28,7 +28,11 @@ BATCH = 256
 
 @dataclass
 class IngestReport:
-    """How many files were new, changed, unchanged and removed, how many documents stored, and what was unreadable."""
+    """
+    How many files were new, changed, unchanged and removed, and how many documents were stored.
+
+    unread: names and reasons of what could not be read or embedded.
+    """
 
     new: int = 0
     changed: int = 0
@@ -40,10 +44,11 @@ class IngestReport:
 
 @dataclass(frozen=True)
 class Change:
-    """A file whose documents are to be replaced."""
+    """A file whose documents are to be replaced; is_new: whether it has none yet."""
 
     source: str
     documents: list[Document]
+    is_new: bool
 
 
 class Ingest:
@@ -67,8 +72,9 @@ class Ingest:
         """
         Read files and replace the documents of each that is new or has changed, batch by batch.
 
-        A file that cannot be read is noted in the report and keeps its documents. Raises EmbeddingError if the
-        embedder fails: what was stored until then stays, and is skipped the next time.
+        A file that cannot be read, or has a piece that the embedder rejects, is noted in the report and keeps its
+        documents. Raises EmbeddingError if the embedder fails: what was stored until then stays, and is skipped the
+        next time.
         """
         pending: list[Change] = []
         for path in files:
@@ -102,11 +108,7 @@ class Ingest:
             self.report.unchanged += 1
             return None
         documents = self._split(path.suffix.lower(), data, {"source": source, "fingerprint": fingerprint})
-        if stored:
-            self.report.changed += 1
-        else:
-            self.report.new += 1
-        return Change(source, documents)
+        return Change(source, documents, is_new=not stored)
 
     def _split(self, suffix: str, data: bytes, metadata: dict[str, Any]) -> list[Document]:
         pages = extract(suffix, data)
@@ -126,13 +128,29 @@ class Ingest:
         ]
 
     def _store(self, changes: Sequence[Change]) -> None:
+        """Store the files whose pieces all have vectors, and only then raise what is no fault of a text."""
+        failures = embed_missing(self.collection, [document for change in changes for document in change.documents])
+        whole = []
+        for change in changes:
+            errors = [failures[document.key] for document in change.documents if document.key in failures]
+            rejected = next((error for error in errors if isinstance(error, TextRejected)), None)
+            whole += [] if errors else [change]
+            if rejected is not None:
+                self.report.unread.append((change.source, f"cannot be embedded: {rejected}"))
+        self._replace(whole)
+        for error in failures.values():
+            if not isinstance(error, TextRejected):
+                raise error
+
+    def _replace(self, changes: Sequence[Change]) -> None:
         documents = [document for change in changes for document in change.documents]
-        embed_missing(self.collection, documents)
         with transaction.atomic(using=self.collection.alias):
             for change in changes:
                 kept = [document.key for document in change.documents]
                 self._ingested(change.source).exclude(key__in=kept).delete()
             self.report.documents += self.collection.store(documents)
+        self.report.new += sum(change.is_new for change in changes)
+        self.report.changed += sum(not change.is_new for change in changes)
 
     def _ingested(self, source: str | None = None) -> Any:
         """Return the documents that came from files, or from one file."""

@@ -11,7 +11,7 @@ from django.utils.text import Truncator
 from django.utils.translation import gettext_lazy as _
 
 from pgembedding_django.documents import building
-from pgembedding_django.documents.contents import embed_missing, gather, make_documents
+from pgembedding_django.documents.contents import embed_all, gather, make_documents
 from pgembedding_django.documents.indexes import MetadataIndex
 from pgembedding_django.documents.querysets import DocumentManager
 from pgembedding_django.embedders import get_embedder
@@ -70,10 +70,11 @@ class Collection(models.Model):
         Of several with one key in a call, the last counts. Documents without a vector are embedded first, outside of
         any transaction of this call, which may cost money; one whose key and text are stored keeps its vector.
         Returns how many documents were stored. Takes as long in a large collection as in an empty one.
-        Raises ValidationError for a vector of other dimensions, EmbeddingError if a text cannot be embedded.
+        Raises ValidationError for a vector of other dimensions or what Postgres cannot store, EmbeddingError if a text
+        cannot be embedded; both name the document by its key.
         """
         gathered = gather(self, documents)
-        embed_missing(self, gathered)
+        embed_all(self, gathered)
         return self.store(gathered)
 
     def add_texts(
@@ -101,7 +102,7 @@ class Collection(models.Model):
         Returns how many documents were stored.
         """
         gathered = gather(self, documents)
-        embed_missing(self, gathered)
+        embed_all(self, gathered)
         with transaction.atomic(using=self.alias):
             options = self._empty_for(gathered)
             stored = self.store(gathered)

@@ -56,7 +56,7 @@ def merge(
         return outcomes
     # Where nobody said how long a vector is, most of them show it.
     dimensions = dimensions or mode(sizes.values())
-    for position in sizes:
+    for position in (i for i, size in sizes.items() if size != dimensions):
         outcomes[position] = _checked(outcomes[position], name, f"text {position}", dimensions)
     if dimensions not in sizes.values():
         first = min(sizes)

@@ -7,7 +7,8 @@ from typing import Any, cast
 from django.db import connections, transaction
 from django.db.models import Field
 
-from pgembedding_django.copy import RowEncoder, copy_rows
+from pgembedding_django.copy import copy_rows, get_encoder, pack_row
+from pgembedding_django.engines import get_engine
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.pipeline.rows import Row, base_rows, lock_rows, read_rows
 from pgembedding_django.vectors import Vector
@@ -21,6 +22,7 @@ def write_vectors(embedded: list[tuple[Row, Vector]], field: EmbeddingField, usi
     """
     Write vectors and their digests in one transaction, through binary COPY.
 
+    embedded: vectors as the field's `to_vector` returns them.
     Returns the primary keys of the rows that were written; a row is left as it is if its text has changed since it was
     read, if somebody else has given it a vector of this text, or if it is gone.
     """
@@ -44,11 +46,9 @@ def _update(wanted: list[tuple[Row, Vector]], field: EmbeddingField, using: str)
     columns = [quote(str(field.column)) for field in fields]
     pk, vector, digest = columns
     table = quote(meta.db_table)
-    encoder = RowEncoder(fields, connection)
-    data = (
-        encoder.encode(field.model(pk=row.pk, **{field.name: value, field.digest_name: row.digest}), position)
-        for position, (row, value) in enumerate(wanted)
-    )
+    # The vectors are checked, so that no instance and no second check stands between them and the server.
+    pack_pk, pack = get_encoder(fields[0], connection), get_engine(connection).binary_encoder(field.storage)
+    data = (pack_row((pack_pk(row.pk), pack(value), row.digest.encode())) for row, value in wanted)
     with connection.cursor() as cursor:
         cursor.execute(f"CREATE TEMPORARY TABLE {STAGING} AS SELECT {', '.join(columns)} FROM {table} WITH NO DATA")
         copy_rows(STAGING, columns, data, connection)

@@ -65,7 +65,7 @@ class Command(BaseCommand):
         for name, reason in report.unread:
             self.stderr.write(f"  {_printable(name)} {reason}")
         if report.unread:
-            raise CommandError(f"{len(report.unread):,} could not be read.")
+            raise CommandError(f"{len(report.unread):,} could not be read or embedded.")
 
 
 def _check_sizes(size: int, overlap: int) -> None:
