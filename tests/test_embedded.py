@@ -150,6 +150,9 @@ def test_forget_killed_processes_keeps_the_living(folder):
     assert json.loads((folder / ".handle_pids.json").read_text()) == [os.getpid()]
     server.cleanup()
     assert not is_running(folder)
+    (folder / ".handle_pids.json").unlink()
+    forget_killed_processes(server)
+    assert not (folder / ".handle_pids.json").exists()
 
 
 def test_missing_package_says_how_to_install_it(monkeypatch, tmp_path):
