@@ -144,6 +144,7 @@ def test_nearest_by_a_vector_of_other_dimensions_is_an_error(filled):
     [
         lambda collections: Document.objects.all(),
         lambda collections: Document.objects.filter(collection__in=collections),
+        lambda collections: Document.objects.filter(collection__name=collections[0].name),
         lambda collections: Document.objects.exclude(collection=collections[0]),
         lambda collections: (
             Document.objects.filter(collection=collections[0]) | Document.objects.filter(collection=collections[1])
@@ -152,8 +153,9 @@ def test_nearest_by_a_vector_of_other_dimensions_is_an_error(filled):
 )
 def test_nearest_without_a_single_collection_is_an_error(filled, rows):
     message = (
-        "Document.embedding holds vectors of different collections, which cannot be compared. Search within one: "
-        r"collection.documents, or filter\(collection=collection\)."
+        r"Document.embedding can be compared within one collection only, which a condition collection=\.\.\. "
+        r"must name\. Search collection.documents or filter\(collection=collection\), not by collection__name or "
+        r"collection__in\."
     )
     with pytest.raises(ValueError, match=message):
         rows(list(filled.values())).nearest([1, 2, 3])
@@ -162,6 +164,12 @@ def test_nearest_without_a_single_collection_is_an_error(filled, rows):
 def test_nearest_by_another_field_is_an_error(filled):
     with pytest.raises(ValueError, match="field must name an EmbeddingField of Document"):
         filled[3].documents.nearest([1, 2, 3], field="content")
+
+
+@pytest.mark.parametrize("given", [{"texts": "ab"}, {"texts": ["a", "b"], "keys": "ab"}])
+def test_str_for_a_list_is_refused(collection, given):
+    with pytest.raises(TypeError, match="must be a list of str, got a str"):
+        collection.add_texts(**given)
 
 
 def test_hybrid_searches_the_content(collection):

@@ -112,6 +112,16 @@ def test_collection_can_be_added(admin_client):
     assert Collection.objects.get().distance == "cosine"
 
 
+def test_collection_is_given_one_of_the_embedders_that_are_set(admin_client, settings):
+    embedders = settings.PGEMBEDDING["EMBEDDERS"]
+    settings.PGEMBEDDING = {**settings.PGEMBEDDING, "EMBEDDERS": {**embedders, "other": embedders["default"]}}
+    page = page_of(admin_client, f"{COLLECTIONS}add/")
+    assert '<option value="default" selected>default</option>' in page
+    assert '<option value="other">other</option>' in page
+    given = {"name": "new", "metadata": "{}", "embedder": "unknown", "distance": "l2"}
+    assert "Select a valid choice" in admin_client.post(f"{COLLECTIONS}add/", given).content.decode()
+
+
 @pytest.fixture
 def loaded():
     """The documents that were made into instances."""
@@ -210,7 +220,11 @@ def test_search_that_cannot_be_embedded_says_why(fruit, admin_client, monkeypatc
     monkeypatch.setattr(DummyEmbedder, "compute", lambda self, texts: [])
     page = page_of(admin_client, DOCUMENTS, q="banana", collection__id__exact=fruit.pk)
     assert "gave 0 vectors for 1 texts" in page
-    assert "0 results" in page
+    assert "3 documents" in page
+
+
+def test_search_within_an_unknown_collection_finds_nothing(fruit, admin_client):
+    assert "0 documents" in page_of(admin_client, DOCUMENTS, q="banana", collection__id__exact=99999)
 
 
 def test_documents_can_be_deleted(fruit, admin_client):

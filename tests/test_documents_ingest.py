@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import ProgrammingError, connection
 
 from pgembedding_django.documents import ingest
 from pgembedding_django.documents.models import Collection, Document
@@ -73,7 +74,10 @@ def test_ingest_stores_the_text_of_each_file(folder):
         "b.md": ["# Bananas\n\nare yellow"],
         "c.html": ["Cherries\n\nare small"],
     }
-    assert out == 'Collection "fruit": 3 files new, 0 changed, 0 unchanged, 0 removed; 3 documents stored.\n'
+    assert (
+        out
+        == 'Collection "fruit": 3 files new, 0 changed, 0 unchanged, 0 removed, 0 without text; 3 documents stored.\n'
+    )
     assert err == ""
 
 
@@ -99,7 +103,7 @@ def test_ingest_again_skips_what_is_unchanged(folder, embedded):
     run(folder)
     embedded.clear()
     out, _ = run(folder)
-    assert "0 files new, 0 changed, 3 unchanged, 0 removed; 0 documents stored" in out
+    assert "0 files new, 0 changed, 3 unchanged, 0 removed, 0 without text; 0 documents stored" in out
     assert embedded == []
 
 
@@ -126,6 +130,20 @@ def test_ingest_of_a_file_that_was_emptied_deletes_its_documents(folder):
     (folder / "a.txt").write_text(" ")
     run(folder)
     assert "a.txt" not in stored()
+
+
+def test_ingest_names_files_without_text_each_time_and_counts_them_as_nothing_else(folder):
+    (folder / "a.txt").write_text(" ")
+    out, err = run(folder)
+    assert "2 files new, 0 changed, 0 unchanged, 0 removed, 1 without text" in out
+    assert err == f"  {folder / 'a.txt'} has no text\n"
+    assert "0 files new, 0 changed, 2 unchanged, 0 removed, 1 without text" in run(folder)[0]
+
+
+def test_ingest_counts_one_as_one(folder):
+    out, _ = run(folder / "a.txt")
+    assert "1 file new" in out
+    assert "1 document stored." in out
 
 
 def test_ingest_without_prune_keeps_what_is_gone(folder):
@@ -292,7 +310,7 @@ def test_ingest_makes_a_collection_with_an_embedder(folder, two_embedders):
 
 def test_ingest_with_an_unknown_embedder_makes_no_collection(folder):
     _, err = run(folder, embedder="unknown")
-    assert 'PGEMBEDDING["EMBEDDERS"]["unknown"] is not set.' in err
+    assert err == 'CommandError: PGEMBEDDING["EMBEDDERS"]["unknown"] is not set.'
     assert not Collection.objects.exists()
 
 
@@ -311,6 +329,36 @@ def test_ingest_with_bad_sizes_is_an_error(folder, options, message):
 def test_ingest_without_the_splitters_names_the_package(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "langchain_text_splitters", None)
     assert 'pip install "pgembedding-django[documents]"' in run(folder)[1]
+
+
+@pytest.mark.parametrize("name", ["", " ", "x" * 256])
+def test_ingest_into_a_collection_that_cannot_be_is_an_error(folder, name):
+    with pytest.raises(CommandError, match=r"Collection\.name must have from 1 to 255 characters"):
+        call_command("ingest", str(folder), collection=name)
+    assert not Collection.objects.exists()
+
+
+def test_ingest_of_a_name_that_is_too_long_says_that_it_does_not_exist(folder):
+    assert f"{'x' * 300} does not exist" in run(folder / ("x" * 300))[1]
+
+
+def test_ingest_that_stores_nothing_leaves_no_collection(folder, monkeypatch):
+    run(folder / "missing.txt")
+    monkeypatch.setattr(DummyEmbedder, "compute", lambda self, texts: [])
+    run(folder)
+    assert not Collection.objects.exists()
+
+
+def test_ingest_that_stores_nothing_keeps_the_collection_that_was_there(folder):
+    Collection.objects.create(name="fruit")
+    run(folder / "missing.txt")
+    assert Collection.objects.exists()
+
+
+@pytest.mark.parametrize("command", [["ingest", "x", "--collection", "fruit"], ["search_documents", "fruit", "x"]])
+def test_command_with_an_unknown_database_is_an_error(command):
+    with pytest.raises(CommandError, match="argument --database: invalid choice: 'nope'"):
+        call_command(*command, "--database", "nope")
 
 
 # Asking
@@ -372,3 +420,25 @@ def test_search_with_a_bad_question_is_an_error(question, k, message):
     Collection.objects.create(name="fruit")
     with pytest.raises(CommandError, match=message):
         ask(question, k=k)
+
+
+@pytest.mark.parametrize("command", [["ingest", "x", "--collection", "fruit"], ["search_documents", "fruit", "x"]])
+@pytest.mark.parametrize(
+    ("statement", "message"),
+    [
+        ("ALTER TABLE {} RENAME TO elsewhere", "Run manage.py migrate there first."),
+        ("CREATE ROLE stranger; SET LOCAL ROLE stranger", "may not read or write the tables of documents"),
+    ],
+)
+def test_command_without_tables_or_rights_says_so(command, statement, message):
+    with connection.cursor() as cursor:
+        cursor.execute(statement.format(Collection._meta.db_table))
+    with pytest.raises(CommandError, match=message):
+        call_command(*command)
+
+
+def test_command_tells_another_error_of_the_database_as_it_is():
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER TABLE {Collection._meta.db_table} RENAME name TO label")
+    with pytest.raises(ProgrammingError, match="name"):
+        ask("text")

@@ -118,6 +118,12 @@ def test_pdf_that_is_damaged_is_unreadable(data):
         extract(".pdf", data)
 
 
+def test_pdf_with_small_faults_is_read_without_a_word(caplog):
+    faulty = make_pdf("Text").replace(b"startxref\n", b"startxref\n9")
+    assert extract(".pdf", faulty) == [Page("Text", 1)]
+    assert caplog.records == []
+
+
 @pytest.mark.parametrize(("suffix", "module"), [(".pdf", "pypdf"), (".html", "bs4")])
 def test_missing_package_is_named(monkeypatch, suffix, module):
     monkeypatch.setitem(sys.modules, module, None)

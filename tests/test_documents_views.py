@@ -100,7 +100,8 @@ def test_search_in_an_empty_collection_answers_nothing(client):
         ({"q": "x", "filter": "{"}, "filter must be a JSON object."),
         ({"q": "x", "filter": "[" * 1990}, "filter must be a JSON object."),
         ({"q": "x", "filter": " " * 2001}, "filter must have at most 2000 characters, got 2001."),
-        ({"q": "x", "filter": "[1]"}, "A filter must be a dict of str to condition, got [1]."),
+        ({"q": "x", "filter": "[1]"}, "filter must be a JSON object."),
+        ({"q": "x", "filter": '{"$not": [1]}'}, "A filter must map keys to conditions, got 1."),
         ({"q": "x", "filter": '{"a": {"$or": 1}}'}, None),
         ({"q": "x", "filter": '{"a": NaN}'}, None),
         ({"q": "x", "filter": '{"a": "\\ud800"}'}, None),
@@ -168,7 +169,8 @@ def test_search_with_a_failing_embedder_is_unavailable(fruit, client, failing, c
 
 def test_search_with_an_unknown_embedder_is_unavailable(fruit, client):
     Collection.objects.update(embedder="gone")
-    assert get(client, q="red")[0] == 503
+    expected = (503, {"error": "The embedder of this collection is not configured."})
+    assert get(client, q="red") == expected
 
 
 def test_search_with_an_embedder_of_other_dimensions_is_unavailable(client):

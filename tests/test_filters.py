@@ -150,8 +150,8 @@ def test_equality_uses_the_index(collection, conditions):
 @pytest.mark.parametrize(
     ("conditions", "message"),
     [
-        (["name"], "A filter must be a dict of str to condition, got ['name']."),
-        ({1: 2}, "A filter must be a dict of str to condition, got {1: 2}."),
+        (["name"], "A filter must map keys to conditions, got ['name']."),
+        ({1: 2}, "A filter must map keys to conditions, got {1: 2}."),
         ({"$xor": []}, "A filter must have keys, $and, $or or $not, got '$xor'."),
         ({"$or": []}, "$or must be a list of filters with a condition each, got []."),
         ({"$and": {"a": 1}}, "$and must be a list of filters with a condition each, got {'a': 1}."),

@@ -135,6 +135,32 @@ def test_method_takes_what_the_retired_one_took(name):
 # What is added
 
 
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda store: store.add_texts("ab"), "texts"),
+        (lambda store: store.add_embeddings("ab", [[1, 2], [1, 2]]), "texts"),
+        (lambda store: store.from_texts("ab", Letters()), "texts"),
+        (lambda store: store.add_texts(["a", "b"], ids="ab"), "ids"),
+        (lambda store: store.delete("ab"), "ids"),
+        (lambda store: store.get_by_ids("ab"), "ids"),
+    ],
+)
+def test_str_for_a_list_is_refused_and_changes_nothing(store, call, name):
+    store.add_texts(["first", "second"], ids=["a", "b"])
+    with pytest.raises(TypeError) as caught:
+        call(store)
+    assert str(caught.value) == f"{name} must be a list of str, got a str. Put it in a list."
+    assert contents(store) == {"a": "first", "b": "second"}
+
+
+@pytest.mark.parametrize("name", ["", " ", "x" * 256, "a\0b", "\ud800"])
+def test_name_that_no_collection_can_have_is_refused(db, name):
+    with pytest.raises(ValueError, match=r"Collection\.name must"):
+        PGEmbedding(embedding_function=Letters(), collection_name=name, using="default")
+    assert not Collection.objects.exists()
+
+
 def test_generator_of_texts_is_stored(store):
     ids = store.add_texts(letter for letter in "abc")
     assert contents(store) == dict(zip(ids, "abc", strict=True))
@@ -146,7 +172,7 @@ def test_generator_of_documents_is_stored(store):
 
 
 def test_texts_are_embedded_in_one_call(store):
-    store.add_texts("abc")
+    store.add_texts(list("abc"))
     assert store.embeddings.calls == [["a", "b", "c"]]
 
 
@@ -232,7 +258,7 @@ def test_delete_with_no_ids_deletes_nothing(store):
 
 
 def test_get_by_ids_keeps_their_order(store):
-    store.add_texts("abc", ids=["1", "2", "3"])
+    store.add_texts(list("abc"), ids=["1", "2", "3"])
     assert texts(store.get_by_ids(["3", "9", "1", "3"])) == ["c", "a"]
 
 
@@ -246,26 +272,26 @@ def test_scores_are_distances(store):
 
 
 def test_search_returns_four_documents(store):
-    store.add_texts("abcdef")
+    store.add_texts(list("abcdef"))
     assert texts(store.similarity_search("a")) == ["a", "b", "c", "d"]
     assert texts(store.similarity_search_by_vector([1, 6])) == ["f", "e", "d", "c"]
 
 
 def test_search_filters_by_metadata(store):
-    store.add_texts("abc", [{"page": page} for page in (1, 2, 3)])
+    store.add_texts(list("abc"), [{"page": page} for page in (1, 2, 3)])
     assert texts(store.similarity_search("a", filter={"page": {"$gt": 1}})) == ["b", "c"]
     assert texts(store.as_retriever(search_kwargs={"filter": {"page": 3}}).invoke("a")) == ["c"]
 
 
 def test_search_does_not_load_the_vectors(store, django_assert_num_queries):
-    store.add_texts("abc")
+    store.add_texts(list("abc"))
     with django_assert_num_queries(2) as queries:
         store.similarity_search("a")
     assert '_send("pgembedding_documents_document"."embedding")' not in queries.captured_queries[-1]["sql"]
 
 
 def test_search_of_numpy_vector_works(store):
-    store.add_texts("abc")
+    store.add_texts(list("abc"))
     assert texts(store.similarity_search_by_vector(np.array([1, 2]), k=1)) == ["b"]
 
 
@@ -282,12 +308,12 @@ def test_mmr_has_scores(store):
 
 
 def test_mmr_fetches_as_many_as_are_wanted(store):
-    store.add_texts("abcdef")
+    store.add_texts(list("abcdef"))
     assert len(store.max_marginal_relevance_search("a", k=5, fetch_k=2)) == 5
 
 
 def test_mmr_filters_by_metadata(store):
-    store.add_texts("abc", [{"page": page} for page in (1, 2, 3)])
+    store.add_texts(list("abc"), [{"page": page} for page in (1, 2, 3)])
     retriever = store.as_retriever(search_type="mmr", search_kwargs={"filter": {"page": {"$ne": 1}}})
     assert set(texts(retriever.invoke("a"))) == {"b", "c"}
 
@@ -449,17 +475,25 @@ def test_connect_returns_the_connection(store):
 
 
 def test_create_hnsw_index_builds_the_index_of_the_collection(store):
-    store.add_texts("abc")
+    store.add_texts(list("abc"))
     store.create_hnsw_index(max_elements=10000, dims=2, m=8, ef_construction=16, ef_search=16)
     options = store.get_collection().hnsw
     assert (options["m"], options["ef_construction"], options["ef_search"]) == (8, 16, 16)
 
 
+def test_create_hnsw_index_with_given_dimensions_that_are_others_names_them(store):
+    store.add_texts(list("abc"))
+    with pytest.raises(ValueError, match=r"got dims=3\. Pass dims=2\."):
+        store.create_hnsw_index(dims=3)
+
+
 def test_create_hnsw_index_with_other_dimensions_is_refused(store):
-    store.add_texts("abc")
+    store.add_texts(list("abc"))
     with pytest.raises(ValueError) as caught:
         store.create_hnsw_index()
-    assert str(caught.value) == ('Collection "langchain" holds vectors of 2 dimensions, got dims=1536. Pass dims=2.')
+    assert str(caught.value) == (
+        'Collection "langchain" holds vectors of 2 dimensions, got the default dims=1536. Pass dims=2.'
+    )
 
 
 def test_create_hnsw_index_gives_an_empty_collection_its_dimensions(store):
@@ -469,7 +503,7 @@ def test_create_hnsw_index_gives_an_empty_collection_its_dimensions(store):
 
 @pytest.mark.django_db(transaction=True)
 def test_create_hnsw_index_lets_writes_go_on():
-    store = PGEmbedding.from_texts("abc", Letters())
+    store = PGEmbedding.from_texts(list("abc"), Letters())
     with CaptureQueriesContext(connection) as queries:
         store.create_hnsw_index(dims=2)
     assert any("CREATE INDEX CONCURRENTLY" in query["sql"] for query in queries.captured_queries)
@@ -506,7 +540,7 @@ class TestAsync:
     async def test_new_stores_work(self, store):
         made = await PGEmbedding.afrom_documents((Document(letter, id=letter) for letter in "ab"), Letters())
         assert texts(await made.aget_by_ids(["b", "a"])) == ["b", "a"]
-        replaced = await PGEmbedding.afrom_texts("c", Letters(), ids=["c"], pre_delete_collection=True)
+        replaced = await PGEmbedding.afrom_texts(list("c"), Letters(), ids=["c"], pre_delete_collection=True)
         assert texts(await replaced.asimilarity_search("a")) == ["c"]
 
     async def test_nothing_is_no_call(self, store):
@@ -515,14 +549,14 @@ class TestAsync:
         assert made.embeddings.calls == []
 
     async def test_sync_methods_work_under_a_running_loop(self, store):
-        made = PGEmbedding.from_texts("ab", Letters(), ids=["a", "b"])
+        made = PGEmbedding.from_texts(list("ab"), Letters(), ids=["a", "b"])
         made.create_hnsw_index(dims=2)
         assert texts(made.similarity_search("b", k=1)) == ["b"]
         assert made.delete(["b"])
         assert texts(made.get_by_ids(["a", "b"])) == ["a"]
 
     async def test_searches_at_once_work(self, store):
-        store.add_texts("abc")
+        store.add_texts(list("abc"))
         found = await asyncio.gather(*(store.asimilarity_search(letter, k=1) for letter in "abc" * 5))
         assert [texts(documents) for documents in found] == [["a"], ["b"], ["c"]] * 5
 
@@ -533,7 +567,7 @@ class TestAsync:
 def test_threads_share_a_store_and_leave_no_connection(connection_string, fresh_database):
     store = PGEmbedding(connection_string, Letters())
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(store.add_texts, ["ab"] * 4, [None] * 4, [["1", "2"], ["3", "4"], ["5", "6"], ["1", "2"]]))
+        list(pool.map(store.add_texts, [["a", "b"]] * 4, [None] * 4, [["1", "2"], ["3", "4"], ["5", "6"], ["1", "2"]]))
         found = list(pool.map(store.similarity_search, "ab" * 4))
     assert [len(documents) for documents in found] == [4] * 8
     assert store.connect().connection is not None
@@ -560,7 +594,7 @@ def test_thread_keeps_a_connection_that_was_open(connection_string):
 
 def test_connection_string_makes_extension_and_tables(connection_string, fresh_database, engine):
     store = PGEmbedding(connection_string, Letters())
-    store.add_texts("ab")
+    store.add_texts(list("ab"))
     assert texts(store.similarity_search("b", k=1)) == ["b"]
     assert fresh_database.execute("SELECT 1 FROM pg_extension WHERE extname = %s", [engine.extension])
     assert "auth_user" not in fresh_database.tables()
@@ -686,7 +720,7 @@ from langchain_core.embeddings import DeterministicFakeEmbedding
 from pgembedding_django.langchain import PGEmbedding
 for name in "one", "two":
     store = PGEmbedding(sys.argv[1], DeterministicFakeEmbedding(size=6), name)
-store.add_texts("abc")
+store.add_texts(list("abc"))
 store.create_hnsw_index(dims=6)
 print([document.page_content for document in store.similarity_search("b", k=1)], end="")
 """
@@ -701,7 +735,9 @@ def test_plain_process_needs_a_connection_string_alone(connection_string):
     assert (done.stdout, done.stderr) == ("['b']", "")
 
 
-def test_documents_of_the_retired_class_can_be_copied(connection_string, fresh_database):
+@pytest.fixture
+def retired(connection_string, fresh_database):
+    """Make the tables of the retired class, and copy a collection of theirs as the documentation has it."""
     fresh_database.execute("CREATE TABLE langchain_pg_collection (uuid uuid, name text, cmetadata json)")
     fresh_database.execute(
         "CREATE TABLE langchain_pg_embedding (uuid uuid, collection_id uuid, embedding real[], document text, "
@@ -709,11 +745,24 @@ def test_documents_of_the_retired_class_can_be_copied(connection_string, fresh_d
     )
     fresh_database.execute("INSERT INTO langchain_pg_collection VALUES (gen_random_uuid(), 'old', NULL)")
     fresh_database.execute(
-        "INSERT INTO langchain_pg_embedding SELECT gen_random_uuid(), uuid, '{1,2}', 'b', '{\"page\": 3}' "
-        "FROM langchain_pg_collection"
+        "INSERT INTO langchain_pg_embedding SELECT gen_random_uuid(), uuid, vector, text, metadata "
+        "FROM langchain_pg_collection, (VALUES ('{1,2}'::real[], 'b', '{\"page\": 3}'::json), ('{1,3}', 'c', NULL)) "
+        "AS rows (vector, text, metadata)"
     )
     recipe = (django_settings.ROOT / "docs" / "langchain.md").read_text(encoding="utf-8").split("```python")[-1]
     known = {"PGEmbedding": PGEmbedding, "connection_string": connection_string, "embeddings": Letters()}
-    exec(recipe.partition("```")[0].replace("state_of_the_union", "old"), known)
-    found = known["store"].similarity_search_with_score("b")
-    assert [(document.page_content, document.metadata, score) for document, score in found] == [("b", {"page": 3}, 0)]
+
+    def copy(name):
+        exec(recipe.partition("```")[0].replace("state_of_the_union", name), known)
+        return known["store"].similarity_search_with_score("b")
+
+    return copy
+
+
+def test_documents_of_the_retired_class_can_be_copied(retired):
+    copied = [(document.page_content, document.metadata, score) for document, score in retired("old")]
+    assert copied == [("b", {"page": 3}, 0), ("c", {}, 1)]
+
+
+def test_collection_of_the_retired_class_without_documents_can_be_copied(retired):
+    assert retired("empty") == []

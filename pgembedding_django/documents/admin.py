@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from django import forms
 from django.contrib import admin, messages
 from django.db import router
 from django.db.models import (
@@ -31,6 +32,7 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _t
 from django.utils.translation import gettext_lazy as _
 
+from pgembedding_django import conf
 from pgembedding_django.admin import EmbeddingAdminMixin
 from pgembedding_django.documents.models import Collection, Document
 from pgembedding_django.documents.scope import INDEX_NAME
@@ -68,6 +70,17 @@ class CollectionAdmin(_CollectionAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Collection | None = None) -> Any:
         # The vectors that are there were made by this embedder, and their index for this distance.
         return () if obj is None else ("embedder", "distance", *self.read_only)
+
+    def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
+        if db_field.name != "embedder":
+            return super().formfield_for_dbfield(db_field, request, **kwargs)
+        # A collection of ready-made vectors needs none.
+        aliases = dict.fromkeys([db_field.default, *conf.embedders()])
+        return forms.ChoiceField(
+            label=capfirst(db_field.verbose_name),
+            choices=[(alias, alias) for alias in aliases],
+            initial=db_field.default,
+        )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Collection]:
         same = Document.objects.filter(collection=OuterRef("pk")).order_by()
@@ -165,6 +178,8 @@ class DocumentAdmin(EmbeddingAdminMixin, admin.ModelAdmin):  # type: ignore[type
             return found.nearest(search_term, SEARCH_RESULTS), False
         except ValueError as error:
             self.message_user(request, str(error), messages.ERROR)
+            return queryset, False
+        except Collection.DoesNotExist:
             return queryset.none(), False
 
     @admin.display(description=_("distance"))

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from django.core.exceptions import ValidationError
 
@@ -15,10 +15,11 @@ from pgembedding_django.embedders import EmbeddingError, TextRejected, get_embed
 if TYPE_CHECKING:
     from pgembedding_django.documents.models import Collection, Document
 
-__all__ = ["as_result", "digest", "embed_all", "embed_missing", "gather", "make_documents"]
+__all__ = ["as_result", "digest", "embed_all", "embed_missing", "gather", "listed", "make_documents"]
 
 #: A NUL as JSON writes it: an even number of backslashes before it are characters of the text.
 NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+T = TypeVar("T")
 
 
 def digest(text: str, identity: str) -> str:
@@ -35,12 +36,12 @@ def make_documents(
     """
     Return a document for each text.
 
-    Raises ValueError if there are not as many metadatas or keys as texts.
+    Raises ValueError if there are not as many metadatas or keys as texts, TypeError for one text instead of a list.
     """
-    texts = list(texts)
+    texts = listed(texts, "texts")
     columns: dict[str, list[Any]] = {
         "metadatas": [None] * len(texts) if metadatas is None else list(metadatas),
-        "keys": [None] * len(texts) if keys is None else list(keys),
+        "keys": [None] * len(texts) if keys is None else listed(keys, "keys"),
     }
     for name, values in columns.items():
         if len(values) != len(texts):
@@ -51,6 +52,17 @@ def make_documents(
         )
         for text, metadata, key in zip(texts, columns["metadatas"], columns["keys"], strict=True)
     ]
+
+
+def listed(values: Iterable[T], name: str) -> list[T]:
+    """
+    Return values as a list.
+
+    Raises TypeError for a str, each of whose characters would count as a value.
+    """
+    if isinstance(values, str):
+        raise TypeError(f"{name} must be a list of str, got a str. Put it in a list.")
+    return list(values)
 
 
 def gather(collection: Collection, documents: Iterable[Document]) -> list[Document]:

@@ -39,7 +39,7 @@ def find_files(paths: Iterable[str | Path]) -> FoundFiles:
     """
     found = FoundFiles()
     for path in map(_resolve, paths):
-        if path.is_dir():
+        if os.path.isdir(path):  # Unlike Path.is_dir(), without an error for a name that is too long.
             found.roots.append(path)
             found.files += _walk(path, found)
         elif not os.path.lexists(path):

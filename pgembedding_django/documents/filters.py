@@ -11,7 +11,7 @@ from django.db.models.lookups import Exact, IContains, In
 
 from pgembedding_django.documents.members import Like, Member, MemberText, equals_any, matches, never_null
 
-__all__ = ["parse_filter"]
+__all__ = ["check_text", "parse_filter"]
 
 #: What no row passes.
 NOTHING = Q(pk__in=[])
@@ -39,7 +39,7 @@ def parse_filter(conditions: Mapping[str, Any]) -> Q:
     $eq and $in can use a GIN index (jsonb_path_ops); the others read each row.
     """
     if not isinstance(conditions, Mapping) or not all(isinstance(key, str) for key in conditions):
-        raise ValueError(f"A filter must be a dict of str to condition, got {_shown(conditions)}.")
+        raise ValueError(f"A filter must map keys to conditions, got {_shown(conditions)}.")
     return Q(*((_join if key.startswith("$") else _compare)(key, value) for key, value in conditions.items()))
 
 
@@ -58,7 +58,7 @@ def _join(name: str, filters: Any) -> Q:
 
 
 def _compare(key: str, condition: Any) -> Q:
-    _check_text(key, "A key")
+    check_text(key, "A key")
     if not isinstance(condition, Mapping):
         return _equal(key, condition, "$eq")
     if not condition:
@@ -129,7 +129,7 @@ def _like(key: str, pattern: Any, operator: str) -> Q:
 
 
 def _substring(key: str, part: Any, operator: str) -> Q:
-    _check_text(part, operator)
+    check_text(part, operator)
     return never_null(IContains(MemberText(key), part))
 
 
@@ -137,7 +137,7 @@ def _in_by_text(key: str, values: Any, operator: str) -> Q:
     _check_list(values, operator)
     texts = [value for value in values if isinstance(value, str)]
     for text in texts:
-        _check_text(text, operator)
+        check_text(text, operator)
     others = _in(key, [value for value in values if not isinstance(value, str)], operator)
     return others | never_null(In(MemberText(key), texts)) if texts else others
 
@@ -180,7 +180,7 @@ def _check_scalar(value: Any, operator: str) -> None:
 
 
 def _check_pattern(pattern: Any, operator: str) -> None:
-    _check_text(pattern, operator)
+    check_text(pattern, operator)
     if (len(pattern) - len(pattern.rstrip("\\"))) % 2:
         raise ValueError(f"{operator} must not end with a single backslash. Write two for the character.")
 
@@ -193,10 +193,11 @@ def _check_json(value: Any, operator: str) -> None:
             f"{operator} must be a value of JSON, got {_shown(value)}. Write dates as the metadata has them."
         ) from error
     for text in _texts(value):
-        _check_text(text, operator)
+        check_text(text, operator)
 
 
-def _check_text(text: Any, what: str) -> None:
+def check_text(text: Any, what: str) -> None:
+    """Raise ValueError for what Postgres cannot hold as a text."""
     if not isinstance(text, str):
         raise ValueError(f"{what} must be a text, got {_shown(text)}.")
     if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):

@@ -31,7 +31,8 @@ class IngestReport:
     """
     How many files were new, changed, unchanged and removed, and how many documents were stored.
 
-    unread: names and reasons of what could not be read or embedded.
+    unread: names and reasons of what could not be read or embedded. textless: names of files that could be read and
+        have no text, which count as nothing else.
     """
 
     new: int = 0
@@ -40,6 +41,7 @@ class IngestReport:
     removed: int = 0
     documents: int = 0
     unread: list[tuple[str, str]] = field(default_factory=list)
+    textless: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,8 @@ class Ingest:
             self.report.unchanged += 1
             return None
         documents = self._split(path.suffix.lower(), data, {"source": source, "fingerprint": fingerprint})
+        if not documents:
+            self.report.textless.append(source)
         return Change(source, documents, is_new=not stored)
 
     def _split(self, suffix: str, data: bytes, metadata: dict[str, Any]) -> list[Document]:
@@ -149,8 +153,9 @@ class Ingest:
                 kept = [document.key for document in change.documents]
                 self._ingested(change.source).exclude(key__in=kept).delete()
             self.report.documents += self.collection.store(documents)
-        self.report.new += sum(change.is_new for change in changes)
-        self.report.changed += sum(not change.is_new for change in changes)
+        counted = [change for change in changes if change.documents]
+        self.report.new += sum(change.is_new for change in counted)
+        self.report.changed += sum(not change.is_new for change in counted)
 
     def _ingested(self, source: str | None = None) -> Any:
         """Return the documents that came from files, or from one file."""

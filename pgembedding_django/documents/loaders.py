@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import codecs
 import io
+import logging
 import re
 import struct
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,15 +123,28 @@ def _load_pdf(data: bytes) -> list[Page]:
     # What pypdf raises for a damaged file depends on where the damage is.
     damage = (PyPdfError, DependencyError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
     try:
-        reader = PdfReader(io.BytesIO(data))
-        # Many files are encrypted by an empty password, which only keeps people from printing them.
-        locked = reader.is_encrypted and not reader.decrypt("")
-        pages = [] if locked else [Page(page.extract_text(), i) for i, page in enumerate(reader.pages, start=1)]
+        with _quiet("pypdf"):
+            reader = PdfReader(io.BytesIO(data))
+            # Many files are encrypted by an empty password, which only keeps people from printing them.
+            locked = reader.is_encrypted and not reader.decrypt("")
+            pages = [] if locked else [Page(page.extract_text(), i) for i, page in enumerate(reader.pages, start=1)]
     except (*damage, RuntimeError, AssertionError, struct.error, zlib.error) as error:
         raise UnreadableFile(f"cannot be read as PDF: {error}") from error
     if locked:
         raise UnreadableFile("is encrypted")
     return pages
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Let a logger and those below it tell nothing meanwhile; what matters is raised."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _missing(kind: str, package: str) -> ImproperlyConfigured:

@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from pgembedding_django.documents import building
 from pgembedding_django.documents.contents import embed_all, gather, make_documents
+from pgembedding_django.documents.filters import check_text
 from pgembedding_django.documents.indexes import MetadataIndex
 from pgembedding_django.documents.querysets import DocumentManager
 from pgembedding_django.embedders import get_embedder
@@ -19,6 +20,9 @@ from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.vectors import Vector
 
 __all__ = ["Collection", "Document"]
+
+#: Characters of a collection's name.
+MAX_NAME = 255
 
 
 class Collection(models.Model):
@@ -36,7 +40,7 @@ class Collection(models.Model):
         L1 = "l1", _("L1")
         INNER_PRODUCT = "inner_product", _("inner product")
 
-    name = models.CharField(_("name"), max_length=255, unique=True)
+    name = models.CharField(_("name"), max_length=MAX_NAME, unique=True)
     metadata = models.JSONField(_("metadata"), default=dict, blank=True)
     embedder = models.CharField(_("embedder"), max_length=100, default="default")
     dimensions = models.PositiveIntegerField(_("dimensions"), null=True, blank=True, editable=False)
@@ -58,6 +62,15 @@ class Collection(models.Model):
             names = {field.attname for field in self._meta.concrete_fields if not field.primary_key}
             kwargs["update_fields"] = names - {"dimensions", "hnsw"} - self.get_deferred_fields()
         super().save(*args, **kwargs)
+
+    @classmethod
+    def check_name(cls, name: str) -> None:
+        """Raise ValueError for a name that no collection can have."""
+        check_text(name, "Collection.name")
+        if not name.strip() or len(name) > MAX_NAME:
+            raise ValueError(
+                f"Collection.name must have from 1 to {MAX_NAME} characters, not all blank, got {len(name)}."
+            )
 
     def embed_query(self, text: str) -> Vector:
         """Return the vector of a question, by the collection's embedder; may cost money."""
@@ -158,6 +171,13 @@ class Collection(models.Model):
     def drop_hnsw_index(self, concurrently: bool = True) -> None:
         """Drop the collection's index, if there is one; searches read all of the collection from then on."""
         building.drop_index(self, self.alias, concurrently=concurrently)
+
+    def delete_if_empty(self) -> None:
+        """Delete the collection if it has no document; who writes the first waits meanwhile."""
+        with transaction.atomic(using=self.alias):
+            for held in type(self)._base_manager.using(self.alias).select_for_update().filter(pk=self.pk):
+                if not held.documents.using(self.alias).exists():
+                    held.delete()
 
     @property
     def alias(self) -> str:

@@ -96,8 +96,9 @@ class DocumentQuerySet(EmbeddingQuerySet["Document"]):
         key = next(filter(None, map(_collection_of, _conditions(self.query.where))), None)
         if key is None:
             raise ValueError(
-                "Document.embedding holds vectors of different collections, which cannot be compared. Search within "
-                "one: collection.documents, or filter(collection=collection)."
+                "Document.embedding can be compared within one collection only, which a condition collection=... must "
+                "name. Search collection.documents or filter(collection=collection), not by collection__name or "
+                "collection__in."
             )
         held = self._hints.get("instance")  # type: ignore[attr-defined]
         model = cast("type[Collection]", self.model._meta.get_field("collection").related_model)

@@ -30,7 +30,7 @@ class SearchView(View):
     Each request embeds its question, which may cost money: has_permission() decides who may ask, by default users
     who may view documents.
     Answers {"collection", "query", "results": [{"key", "distance", "content", "metadata"}]}, or {"error": sentence}
-    with 400, 403, 404 or, where the embedder fails, 503.
+    with 400, 403, 404 or, where the embedder fails or is not configured, 503.
     """
 
     http_method_names = ["get", "head", "options"]
@@ -58,8 +58,11 @@ class SearchView(View):
             return _refuse(400, str(error))
         try:
             nearest = documents.nearest(found.embed_query(query), k)
-        except (ValueError, ImproperlyConfigured):
-            # The reason may name hosts and settings, which are not for the asker.
+        # The reasons may name hosts and settings, which are not for the asker.
+        except ImproperlyConfigured:
+            logger.exception('The embedder of collection "%s" is not configured.', found.name)
+            return _refuse(503, "The embedder of this collection is not configured.")
+        except ValueError:
             logger.exception('The embedder of collection "%s" failed.', found.name)
             return _refuse(503, "The embedder of this collection does not answer. Try again later.")
         results = [as_result(document) for document in nearest]
@@ -79,11 +82,14 @@ class SearchView(View):
         return query, int(k or min(5, self.max_k)), _parse_json(conditions)
 
 
-def _parse_json(text: str) -> Any:
+def _parse_json(text: str) -> dict[str, Any]:
     try:
-        return json.loads(text or "{}")
+        found = json.loads(text or "{}")
     except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError("filter must be a JSON object.") from error
+    if not isinstance(found, dict):
+        raise ValueError("filter must be a JSON object.")
+    return found
 
 
 def _refuse(status: int, reason: str) -> JsonResponse:

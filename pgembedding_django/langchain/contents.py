@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 from langchain_core.documents import Document
 
 from pgembedding_django.diversity import diversify
-from pgembedding_django.documents.contents import make_documents
+from pgembedding_django.documents.contents import listed, make_documents
 from pgembedding_django.documents.filters import parse_filter
 from pgembedding_django.langchain.search import Filter, Found, SearchMethods
 from pgembedding_django.langchain.setup import APP_LABEL
@@ -41,7 +41,7 @@ class DocumentMethods(SearchMethods):
         ids: one that the collection has, or that came before, replaces that document. Returns the ids, new ones where
             none were given.
         """
-        texts = list(texts)
+        texts = listed(texts, "texts")
         embeddings = self.embeddings.embed_documents(texts) if texts else []
         return self.add_embeddings(texts, embeddings, metadatas, ids)
 
@@ -54,7 +54,7 @@ class DocumentMethods(SearchMethods):
         **kwargs: Any,
     ) -> list[str]:
         """Store texts whose embeddings are at hand."""
-        return self.database.run(self._write, list(texts), embeddings, metadatas, ids)
+        return self.database.run(self._write, listed(texts, "texts"), embeddings, metadatas, ids)
 
     def add_documents(self, documents: Iterable[Document], **kwargs: Any) -> list[str]:
         return super().add_documents(list(documents), **kwargs)
@@ -70,7 +70,7 @@ class DocumentMethods(SearchMethods):
     async def aadd_texts(
         self, texts: Iterable[str], metadatas: Metadatas | None = None, ids: Ids | None = None, **kwargs: Any
     ) -> list[str]:
-        texts = list(texts)
+        texts = listed(texts, "texts")
         embeddings = await self.embeddings.aembed_documents(texts) if texts else []
         return await self.aadd_embeddings(texts, embeddings, metadatas, ids)
 
@@ -82,7 +82,7 @@ class DocumentMethods(SearchMethods):
         ids: Ids | None = None,
         **kwargs: Any,
     ) -> list[str]:
-        return await self.database.arun(self._write, list(texts), embeddings, metadatas, ids)
+        return await self.database.arun(self._write, listed(texts, "texts"), embeddings, metadatas, ids)
 
     async def aadd_documents(self, documents: Iterable[Document], **kwargs: Any) -> list[str]:
         return await super().aadd_documents(list(documents), **kwargs)
@@ -133,7 +133,7 @@ class DocumentMethods(SearchMethods):
             if len(values) != len(texts):
                 raise ValueError(f"Each text must have one {name}, got {len(values)} for {len(texts)} texts.")
         collection = self._find_collection()
-        keys = None if ids is None else [None if key is None else str(key) for key in ids]
+        keys = None if ids is None else [None if key is None else str(key) for key in listed(ids, "ids")]
         rows = make_documents(collection, texts, metadatas or None, keys)
         for position, row in enumerate(rows):
             row.embedding = to_vector(embeddings[position], name=f"The embedding of text {position}")
@@ -142,11 +142,11 @@ class DocumentMethods(SearchMethods):
 
     def _delete(self, ids: Sequence[str] | None) -> bool:
         documents = self._find_collection().documents.all()
-        (documents if ids is None else documents.filter(key__in=list(ids))).delete()
+        (documents if ids is None else documents.filter(key__in=listed(ids, "ids"))).delete()
         return True
 
     def _get_by_ids(self, ids: Sequence[str]) -> list[Document]:
-        rows = self._find_collection().documents.filter(key__in=list(ids)).defer("embedding")
+        rows = self._find_collection().documents.filter(key__in=listed(ids, "ids")).defer("embedding")
         found = {row.key: _as_document(row) for row in rows}
         return [found[key] for key in dict.fromkeys(ids) if key in found]
 

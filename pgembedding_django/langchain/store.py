@@ -14,6 +14,7 @@ from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
 from langchain_core.utils import get_from_dict_or_env
 
+from pgembedding_django.documents.contents import listed
 from pgembedding_django.langchain.contents import DocumentMethods, Ids, Metadatas, Vectors
 from pgembedding_django.langchain.setup import find_database
 
@@ -41,7 +42,8 @@ class PGEmbedding(DocumentMethods):
         is given.
     One store serves several threads, async code and notebooks. Scores are distances: L2, unless the collection was made
     with another.
-    Raises ImproperlyConfigured in a Django project that has not installed `pgembedding_django.documents`.
+    Raises ImproperlyConfigured in a Django project that has not installed `pgembedding_django.documents`, and
+    ValueError for a name that no collection can have.
     """
 
     def __init__(
@@ -128,7 +130,7 @@ class PGEmbedding(DocumentMethods):
         pre_delete_collection: bool = False,
         **kwargs: Any,
     ) -> Self:
-        texts = list(texts)
+        texts = listed(texts, "texts")
         embeddings = embedding.embed_documents(texts) if texts else []
         options = {"collection_name": collection_name, **kwargs}
         return cls._from_embeddings(texts, embeddings, embedding, metadatas, ids, pre_delete_collection, options)
@@ -185,7 +187,7 @@ class PGEmbedding(DocumentMethods):
         pre_delete_collection: bool = False,
         **kwargs: Any,
     ) -> Self:
-        texts = list(texts)
+        texts = listed(texts, "texts")
         embeddings = await embedding.aembed_documents(texts) if texts else []
         options = {"collection_name": collection_name, **kwargs}
         make = sync_to_async(cls._from_embeddings)
@@ -222,6 +224,7 @@ class PGEmbedding(DocumentMethods):
         self._create_collection()
 
     def _create_collection(self) -> None:
+        self._collections().model.check_name(self.collection_name)
         with transaction.atomic(using=self.database.alias):
             if self.pre_delete_collection:
                 self._collections().delete()
@@ -233,8 +236,9 @@ class PGEmbedding(DocumentMethods):
         if collection.dimensions is None:
             collection.claim_dimensions(dims)
         if collection.dimensions != dims:
+            given = f"the default dims={dims}" if dims == ADA_TOKEN_COUNT else f"dims={dims}"
             raise ValueError(
-                f'Collection "{collection.name}" holds vectors of {collection.dimensions} dimensions, got dims={dims}. '
+                f'Collection "{collection.name}" holds vectors of {collection.dimensions} dimensions, got {given}. '
                 f"Pass dims={collection.dimensions}."
             )
         collection.create_hnsw_index(**options, concurrently=not self.database.connection.in_atomic_block)

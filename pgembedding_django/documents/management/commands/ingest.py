@@ -5,13 +5,15 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.exceptions import ImproperlyConfigured, ValidationError
+from django.core.exceptions import ValidationError
 from django.core.management import BaseCommand, CommandError
-from django.db import DEFAULT_DB_ALIAS
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.template.defaultfilters import pluralize
 from tqdm import tqdm
 
 from pgembedding_django.documents.files import FoundFiles, find_files
 from pgembedding_django.documents.ingest import Ingest, IngestReport
+from pgembedding_django.documents.management.errors import told_in_a_sentence
 from pgembedding_django.documents.models import Collection
 from pgembedding_django.embedders import EmbeddingError, get_embedder
 
@@ -31,15 +33,20 @@ class Command(BaseCommand):
         parser.add_argument("--chunk-overlap", type=int, default=200, metavar="N", help="characters (default: 200)")
         parser.add_argument("--prune", action="store_true", help="delete the documents of files that are gone")
         parser.add_argument("--embedder", metavar="ALIAS", help='of PGEMBEDDING["EMBEDDERS"], for a new collection')
-        parser.add_argument("--database", default=DEFAULT_DB_ALIAS, metavar="ALIAS")
+        parser.add_argument("--database", default=DEFAULT_DB_ALIAS, choices=tuple(connections), metavar="ALIAS")
 
     def handle(self, *args: Any, **options: Any) -> None:
         _check_sizes(options["chunk_size"], options["chunk_overlap"])
         found = find_files(options["paths"])
         try:
-            collection = _get_collection(options["collection"], options["embedder"], options["database"])
-            report = self._ingest(collection, found, options)
-        except (EmbeddingError, ImproperlyConfigured) as error:
+            with told_in_a_sentence():
+                collection, made = _get_collection(options["collection"], options["embedder"], options["database"])
+                try:
+                    report = self._ingest(collection, found, options)
+                finally:
+                    if made:
+                        collection.delete_if_empty()
+        except EmbeddingError as error:
             raise CommandError(f"{error} {RESUME}") from error
         except ValidationError as error:
             raise CommandError(f"{error.messages[0]} {RESUME}") from error
@@ -59,9 +66,12 @@ class Command(BaseCommand):
 
     def _tell(self, collection: Collection, report: IngestReport) -> None:
         self.stdout.write(
-            f'Collection "{collection.name}": {report.new:,} files new, {report.changed:,} changed, '
-            f"{report.unchanged:,} unchanged, {report.removed:,} removed; {report.documents:,} documents stored."
+            f'Collection "{collection.name}": {report.new:,} file{pluralize(report.new)} new, '
+            f"{report.changed:,} changed, {report.unchanged:,} unchanged, {report.removed:,} removed, "
+            f"{len(report.textless):,} without text; {report.documents:,} document{pluralize(report.documents)} stored."
         )
+        for name in report.textless:
+            self.stderr.write(f"  {_printable(name)} has no text")
         for name, reason in report.unread:
             self.stderr.write(f"  {_printable(name)} {reason}")
         if report.unread:
@@ -75,10 +85,14 @@ def _check_sizes(size: int, overlap: int) -> None:
         raise CommandError(f"--chunk-overlap must be from 0 to less than --chunk-size = {size}, got {overlap}.")
 
 
-def _get_collection(name: str, embedder: str | None, using: str) -> Collection:
+def _get_collection(name: str, embedder: str | None, using: str) -> tuple[Collection, bool]:
+    try:
+        Collection.check_name(name)
+    except ValueError as error:
+        raise CommandError(str(error)) from error
     if embedder is not None:
         get_embedder(embedder)  # Before a collection is made for an embedder that is not there.
-    collection, _ = Collection.objects.using(using).get_or_create(
+    collection, made = Collection.objects.using(using).get_or_create(
         name=name, defaults={"embedder": embedder or "default"}
     )
     if embedder not in (None, collection.embedder):
@@ -86,7 +100,7 @@ def _get_collection(name: str, embedder: str | None, using: str) -> Collection:
             f'Collection "{name}" has the embedder "{collection.embedder}", and its vectors could not be compared with '
             f'those of "{embedder}". Leave out --embedder, or ingest into another collection.'
         )
-    return collection
+    return collection, made
 
 
 def _printable(text: str) -> str:

@@ -10,10 +10,11 @@ from typing import Any
 
 from django.core.management import BaseCommand, CommandError
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db import DEFAULT_DB_ALIAS
+from django.db import DEFAULT_DB_ALIAS, connections
 from django.utils.text import Truncator
 
 from pgembedding_django.documents.contents import as_result
+from pgembedding_django.documents.management.errors import told_in_a_sentence
 from pgembedding_django.documents.models import Collection, Document
 
 #: Characters of a line for the source, and for all of it where there is no terminal.
@@ -28,13 +29,14 @@ class Command(BaseCommand):
         parser.add_argument("question")
         parser.add_argument("-k", type=int, default=5, metavar="N", help="how many documents (default: 5)")
         parser.add_argument("--json", action="store_true", help="print JSON, with the whole content and metadata")
-        parser.add_argument("--database", default=DEFAULT_DB_ALIAS, metavar="ALIAS")
+        parser.add_argument("--database", default=DEFAULT_DB_ALIAS, choices=tuple(connections), metavar="ALIAS")
 
     def handle(self, *args: Any, **options: Any) -> None:
         collections = Collection.objects.using(options["database"])
         try:
-            collection = collections.get(name=options["collection"])
-            found = list(collection.documents.nearest(options["question"], options["k"]))
+            with told_in_a_sentence():
+                collection = collections.get(name=options["collection"])
+                found = list(collection.documents.nearest(options["question"], options["k"]))
         except Collection.DoesNotExist as error:
             names = ", ".join(collections.order_by("name").values_list("name", flat=True)) or "none"
             raise CommandError(f'There is no collection "{options["collection"]}". There are: {names}.') from error
