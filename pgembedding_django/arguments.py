@@ -7,11 +7,13 @@ import numbers
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from copy import copy
 from decimal import Decimal
 from types import FrameType
 from typing import Any
 
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
+from django.db import router
 from django.db.models import Model
 
 from pgembedding_django import vectors
@@ -27,12 +29,14 @@ __all__ = [
     "check_batch_size",
     "check_direction",
     "check_flags",
+    "check_text",
     "check_words",
     "checked_candidates",
     "checked_cut",
     "checked_k",
     "checked_limit",
     "embedding_field",
+    "is_row_of",
     "query_vector",
     "warn_of_other_index",
 ]
@@ -96,6 +100,16 @@ def _embed(field: EmbeddingField, text: str) -> Vector:
         raise ValueError(f"{field.label} cannot be searched by this text: {error}") from error
 
 
+def is_row_of(alias: str, instance: Model) -> bool:
+    """Tell whether a database holds an instance: it came from there, or from one that a router relates to it."""
+    if instance._state.db in (None, alias):
+        return True
+    # As between a primary and its replica, of which only the routers know.
+    twin = copy(instance)
+    twin._state.db = alias
+    return router.allow_relation(instance, twin)
+
+
 def checked_k(k: Any) -> int:
     if isinstance(k, bool) or not isinstance(k, numbers.Integral) or not 1 <= int(k) <= MAX_K:
         raise ValueError(f"k must be an integer from 1 to {MAX_K}, got {k!r}.")
@@ -104,9 +118,9 @@ def checked_k(k: Any) -> int:
 
 def checked_candidates(candidates: Any, k: int) -> int:
     if candidates is None:
-        return 5 * k
-    if not isinstance(candidates, int) or isinstance(candidates, bool) or candidates < k:
-        raise ValueError(f"candidates must be an integer of at least k = {k}, got {candidates!r}.")
+        return min(5 * k, MAX_K)
+    if not isinstance(candidates, int) or isinstance(candidates, bool) or not k <= candidates <= MAX_K:
+        raise ValueError(f"candidates must be an integer from k = {k} to {MAX_K}, got {candidates!r}.")
     return candidates
 
 
@@ -147,6 +161,13 @@ def check_flags(exact: object, ef_search: object) -> None:
 def check_batch_size(batch_size: object) -> None:
     if batch_size is not None and (not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1):
         raise ValueError(f"batch_size must be a positive integer or None, got {batch_size!r}.")
+
+
+def check_text(text: object) -> None:
+    if not isinstance(text, str):
+        raise ValueError(f"hybrid() searches by text, got {type(text).__name__}.")
+    if "\0" in text:
+        raise ValueError("hybrid() searches by text without NUL characters, which Postgres cannot take. Remove them.")
 
 
 def check_words(model: type[Model], fields: Sequence[str]) -> None:

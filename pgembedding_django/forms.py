@@ -75,16 +75,11 @@ class EmbeddingWidget(forms.Widget):
 
 
 class EmbeddingBoundField(forms.BoundField):
-    """Where nothing was sent under the field's name, the vector that the row has counts as sent."""
+    """Where the widget is read-only, the vector that the row has counts as sent, whatever was."""
 
     @property
     def data(self) -> Any:
-        widget, form = self.field.widget, self.form
-        if getattr(widget, "read_only", False) and widget.value_omitted_from_data(
-            form.data, form.files, self.html_name
-        ):
-            return self.initial
-        return super().data
+        return self.initial if getattr(self.field.widget, "read_only", False) else super().data
 
 
 class EmbeddingFormField(forms.Field):

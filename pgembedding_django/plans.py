@@ -99,7 +99,8 @@ def _choose_filtered(query: Query, search: Search, engine: Engine, connection: B
     rows = _estimate_rows(query, connection)
     few = CANDIDATE_COST * _candidates_per_row(search, engine) * search.k
     if rows <= few:
-        return Scan(reason=f"the filter keeps about {rows:,} rows, and any {few:,} are read faster exactly")
+        noun = "row" if rows == 1 else "rows"
+        return Scan(reason=f"the filter keeps about {rows:,} {noun}, and any {few:,} are read faster exactly")
     total = max(_estimate_total(cast(HnswIndex, search.index), connection), rows)
     # Index: _candidates_per_row * k * total / rows candidates at CANDIDATE_COST. Exact: rows at 1. Equal at this many.
     limit = int((few * total) ** 0.5)

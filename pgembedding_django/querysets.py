@@ -44,7 +44,8 @@ class EmbeddingQuerySet(QuerySet[M]):
         Return the k nearest rows of this queryset, nearest first.
 
         query: a vector that the field accepts, a text (the field's embedder embeds it, which may cost money and
-            happens now; "[1,2,3]" is a text here too), or a saved instance of the model (itself left out).
+            happens now; "[1,2,3]" is a text here too), or a saved instance of the model (itself left out,
+            but not the row of the same key in another database, unless a router's allow_relation() relates the two).
         k: how many rows, at least 1.
         field: the name of the EmbeddingField; needed only where the model has several.
         distance: "l2", "cosine", "l1", "inner_product" or a distance class; what the field's HnswIndex is made for
@@ -71,6 +72,7 @@ class EmbeddingQuerySet(QuerySet[M]):
         index = declared or find_index(found, distance_class.distance)
         if index is None and exact is not True:
             arguments.warn_of_other_index(found, distance_class)
+        is_row = isinstance(query, self.model) and arguments.is_row_of(self.db, query)
         search = Search(
             field=found,
             index=index,
@@ -81,11 +83,9 @@ class EmbeddingQuerySet(QuerySet[M]):
             max_distance=None,
             exact=exact,
             ef_search=ef_search,
-            filtered=self._is_filtered()
-            or isinstance(query, self.model)
-            or found.model is not self.model._meta.concrete_model,
+            filtered=self._is_filtered() or is_row or found.model is not self.model._meta.concrete_model,
         )
-        rows = self.exclude(pk=query.pk) if isinstance(query, self.model) else self
+        rows = self.exclude(pk=query.pk) if is_row else self
         ranked = rows._rank(search)
         return ranked if limit is None else ranked._within(limit)
 
@@ -109,11 +109,10 @@ class EmbeddingQuerySet(QuerySet[M]):
         alias: the attribute that holds the score, the sum of 1 / (60 + rank) over both rankings.
         Returns a sliced queryset, one statement, before which the planner is asked where there is a filter. The ranking
             by meaning is as complete as nearest(); the words are searched in every row that the filter keeps.
-        Raises as nearest() does, and ValueError if fields is empty.
+        Raises as nearest() does, and ValueError if fields is empty or the text has a NUL character.
         Source: reciprocal rank fusion, see pgembedding_django.hybrid.
         """
-        if not isinstance(text, str):
-            raise ValueError(f"hybrid() searches by text, got {type(text).__name__}.")
+        arguments.check_text(text)
         arguments.check_words(self.model, fields)
         k = arguments.checked_k(k)
         arguments.check_alias(self.model, self.query.annotations, alias)

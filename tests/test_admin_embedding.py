@@ -88,6 +88,41 @@ def test_action_hands_the_rows_to_a_worker_where_there_is_one(admin_client, enqu
     assert {pk for _, _, pks, _ in enqueued for pk in pks} == {str(row.pk) for row in rows}
 
 
+class Replicated:
+    """Rows are read from the default database and written to "fresh"."""
+
+    def db_for_read(self, model, **hints):
+        return "default"
+
+    def db_for_write(self, model, **hints):
+        return "fresh" if model is Article else None
+
+
+@pytest.fixture
+def replicated(migrated_database, settings):
+    """A row of each database, of the same key."""
+    settings.DATABASE_ROUTERS = [Replicated()]
+    for alias in ("default", "fresh"):
+        Article.objects.using(alias).create(pk=1, title="one")
+    return Article(pk=1)
+
+
+def are_embedded():
+    return [Article.objects.using(alias).get().embedding is not None for alias in ("default", "fresh")]
+
+
+def test_action_embeds_where_rows_are_written(admin_client, replicated):
+    embed(admin_client, replicated)
+    assert are_embedded() == [False, True]
+
+
+def test_worker_embeds_where_rows_are_written(admin_client, enqueued, replicated):
+    embed(admin_client, replicated)
+    assert are_embedded() == [False, False]
+    embed_rows.func(*enqueued.pop())
+    assert are_embedded() == [False, True]
+
+
 def test_worker_embeds_the_rows_that_the_action_handed_over(admin_client, enqueued):
     one, two = (Article.objects.create(title=title) for title in ("one", "two"))
     embed(admin_client, one)

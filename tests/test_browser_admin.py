@@ -135,6 +135,18 @@ def leftover(database):
         cursor.execute("DROP INDEX IF EXISTS section_embedding_hnsw_ccnew")
 
 
+@pytest.fixture
+def stale(database):
+    """A section that has another text than its vector stands for."""
+    with database.open() as cursor:
+        cursor.execute("SELECT id, text FROM pydocs_section ORDER BY id LIMIT 1")
+        pk, text = cursor.fetchone()
+        cursor.execute("UPDATE pydocs_section SET text = %s WHERE id = %s", ["Another.", pk])
+    yield pk
+    with database.open() as cursor:
+        cursor.execute("UPDATE pydocs_section SET text = %s WHERE id = %s", [text, pk])
+
+
 def open_index(page):
     page.goto(INDEXES)
     page.get_by_role("link", name="section_embedding_hnsw", exact=True).first.click()
@@ -278,6 +290,17 @@ def test_phone_has_no_sideways_scrolling(page, address, scheme):
         page.locator("#result_list tbody th a").first.click()
     else:
         page.goto(address)
+    assert page.evaluate(SIDEWAYS) == 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_phone_shows_a_stale_vector_without_sideways_scrolling(page, stale, scheme):
+    page.set_viewport_size(PHONE)
+    page.emulate_media(color_scheme=scheme)
+    page.goto(f"{SECTIONS}{stale}/change/")
+    state = page.locator(".pgembedding-vector .pgembedding-state")
+    expect(state).to_have_text("Stale: the text or the embedder changed since")
+    assert state.evaluate(CONTRAST) >= 4.5
     assert page.evaluate(SIDEWAYS) == 0
 
 

@@ -219,7 +219,7 @@ def test_list_reads_no_vector(fruit, admin_client):
 def test_search_that_cannot_be_embedded_says_why(fruit, admin_client, monkeypatch):
     monkeypatch.setattr(DummyEmbedder, "compute", lambda self, texts: [])
     page = page_of(admin_client, DOCUMENTS, q="banana", collection__id__exact=fruit.pk)
-    assert "gave 0 vectors for 1 texts" in page
+    assert "Document.embedding: DummyEmbedder gave 0 vectors for 1 texts" in page
     assert "3 documents" in page
 
 

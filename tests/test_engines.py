@@ -346,7 +346,9 @@ def test_pgvector_says_nothing_of_options_that_are_not_given():
 
 @pytest.mark.pgvector
 @pytest.mark.parametrize(
-    ("tuples", "settings"), [(500, ("strict_order", "500")), (0, ("off", "20000"))], ids=["goes on", "stops"]
+    ("tuples", "settings"),
+    [(500, ("strict_order", "500")), (0, ("off", "20000")), (50 * 10**9, ("strict_order", "2147483647"))],
+    ids=["goes on", "stops", "as far as may be"],
 )
 @pytest.mark.django_db
 def test_pgvector_gate_sets_what_the_scan_needs(tuples, settings):

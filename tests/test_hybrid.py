@@ -152,8 +152,23 @@ def test_hybrid_by_what_is_no_text_is_refused(text, kind):
     assert str(caught.value) == f"hybrid() searches by text, got {kind}."
 
 
-@pytest.mark.parametrize("candidates", [9, "20", True])
-def test_hybrid_with_fewer_candidates_than_k_is_refused(candidates):
+def test_hybrid_text_with_nul_is_refused_before_it_is_embedded(scripted):
+    with pytest.raises(ValueError) as caught:
+        Article.objects.hybrid("fox\0", fields=["title"])
+    assert str(caught.value) == (
+        "hybrid() searches by text without NUL characters, which Postgres cannot take. Remove them."
+    )
+    assert not scripted.sizes
+
+
+@pytest.mark.parametrize("k", [10**7, 2**31 - 1])
+def test_hybrid_takes_every_k_that_nearest_takes(articles, k):
+    assert len(Article.objects.hybrid("fox", k, fields=["title"])) == 5
+    assert len(Article.objects.filter(published=True).hybrid("fox", k, fields=["title"])) == 5
+
+
+@pytest.mark.parametrize("candidates", [9, "20", True, 2**31])
+def test_hybrid_with_candidates_out_of_bounds_is_refused(candidates):
     with pytest.raises(ValueError) as caught:
         Article.objects.hybrid("fox", 10, fields=["title"], candidates=candidates)
-    assert str(caught.value) == f"candidates must be an integer of at least k = 10, got {candidates!r}."
+    assert str(caught.value) == f"candidates must be an integer from k = 10 to 2147483647, got {candidates!r}."

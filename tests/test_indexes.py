@@ -522,6 +522,15 @@ def test_index_is_added_and_removed_concurrently(fresh_database, write_migration
     assert (fresh_database.indexes(), fresh_database.triggers()) == ({}, [])
 
 
+def test_index_is_replaced_concurrently_by_one_of_another_name(fresh_database, write_migrations):
+    replace = f"{ADD_CONCURRENTLY.replace('note_hnsw', 'note_hnsw_m8')}, {REMOVE_CONCURRENTLY}"
+    write_migrations(f"{CREATE_NOTE}, {ADD}", replace, atomic=False)
+    fresh_database.migrate("tests")
+    assert fresh_database.indexes() == {"note_hnsw_m8": True}
+    fresh_database.migrate("tests", "0001")
+    assert fresh_database.indexes() == {"note_hnsw": True}
+
+
 def test_concurrent_migrations_reversed_leave_the_opposite(fresh_database, write_migrations):
     write_migrations(CREATE_NOTE, ADD_CONCURRENTLY, REMOVE_CONCURRENTLY, atomic=False)
     fresh_database.migrate("tests")

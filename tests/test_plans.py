@@ -21,6 +21,11 @@ def test_scan_with_filter_that_keeps_few_is_exact(many):
     assert few.explain_nearest() == ("Exact scan: the filter keeps about 3 rows, and any 400 are read faster exactly.")
 
 
+def test_scan_with_filter_that_keeps_one_row_says_row(many):
+    one = Article.objects.filter(pk=Article.objects.earliest("pk").pk).nearest(QUERY)
+    assert one.explain_nearest() == "Exact scan: the filter keeps about 1 row, and any 400 are read faster exactly."
+
+
 def test_scan_with_filter_that_keeps_some_compares_the_costs(many):
     # 10 * 4 * 10 * 4000 rows: the square root is 1264.9.
     some = Article.objects.filter(pk__lte=Article.objects.order_by("pk")[1000].pk).nearest(QUERY)

@@ -117,6 +117,31 @@ def test_nearest_to_instance_leaves_it_out(articles):
     assert titles(Article.objects.nearest(articles[7], 3)) == expected
 
 
+@pytest.mark.parametrize("exact", [True, False, None])
+def test_nearest_takes_the_largest_k(articles, exact):
+    assert len(Article.objects.nearest(QUERY, 2**31 - 1, exact=exact)) == 500
+
+
+class Replicas:
+    """The database "fresh" is a replica of the default one."""
+
+    def allow_relation(self, one, other, **hints):
+        return {one._state.db, other._state.db} == {"default", "fresh"} or None
+
+
+@pytest.mark.parametrize(("routers", "found"), [([], 2), ([Replicas()], 1)], ids=["another", "replica"])
+def test_nearest_to_instance_of_another_database_leaves_it_out_of_a_replica_alone(
+    migrated_database, settings, routers, found
+):
+    settings.DATABASE_ROUTERS = routers
+    there = Article.objects.using("fresh")
+    rows = there.bulk_create(Article(title=title, embedding=QUERY) for title in ("one", "two"))
+    here = Article(pk=rows[0].pk, embedding=QUERY)
+    here._state.db = "default"
+    assert len(there.nearest(here, 3)) == found
+    assert len(there.nearest(rows[0], 3)) == 1
+
+
 def test_nearest_to_text_embeds_it(articles):
     vector = get_embedder().embed_query("a cat")
     assert titles(Article.objects.nearest("a cat", 3)) == order_by_hand(RANDOM, vector)[:3]

@@ -12,11 +12,12 @@ from django.http import HttpRequest
 
 from pgembedding_django import conf
 from pgembedding_django.admin.columns import DISTANCE, distance_column
+from pgembedding_django.embedders import EmbeddingError
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.plans import Search
 from pgembedding_django.querysets import EmbeddingQuerySet
 
-__all__ = ["FIELD_VAR", "MEANING_VAR", "MeaningMixin", "embedding_fields", "rankable"]
+__all__ = ["FIELD_VAR", "MEANING_VAR", "MeaningMixin", "embedding_fields", "failure_text", "rankable"]
 
 #: The parameters of the address; a filter of Django's own begins with the name of a field.
 MEANING_VAR = "_meaning"
@@ -64,7 +65,7 @@ class MeaningMixin(_ChangeList):
         try:
             nearest: Any = EmbeddingQuerySet(self.model).nearest(self.meaning, count, field=self.meaning_field.name)
         except ValueError as error:
-            messages.error(self.request, str(error))
+            messages.error(self.request, failure_text(self.meaning_field.label, error))
             return None
         search: Search = nearest.query.search
         return search
@@ -109,6 +110,11 @@ class MeaningMixin(_ChangeList):
 def embedding_fields(model: type[Model]) -> list[EmbeddingField]:
     """Return the embedding fields of a model, inherited ones too."""
     return [field for field in model._meta.get_fields() if isinstance(field, EmbeddingField)]
+
+
+def failure_text(label: str, error: ValueError) -> str:
+    """Return the message that a search failed; the field first, because Django capitalizes it, a dotted path too."""
+    return f"{label}: {error}" if isinstance(error, EmbeddingError) else str(error)
 
 
 def rankable(rows: QuerySet[Any]) -> EmbeddingQuerySet[Any]:

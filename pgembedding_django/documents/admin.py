@@ -34,6 +34,7 @@ from django.utils.translation import gettext_lazy as _
 
 from pgembedding_django import conf
 from pgembedding_django.admin import EmbeddingAdminMixin
+from pgembedding_django.admin.search import failure_text
 from pgembedding_django.documents.models import Collection, Document
 from pgembedding_django.documents.scope import INDEX_NAME
 
@@ -177,7 +178,7 @@ class DocumentAdmin(EmbeddingAdminMixin, admin.ModelAdmin):  # type: ignore[type
             found: Any = queryset
             return found.nearest(search_term, SEARCH_RESULTS), False
         except ValueError as error:
-            self.message_user(request, str(error), messages.ERROR)
+            self.message_user(request, failure_text("Document.embedding", error), messages.ERROR)
             return queryset, False
         except Collection.DoesNotExist:
             return queryset.none(), False

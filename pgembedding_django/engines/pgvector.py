@@ -19,6 +19,9 @@ CANDIDATES = {"half": 2, "binary": 32}
 #: The server's own default of hnsw.max_scan_tuples.
 DEFAULT_MAX_SCAN_TUPLES = 20_000
 
+#: The bound of hnsw.max_scan_tuples (pgvector 0.8, src/hnsw.c).
+MAX_SCAN_TUPLES = 2**31 - 1
+
 #: hnsw.iterative_scan came with pgvector 0.8.0.
 ITERATIVE_SCAN_VERSION = (0, 8)
 
@@ -137,7 +140,9 @@ class PgvectorEngine(Engine):
         settings = {"hnsw.ef_search": str(scan.ef_search)}
         if self.version(connection) >= ITERATIVE_SCAN_VERSION:
             settings["hnsw.iterative_scan"] = "strict_order" if scan.max_scan_tuples else "off"
-            settings["hnsw.max_scan_tuples"] = str(scan.max_scan_tuples or DEFAULT_MAX_SCAN_TUPLES)
+            settings["hnsw.max_scan_tuples"] = str(
+                min(scan.max_scan_tuples, MAX_SCAN_TUPLES) or DEFAULT_MAX_SCAN_TUPLES
+            )
         gate = " || ".join("set_config(%s, %s, true)" for _ in settings)
         return f"(SELECT {gate}) IS NOT NULL", [text for setting in settings.items() for text in setting]
 
