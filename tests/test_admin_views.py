@@ -175,9 +175,9 @@ def test_rebuild_of_an_index_that_was_dropped_meanwhile_is_refused_politely():
 @pytest.mark.parametrize(
     ("field", "value", "error"),
     [
-        ("maintenance_work_mem", "512", "Give a size with its unit, such as 512MB."),
-        ("maintenance_work_mem", "1GB; DROP TABLE x", "Give a size with its unit, such as 512MB."),
-        ("maintenance_work_mem", "9999TB", "The server takes at most 2047GB."),
+        ("maintenance_work_mem", "512", "Give a size from 64kB to 2047GB with its unit, such as 512MB."),
+        ("maintenance_work_mem", "1GB; DROP TABLE x", "Give a size from 64kB to 2047GB with its unit, such as 512MB."),
+        ("maintenance_work_mem", "9999TB", "Give a size from 64kB to 2047GB with its unit, such as 512MB."),
         ("parallel_workers", "-1", "Ensure this value is greater than or equal to 0."),
         ("parallel_workers", "many", "Enter a whole number."),
     ],

@@ -1,11 +1,12 @@
 from contextlib import closing
+from datetime import UTC, datetime
 
 import pytest
 from django.core.management import call_command
 from django.db import ProgrammingError, connections
 from django.test.utils import CaptureQueriesContext
 
-from pgembedding_django.maintenance.catalogue import State, find_index, list_indexes
+from pgembedding_django.maintenance.catalogue import State, counted_since, find_index, list_indexes
 from pgembedding_django.maintenance.rebuild import rebuild
 from pgembedding_django.models import HnswIndexStatus, IndexRun, RecallMeasurement
 from tests.conftest import wait_for
@@ -313,3 +314,25 @@ def test_index_that_nobody_guards_is_not_called_crashed(ready_database):
     ready_database.execute("CREATE INDEX bare_hnsw ON bare USING hnsw (e) WITH (dims = 3)")
     assert report("bare_hnsw").state is State.HEALTHY
     rebuild("bare_hnsw", using="fresh")
+
+
+# Since when scans are counted
+
+
+def test_new_index_of_a_server_that_never_reset_its_statistics_is_not_unused(migrated_database):
+    migrated_database.execute("UPDATE pg_class SET reltuples = 100000 WHERE relname = 'tests_article'")
+    report = next(report for report in list_indexes("fresh") if report.name == INDEX)
+    assert (report.status.stats_reset, report.status.rows) == (None, 100_000)
+    assert report.state is State.HEALTHY
+
+
+@pytest.mark.parametrize(
+    ("reset", "started", "built", "since"),
+    [(1, 2, None, 1), (None, 2, None, 2), (1, 2, 3, 3), (4, 2, 3, 4), (None, 2, 1, 2)],
+)
+def test_scans_count_since_the_reset_or_the_start_and_the_last_build(reset, started, built, since):
+    reset, started, built, since = (
+        each and datetime(2026, 1, each, tzinfo=UTC) for each in (reset, started, built, since)
+    )
+    run = built and IndexRun(created=built)
+    assert counted_since(HnswIndexStatus(stats_reset=reset), started, run) == since

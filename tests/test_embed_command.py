@@ -45,7 +45,7 @@ def test_embed_says_what_it_did(scripted, answer):
     printed = run("tests.Article")
     assert printed.startswith(
         "tests.Article.embedding: 3 rows to embed by scripted:a, 3 characters, at most about 3 tokens.\n"
-        "3 embedded, 0 without text, 0 edited meanwhile, 0 failed; 2 texts and about 2 tokens in 1 requests, "
+        "3 embedded, 0 without text, 0 edited meanwhile, 0 failed; 2 texts and about 2 tokens in 1 request, "
     )
     assert not Article.objects.stale().exists()
 
@@ -100,7 +100,7 @@ def test_embed_with_failed_rows_names_them_and_fails(scripted):
     bad = add("a", "bad")[1]
     with pytest.raises(CommandError) as error:
         run("tests.Article")
-    assert str(error.value) == "1 rows could not be embedded; they are stale as before."
+    assert str(error.value) == "1 row could not be embedded; what was stale still is."
     assert f"pk {bad.pk}: it is bad\n1 embedded" in run.printed
 
 

@@ -4,8 +4,11 @@ from unittest.mock import ANY
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import ProgrammingError, connections
+from django.db.migrations.recorder import MigrationRecorder
 
 from pgembedding_django.maintenance.rebuild import rebuild
+from pgembedding_django.management.base import DatabaseCommand
 from pgembedding_django.models import IndexRun
 from tests.conftest import wait_for
 from tests.maintenance import BUILDING, INDEX, cancel_builds, fill, writer
@@ -118,6 +121,17 @@ def test_list_that_fails_on_an_unknown_state_is_refused(migrated_database):
     )
 
 
+@pytest.mark.pgvector
+def test_list_advises_once_on_one_build(migrated_database, engine, background):
+    with writer(migrated_database, engine):
+        future = background(migrated_database.execute, f"REINDEX INDEX CONCURRENTLY {INDEX}")
+        wait_for(migrated_database, BUILDING)
+        output = call("hnsw_indexes")
+    future.result()
+    assert output.count("building  article_embedding_hnsw") == 2
+    assert output.count("is building it") == 1
+
+
 # rebuild_hnsw_indexes
 
 
@@ -137,10 +151,20 @@ def test_rebuild_takes_models_and_indexes(migrated_database, targets, rebuilt):
     runs = IndexRun.objects.using("fresh").filter(status="succeeded").order_by("pk")
     assert [run.index for run in runs] == rebuilt
     assert [line.split()[1] for line in output.splitlines() if line.startswith("Rebuilt ")] == rebuilt
-    assert output.endswith("KB.\n" if rebuilt else "Nothing to do.\n")
+    reason = "tests.Section has no HNSW index, neither declared nor built.\nNothing to do.\n"
+    assert output.endswith("KB.\n") if rebuilt else output == reason
 
 
-def test_rebuild_shows_progress_and_who_blocks(migrated_database, engine, background, capsys):
+class Terminal(io.StringIO):
+    """A stream on which progress is shown."""
+
+    def isatty(self):
+        return True
+
+
+def test_rebuild_shows_progress_and_who_blocks(migrated_database, engine, background, monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
     with writer(migrated_database, engine) as connection:
         future = background(call, "rebuild_hnsw_indexes", INDEX, interactive=False, parallel_workers=0)
         wait_for(migrated_database, BUILDING)
@@ -148,7 +172,7 @@ def test_rebuild_shows_progress_and_who_blocks(migrated_database, engine, backgr
             cursor.execute("SELECT pg_backend_pid(), pg_sleep(0.7)")
             blocker = cursor.fetchone()[0]
     assert f"Rebuilt {INDEX} in " in future.result()
-    assert f"waiting for writers before build, waits for backend {blocker}" in capsys.readouterr().err
+    assert f"waiting for writers before build, waits for backend {blocker}" in terminal.getvalue()
 
 
 def test_rebuild_dry_run_changes_nothing(migrated_database):
@@ -185,8 +209,12 @@ def test_rebuild_warns_of_a_build_that_will_not_fit(migrated_database):
             'Index tests_article_pkey of database "fresh" is no HNSW index but a btree index, which is left alone.',
         ),
         (
+            [INDEX, "--give-up", "nan"],
+            "give_up must be from 0.001 to 2,147,483 seconds, got nan.",
+        ),
+        (
             [INDEX, "--maintenance-work-mem", "lots"],
-            "maintenance_work_mem must be a size with its unit, such as \"512MB\", got 'lots'.",
+            "maintenance_work_mem must be a size from 64kB to 2047GB with its unit, such as \"512MB\", got 'lots'.",
         ),
     ],
 )
@@ -226,3 +254,97 @@ def test_repair_says_what_it_does_and_does_it(migrated_database, engine, backgro
     assert output.splitlines()[3].startswith("Created pair_two_l1 in ")
     assert all(migrated_database.indexes().values())
     assert call("rebuild_hnsw_indexes", "--repair", interactive=False) == "Nothing to do.\n"
+
+
+def test_rebuild_of_a_missing_index_names_the_repair(migrated_database):
+    migrated_database.execute(f"DROP INDEX {INDEX}")
+    assert call("rebuild_hnsw_indexes", "tests.Article") == (
+        f"{INDEX} of tests_article is missing. It was dropped after migration tests.0001_initial had created it. "
+        "Repair creates it again. Run: manage.py rebuild_hnsw_indexes --repair\nNothing to do.\n"
+    )
+
+
+def test_rebuild_of_an_index_whose_migration_has_not_run_names_the_migration(migrated_database):
+    migrated_database.execute(f"DROP INDEX {INDEX}")
+    MigrationRecorder(connections["fresh"]).record_unapplied("tests", "0001_initial")
+    assert call("rebuild_hnsw_indexes", "tests.Article") == (
+        f"{INDEX} of tests_article is missing. Run: manage.py migrate tests --database fresh\nNothing to do.\n"
+    )
+
+
+# Every command
+
+
+COMMANDS = [
+    ("hnsw_indexes",),
+    ("rebuild_hnsw_indexes",),
+    ("measure_recall", "tests.Article"),
+    ("tune_hnsw", "tests.Article", "--recall=0.9", "--noinput"),
+    ("embed", "tests.Article"),
+    ("compare_embeddings", "tests.Pair", "one", "two"),
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command_for_an_unknown_database_is_refused(command):
+    with pytest.raises(CommandError, match="argument --database: invalid choice: 'nope'"):
+        call_command(*command, "--database", "nope")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command_before_migrate_says_to_migrate(ready_database, command):
+    with pytest.raises(CommandError, match=r"Run: manage\.py migrate .*--database fresh$"):
+        call(*command)
+
+
+@pytest.mark.parametrize("command", COMMANDS[2:])
+def test_command_of_a_role_without_rights_says_what_to_grant(migrated_database, role, command):
+    with pytest.raises(CommandError) as caught:
+        call(*command)
+    table = "tests_pair" if "tests.Pair" in command else "tests_article"
+    assert str(caught.value).startswith(f"permission denied for table {table}. This needs SELECT ")
+    assert str(caught.value).endswith(f"on the table of the model: let the owner grant them to role {role}.") or (
+        command[0] == "measure_recall"
+    )
+
+
+def test_rebuild_by_a_role_without_rights_says_what_to_grant(migrated_database, role):
+    errors = io.StringIO()
+    with pytest.raises(CommandError, match=r"^1 of 1 failed\.$"):
+        call_command("rebuild_hnsw_indexes", INDEX, database="fresh", interactive=False, stderr=errors, no_color=True)
+    assert errors.getvalue() == (
+        "permission denied for table pgembedding_django_indexrun. This needs SELECT on pgembedding_hnsw_index, "
+        "SELECT, INSERT and UPDATE on pgembedding_django_indexrun, and ownership of the table: let the owner grant "
+        "them to role "
+        f"{role}.\n"
+    )
+
+
+def test_command_shows_other_errors_of_the_server_as_they_are(migrated_database):
+    class Wrong(DatabaseCommand):
+        def handle(self, *args, **options):
+            migrated_database.execute("SELECT no_such_function()")
+
+    with pytest.raises(ProgrammingError, match="no_such_function"):
+        call_command(Wrong(), database="fresh")
+
+
+def test_command_that_nobody_answers_says_how_to_go_on(migrated_database, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    with pytest.raises(CommandError) as caught:
+        call("rebuild_hnsw_indexes", INDEX)
+    assert str(caught.value) == "Nobody is there to answer. Pass --noinput to go on without a question."
+
+
+def test_command_interrupted_says_what_is_left_and_has_the_status_of_shells(migrated_database, monkeypatch):
+    def interrupt(question):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("builtins.input", interrupt)
+    with pytest.raises(CommandError) as caught:
+        call("rebuild_hnsw_indexes", INDEX)
+    assert caught.value.returncode == 130
+    assert str(caught.value) == (
+        "Interrupted. What was rebuilt stays. To clear away what the last one left behind, run: "
+        "manage.py rebuild_hnsw_indexes --repair"
+    )

@@ -119,6 +119,19 @@ def test_command_draws_a_file(many, tmp_path):
     assert drawing.findtext("{http://www.w3.org/2000/svg}title") == "tests.Article.embedding, recall@10"
 
 
+def test_command_that_could_not_draw_is_refused_before_it_measures(tmp_path):
+    with pytest.raises(CommandError) as caught:
+        run("tests.Article", "--plot", str(tmp_path / "nope" / "recall.svg"))
+    assert str(caught.value) == f"--plot needs a folder that is there, got {tmp_path / 'nope'}."
+
+
+def test_command_that_cannot_draw_prints_first(many, tmp_path, capsys):
+    with pytest.raises(CommandError) as caught:
+        call_command("measure_recall", "tests.Article", "--sample=5", "--plot", str(tmp_path))
+    assert str(caught.value) == f"--plot cannot write {tmp_path}: Is a directory."
+    assert "ef_search" in capsys.readouterr().out
+
+
 def test_command_with_a_minimum_that_is_reached_succeeds(many):
     out, _ = run("tests.Article", "--sample=5", "--min=0.95")
     assert "reaches a recall of 0.95" in out

@@ -56,11 +56,30 @@ def test_rebuild_sets_memory_and_workers_on_its_own_connection_alone(migrated_da
     assert migrated_database.execute("SHOW maintenance_work_mem") == [("64MB",)]
 
 
-@pytest.mark.parametrize("size", ["512", "1 GB", "1PB", "0MB", "1GB; DROP TABLE tests_article"])
+@pytest.mark.parametrize("size", ["512", "1 GB", "1PB", "0MB", "1kB", "63kB", "2TB", "1GB; DROP TABLE tests_article"])
 def test_rebuild_with_memory_that_is_no_size_is_refused(migrated_database, size):
     with pytest.raises(ValueError) as caught:
         rebuild(INDEX, using="fresh", maintenance_work_mem=size)
-    assert str(caught.value) == (f'maintenance_work_mem must be a size with its unit, such as "512MB", got {size!r}.')
+    assert str(caught.value) == (
+        f'maintenance_work_mem must be a size from 64kB to 2047GB with its unit, such as "512MB", got {size!r}.'
+    )
+    assert not IndexRun.objects.using("fresh").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"parallel_workers": -3}, "parallel_workers must be from 0 to 1024, got -3."),
+        ({"parallel_workers": 1025}, "parallel_workers must be from 0 to 1024, got 1025."),
+        ({"give_up": -1.0}, "give_up must be from 0.001 to 2,147,483 seconds, got -1.0."),
+        ({"give_up": float("nan")}, "give_up must be from 0.001 to 2,147,483 seconds, got nan."),
+        ({"give_up": 0.0}, "give_up must be from 0.001 to 2,147,483 seconds, got 0.0."),
+    ],
+)
+def test_rebuild_with_options_that_no_server_takes_is_refused_and_blocks_nothing(migrated_database, options, sentence):
+    with pytest.raises(ValueError) as caught:
+        rebuild(INDEX, using="fresh", **options)
+    assert str(caught.value) == sentence
     assert not IndexRun.objects.using("fresh").exists()
 
 

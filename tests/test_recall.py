@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from django.conf import settings
 from django.db import NotSupportedError, connection, transaction
+from django.db.migrations.recorder import MigrationRecorder
 from django.db.models import Q
 
 from pgembedding_django import HnswIndex
@@ -183,11 +184,12 @@ def test_recall_of_a_partial_index_is_measured_behind_its_filter(many, own_index
 # Advice
 
 
-def test_advice_for_a_thin_graph_names_its_options(thin):
+def test_advice_for_a_graph_that_is_not_declared_names_what_differs(thin):
     advice = measure_recall(Article, k=5, sample=40, ef_search=EF_SEARCH).advice(0.95)
     assert advice[0].startswith("No ef_search measured reaches a recall of 0.95: ")
-    assert f"The graph is thin: {NAME} was built with m=2 and ef_construction=4. " in advice[-1]
-    assert advice[-1].endswith("Declare m=16 and ef_construction=64, and migrate.")
+    assert advice[-1].startswith(
+        f"{NAME} was built with m=2 and ef_construction=4, and the model declares m=16 and ef_construction=64: "
+    )
 
 
 def test_advice_for_a_good_index_is_its_smallest_ef_search(many):
@@ -225,7 +227,21 @@ def test_recall_of_a_missing_index_is_refused(own_index):
     rebuild()
     with pytest.raises(IndexUnusable) as caught:
         measure_recall(Article)
-    assert str(caught.value) == f'{NAME} is missing in database "default". Run migrate, which builds it.'
+    assert str(caught.value) == (
+        f'{NAME} is missing in database "default". It was dropped after migration tests.0001_initial had created it. '
+        "Repair creates it again. Run: manage.py rebuild_hnsw_indexes --repair"
+    )
+
+
+def test_recall_before_the_migration_of_the_index_says_to_migrate(own_index):
+    rebuild()
+    MigrationRecorder(connection).record_unapplied("tests", "0001_initial")
+    with pytest.raises(IndexUnusable) as caught:
+        measure_recall(Article)
+    MigrationRecorder(connection).record_applied("tests", "0001_initial")
+    assert str(caught.value) == (
+        f'{NAME} is missing in database "default". Run: manage.py migrate tests --database default'
+    )
 
 
 def test_recall_of_an_invalid_index_is_refused(own_index):
@@ -257,7 +273,8 @@ def test_recall_of_a_partial_index_behind_another_filter_is_refused(many, own_in
 @pytest.mark.pg_embedding
 def test_recall_after_a_crash_is_refused(many):
     with connection.cursor() as cursor:
-        cursor.execute("DELETE FROM pgembedding_sound")  # as the server empties an unlogged table
+        # As the server empties an unlogged table.
+        cursor.execute("DELETE FROM pgembedding_sound WHERE relid = 'tests_article'::regclass")
     with pytest.raises(IndexUnusable, match="the server has crashed or is a standby"):
         measure_recall(Article, sample=2)
     rebuild(*Article._meta.indexes)

@@ -10,11 +10,12 @@ def measured(ef_search, recall):
     return Recall(ef_search, recall, recall - 0.01, min(1.0, recall + 0.01), 1.0, 2.0, (10,))
 
 
-def report(default, rows, *, m=16, ef_construction=64, ef_search=None, explained=None):
+def report(default, rows, *, m=16, ef_construction=64, declared_m=None, ef_search=None, explained=None):
+    graph, declared = ({"m": each, "ef_construction": ef_construction} for each in (m, declared_m or m))
     return RecallReport(
         model="app.Model",
         field="embedding",
-        index=BuiltIndex("public", "a_hnsw", {"m": m, "ef_construction": ef_construction}, ef_search, ("a_hnsw",)),
+        index=BuiltIndex("public", "a_hnsw", graph, declared, ef_search, ("a_hnsw",)),
         filters="",
         size=100,
         k=10,
@@ -52,6 +53,14 @@ REBUILD = [
         (
             report(0.9, [(20, 0.895), (40, 0.9)]),
             [MISSED, "nearest() by itself finds 0.900, short of 0.95.", *REBUILD],
+        ),
+        (
+            report(0.99, [(20, 0.895), (40, 0.9)], m=2, declared_m=16),
+            [
+                MISSED,
+                "a_hnsw was built with m=2, and the model declares m=16: migrate, or where no migration is left to "
+                "run, drop it. Then run: manage.py rebuild_hnsw_indexes --repair",
+            ],
         ),
         (
             report(0.99, [(20, 0.895), (40, 0.9)], m=4),

@@ -54,6 +54,12 @@ def test_command_answered_with_no_does_nothing(many, monkeypatch, django_assert_
         run("tests.Article", "--recall=0.9")
 
 
+def test_command_refuses_before_it_asks(monkeypatch):
+    monkeypatch.setattr("builtins.input", lambda question: pytest.fail(question))
+    with pytest.raises(CommandError, match=r"^recall must be over 0 and at most 1, got 2\.0\.$"):
+        run("tests.Article", "--recall=2")
+
+
 def test_command_where_no_build_reaches_the_recall_fails(many, monkeypatch):
     monkeypatch.setattr("pgembedding_django.maintenance.tuning.BUILDS", ((2, 4),))
     monkeypatch.setattr("pgembedding_django.maintenance.tuning.EF_SEARCH", (1,))

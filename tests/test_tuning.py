@@ -127,16 +127,25 @@ def test_best_where_none_reaches_the_target_finds_most():
 # What is refused
 
 
-@pytest.mark.parametrize("options", [{"recall": 0}, {"recall": 1.1}, {"recall": 1, "k": 0}, {"sample_rows": 1}])
-def test_tune_of_wrong_arguments_is_refused(options):
-    with pytest.raises(ValueError, match=r"^recall must be over 0 and at most 1, k at least 1 and sample_rows"):
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"recall": 0}, "recall must be over 0 and at most 1, got 0."),
+        ({"recall": 1.1}, "recall must be over 0 and at most 1, got 1.1."),
+        ({"k": 0}, "k must be at least 1, got 0."),
+        ({"sample_rows": 1}, "sample_rows must be at least 2, got 1."),
+    ],
+)
+def test_tune_of_wrong_arguments_is_refused(options, sentence):
+    with pytest.raises(ValueError) as caught:
         tune(Article, **{"recall": 0.9, **options})
+    assert str(caught.value) == sentence
 
 
 def test_tune_of_an_empty_table_is_refused():
     with pytest.raises(ValueError) as caught:
         tune(Pair, "one", recall=0.9)
-    assert str(caught.value) == "Pair.one needs at least two vectors that ask to measure recall, got 0."
+    assert str(caught.value) == "Pair.one has 0 rows with a vector, and tuning needs 3. Run: manage.py embed tests.Pair"
 
 
 def test_tune_on_a_read_only_connection_is_refused(many):

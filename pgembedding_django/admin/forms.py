@@ -7,16 +7,9 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
 from pgembedding_django.maintenance.rebuild import RebuildOptions
-from pgembedding_django.maintenance.session import check_memory
+from pgembedding_django.maintenance.session import MAX_WORKERS, check_memory
 
 __all__ = ["RebuildForm"]
-
-#: What max_parallel_maintenance_workers takes (PostgreSQL documentation, "Resource Consumption").
-MAX_WORKERS = 1024
-
-#: The largest maintenance_work_mem in kB, and kB of each unit (PostgreSQL documentation, "Resource Consumption").
-MAX_MEMORY = 2**31 - 1
-UNITS = {"kB": 1, "MB": 2**10, "GB": 2**20, "TB": 2**30}
 
 
 class RebuildForm(forms.Form):
@@ -51,9 +44,9 @@ class RebuildForm(forms.Form):
         try:
             check_memory(size)
         except ValueError as error:
-            raise ValidationError(_("Give a size with its unit, such as 512MB."), "invalid") from error
-        if int(size[:-2]) * UNITS[size[-2:]] > MAX_MEMORY:
-            raise ValidationError(_("The server takes at most 2047GB."), "too_large")
+            raise ValidationError(
+                _("Give a size from 64kB to 2047GB with its unit, such as 512MB."), "invalid"
+            ) from error
         return size
 
     def options(self) -> RebuildOptions:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TypeVar
 
 from django.db import DEFAULT_DB_ALIAS, ProgrammingError, connections
@@ -139,13 +140,22 @@ def _report_present(
     succeeded = IndexRun.objects.using(using).filter(status=IndexRun.Status.SUCCEEDED)
     rebuilds = _latest(succeeded.filter(action__in=BUILDS))
     recalls = _latest(RecallMeasurement.objects.using(using).filter(ef_search=None))
+    started = _server_start(using)
     reports = []
     for status in found:
         root = root_of(status, found)
         leftover_of = find_parent(status, found)
         progress = read_progress(connections[using], status.building_pid) if status.building_pid else None
         sound = root.table_oid not in unsound
-        state, advice = diagnose(status, engine=engine, sound=sound, leftover_of=leftover_of, progress=progress)
+        built = rebuilds.get((status.schema, status.name))
+        state, advice = diagnose(
+            status,
+            engine=engine,
+            since=counted_since(status, started, built),
+            sound=sound,
+            leftover_of=leftover_of,
+            progress=progress,
+        )
         declaration = declared.get((root.table_oid, root.name))
         model = tables.get(root.table_oid)
         reports.append(
@@ -163,11 +173,25 @@ def _report_present(
                 declared=declaration.index if declaration else None,
                 distance=declaration.index.distance if declaration else distance_of_opclass(status.opclass),
                 leftover_of=leftover_of,
-                last_rebuild=rebuilds.get((status.schema, status.name)),
+                last_rebuild=built,
                 last_recall=recalls.get((status.schema, status.name)),
             )
         )
     return reports
+
+
+def counted_since(status: HnswIndexStatus, started: datetime, built: IndexRun | None) -> datetime:
+    """Return from when on the scans of an index are known to be counted: the server started, and it was built."""
+    # Of statistics that nobody has reset, no more is known than that they count since the server's start.
+    since = status.stats_reset or started
+    return max(since, built.created) if built else since
+
+
+def _server_start(using: str) -> datetime:
+    with connections[using].cursor() as cursor:
+        cursor.execute("SELECT pg_postmaster_start_time()")
+        start: datetime = cursor.fetchone()[0]
+    return start
 
 
 def _report_missing(using: str, missing: list[Declaration]) -> list[IndexReport]:
@@ -176,7 +200,7 @@ def _report_missing(using: str, missing: list[Declaration]) -> list[IndexReport]
     loader = MigrationLoader(connections[using], ignore_no_migrations=True)
     reports = []
     for declaration in missing:
-        advice, repairable = advise_missing(loader, declaration, using)
+        advice, repairable = advise_missing(loader, declaration.model, declaration.index.name, using)
         reports.append(
             IndexReport(
                 schema="",

@@ -58,9 +58,9 @@ def declarations(tables: dict[int, type[Model]]) -> dict[tuple[int, str], Declar
     }
 
 
-def advise_missing(loader: MigrationLoader, declaration: Declaration, using: str) -> tuple[str, bool]:
+def advise_missing(loader: MigrationLoader, model: type[Model], name: str, using: str) -> tuple[str, bool]:
     """Say how a declared index comes into the database, and whether repair should create it."""
-    found = _find_migration(loader, declaration.model, declaration.index.name)
+    found = _find_migration(loader, model, name)
     if found is None:
         return _("No migration adds it. Run makemigrations and migrate, or let repair create it."), True
     migration, applied = found

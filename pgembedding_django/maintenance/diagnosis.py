@@ -53,6 +53,7 @@ def diagnose(
     status: HnswIndexStatus,
     *,
     engine: Engine,
+    since: datetime,
     sound: bool = True,
     leftover_of: str = "",
     progress: Progress | None = None,
@@ -61,6 +62,7 @@ def diagnose(
     """
     Return the state of an index and the advice that goes with it.
 
+    since: from when on its scans are known to have been counted.
     sound: whether the engine lets anything use the table's indexes.
     """
     if status.building_pid is not None:
@@ -74,8 +76,10 @@ def diagnose(
         )
     if bloat := _advise_bloated(status, engine):
         return State.BLOATED, bloat
-    if _is_unused(status, now or timezone.now()):
-        return State.UNUSED, _advise_unused(status)
+    if _is_unread(status) and (now or timezone.now()) - since >= UNUSED_AFTER:
+        return State.UNUSED, _("No search has read it since %(since)s. See why by explain_nearest(), or drop it.") % {
+            "since": date_format(since)
+        }
     return State.HEALTHY, ""
 
 
@@ -146,13 +150,6 @@ def _advise_bloated(status: HnswIndexStatus, engine: Engine) -> str:
     }
 
 
-def _is_unused(status: HnswIndexStatus, now: datetime) -> bool:
+def _is_unread(status: HnswIndexStatus) -> bool:
     # pg_embedding counts the entries that its scans return, not the scans.
-    if status.scans or status.entries_read or status.partitioned or (status.rows or 0) < SMALL_ROWS:
-        return False
-    return status.stats_reset is None or now - status.stats_reset >= UNUSED_AFTER
-
-
-def _advise_unused(status: HnswIndexStatus) -> str:
-    since = _("the server's statistics began") if status.stats_reset is None else date_format(status.stats_reset)
-    return _("No search has read it since %(since)s. See why by explain_nearest(), or drop it.") % {"since": since}
+    return not (status.scans or status.entries_read or status.partitioned) and (status.rows or 0) >= SMALL_ROWS

@@ -67,7 +67,7 @@ def start_rebuild(
 
     Done by a worker of Django's tasks framework where one is configured, else by a thread, which ends with the process.
     Returns the records, for progress_of(). How each ends is recorded, not raised.
-    Raises ValueError if maintenance_work_mem is no size, IndexBusy if one of them is busy; then none is rebuilt.
+    Raises ValueError for options that no server takes, IndexBusy if one of them is busy; then none is rebuilt.
     """
     with transaction.atomic(using=using):
         return _start([queue_rebuild(index, using=using, person=person, **options) for index in indexes], using)

@@ -15,7 +15,7 @@ from pgembedding_django.maintenance.errors import explained
 from pgembedding_django.maintenance.estimate import warn_of_memory
 from pgembedding_django.maintenance.progress import Progress
 from pgembedding_django.maintenance.runs import open_session, queue_run, recorded
-from pgembedding_django.maintenance.session import Session, quote
+from pgembedding_django.maintenance.session import Session, check_build, quote
 from pgembedding_django.models import HnswIndexStatus, IndexRun
 
 __all__ = ["RebuildOptions", "perform_rebuild", "queue_rebuild", "rebuild", "refuse_own_transaction"]
@@ -53,8 +53,8 @@ def rebuild(
     An index of a partitioned table is rebuilt partition by partition. After a crash of pg_embedding's server so are
     all indexes of the table, and writes are let through again.
     Raises HnswIndexStatus.DoesNotExist if there is no such HNSW index, IndexBusy if one of its table is being built,
-        TransactionManagementError in a transaction that it would wait for, ValueError if maintenance_work_mem is no
-        size, DatabaseError as the server does.
+        TransactionManagementError in a transaction that it would wait for, ValueError for options that no
+        server takes, DatabaseError as the server does.
     It runs on a connection of its own, where the role's statement_timeout does not count, and waits for older
     transactions. If it fails the old index still serves.
     """
@@ -72,8 +72,9 @@ def queue_rebuild(
     """
     Record that an index shall be rebuilt.
 
-    Raises ValueError if maintenance_work_mem is no size, IndexBusy if something is being done to the index already.
+    Raises ValueError for options that no server takes, IndexBusy if something is being done to the index already.
     """
+    check_build(**options)
     notice = warn_of_memory(status, options.get("maintenance_work_mem"), using)
     return queue_run(
         IndexRun(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
@@ -9,14 +10,17 @@ from typing import Any, cast
 from uuid import uuid4
 
 from django.db import DEFAULT_DB_ALIAS, NotSupportedError, connections, transaction
+from django.db.migrations.loader import MigrationLoader
 from django.db.models import BigIntegerField, Func, Model, Value
 
 from pgembedding_django.engines import MAX_EF_SEARCH, get_engine
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.indexes import HnswIndex, find_index
+from pgembedding_django.maintenance.catalogue import statuses
+from pgembedding_django.maintenance.declared import advise_missing
 from pgembedding_django.maintenance.report import GRAPH, BuiltIndex, RecallReport
 from pgembedding_django.maintenance.sampling import IndexUnusable, Sample, draw
-from pgembedding_django.models import HnswIndexStatus, RecallMeasurement
+from pgembedding_django.models import RecallMeasurement
 from pgembedding_django.querysets import EmbeddingQuerySet
 
 __all__ = ["EF_SEARCH", "MEASURED", "measure_recall", "record"]
@@ -140,22 +144,27 @@ def find_built(field: EmbeddingField, index: HnswIndex, using: str) -> BuiltInde
 
     Raises IndexUnusable if it is missing or invalid.
     """
-    engine, indexes = get_engine(connections[using]), HnswIndexStatus.objects.using(using)
+    engine, indexes = get_engine(connections[using]), statuses(using)
     table = Value(connections[using].ops.quote_name(field.model._meta.db_table))
     relation = Func(table, template="to_regclass(%(expressions)s)::oid::bigint", output_field=BigIntegerField())
     status = indexes.filter(name=index.name, table_oid=relation).first()
     if status is None:
-        raise IndexUnusable(f'{index.name} is missing in database "{using}". Run migrate, which builds it.')
+        loader = MigrationLoader(connections[using], ignore_no_migrations=True)
+        advice, repairable = advise_missing(loader, field.model, index.name, using)
+        remedy = " Run: manage.py rebuild_hnsw_indexes --repair" if repairable else ""
+        raise IndexUnusable(f'{index.name} is missing in database "{using}". {advice}{remedy}')
     if not status.valid:
         raise IndexUnusable(
-            f"{index.name} is invalid, so no search reads it. Run: manage.py rebuild_hnsw_indexes {index.name}"
+            f"{index.name} is invalid, so no search reads it. "
+            f"Run: manage.py rebuild_hnsw_indexes {shlex.quote(index.name)}"
         )
     parts = indexes.filter(parent_oid=status.oid).values_list("name", flat=True)
     options = {name: status.options.get(option.server_name) for name, option in engine.index_options.items()}
     graph = {name: int(options[name] or default) for name, default in GRAPH.items()}
+    declared = {name: getattr(index, name) or default for name, default in GRAPH.items()}
     fixed = engine.index_options["ef_search"].default
     ef_search = None if engine.queries_set_ef_search else int(options["ef_search"] or cast(int, fixed))
-    return BuiltIndex(status.schema, status.name, graph, ef_search, (status.name, *parts))
+    return BuiltIndex(status.schema, status.name, graph, declared, ef_search, (status.name, *parts))
 
 
 def _counter(progress: Callable[[int, int], object] | None, total: int) -> Callable[[], object]:

@@ -16,7 +16,7 @@ from pgembedding_django.maintenance.errors import explained
 from pgembedding_django.maintenance.progress import Progress
 from pgembedding_django.maintenance.rebuild import RebuildOptions, queue_rebuild
 from pgembedding_django.maintenance.runs import queue_run, recorded
-from pgembedding_django.maintenance.session import IndexBusy, Session, quote
+from pgembedding_django.maintenance.session import IndexBusy, Session, check_build, quote
 from pgembedding_django.models import IndexRun
 
 __all__ = ["Step", "perform_create", "perform_drop", "plan_repair", "queue_step"]
@@ -71,6 +71,7 @@ def queue_step(
     """
     if step.action == IndexRun.Action.REBUILD:
         return queue_rebuild(find_index(step.label, using), using=using, person=person, **options)
+    check_build(**options)
     return queue_run(
         IndexRun(
             action=step.action,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -23,13 +24,15 @@ class BuiltIndex:
     """
     What the database holds under an index's name.
 
-    graph: the m and ef_construction that it was built with. ef_search: where the index fixes it, else None.
+    graph: the m and ef_construction that it was built with. declared: those that the model gives it.
+    ef_search: where the index fixes it, else None.
     names: its own, and those of its parts where the table is partitioned.
     """
 
     schema: str
     name: str
     graph: Mapping[str, int]
+    declared: Mapping[str, int]
     ef_search: int | None
     names: tuple[str, ...]
 
@@ -104,6 +107,16 @@ class RecallReport:
         return [f"{short}: declare ef_search={smallest.ef_search} in {self.index.name}, or pass it."]
 
     def _advise_graph(self, *, reached: bool) -> list[str]:
+        other = [name for name in GRAPH if self.index.graph[name] != self.index.declared[name]]
+        if other:
+            built, declared = (
+                " and ".join(f"{name}={graph[name]}" for name in other)
+                for graph in (self.index.graph, self.index.declared)
+            )
+            return [
+                f"{self.index.name} was built with {built}, and the model declares {declared}: migrate, or where no "
+                "migration is left to run, drop it. Then run: manage.py rebuild_hnsw_indexes --repair"
+            ]
         thin = {name: least for name, least in GRAPH.items() if self.index.graph[name] < least}
         if thin:
             built = " and ".join(f"{name}={self.index.graph[name]}" for name in thin)
@@ -111,7 +124,8 @@ class RecallReport:
             return [f"The graph is thin: {self.index.name} was built with {built}. Declare {better}, and migrate."]
         if reached:
             return []
+        name = shlex.quote(self.index.name)
         return [
-            f"Rebuild the index, which deletes and updates wear out: manage.py rebuild_hnsw_indexes {self.index.name}",
+            f"Rebuild the index, which deletes and updates wear out: manage.py rebuild_hnsw_indexes {name}",
             f"If it stays short, declare a larger m; manage.py tune_hnsw {self.model} finds one.",
         ]

@@ -16,7 +16,7 @@ from django.db import Error, OperationalError, connections
 from pgembedding_django.maintenance.progress import Progress, read_progress
 from pgembedding_django.models import HnswIndexStatus
 
-__all__ = ["IndexBusy", "Session", "check_memory", "quote"]
+__all__ = ["MAX_WORKERS", "IndexBusy", "Session", "check_build", "check_memory", "quote"]
 
 #: The advisory lock of a table whose indexes are being rebuilt, "pgre" in ASCII above the table's oid. Of the table,
 #: since a rebuild gives an index another oid, and two rebuilds on one table end in a deadlock (40P01).
@@ -28,7 +28,18 @@ POLL = 0.25
 #: What would end a build that takes long; the role's own values are not for it.
 TIMEOUTS = ["statement_timeout", "lock_timeout", "transaction_timeout", "idle_session_timeout"]
 
-MEMORY = re.compile(r"[1-9]\d*(kB|MB|GB|TB)")
+MEMORY = re.compile(r"([1-9]\d*)(kB|MB|GB|TB)")
+
+#: kB of each unit, and the kB that maintenance_work_mem takes (PostgreSQL documentation, "Resource Consumption"); the
+#: least is that of PostgreSQL 17, and an older server refuses less than 1MB by itself.
+UNITS = {"kB": 1, "MB": 2**10, "GB": 2**20, "TB": 2**30}
+LEAST_MEMORY, MOST_MEMORY = 64, 2**31 - 1
+
+#: What max_parallel_maintenance_workers takes (same page).
+MAX_WORKERS = 1024
+
+#: Seconds that statement_timeout takes, which counts milliseconds in 32 bits; 0 would mean no limit.
+SHORTEST, LONGEST = 0.001, 2_147_483
 
 
 class IndexBusy(OperationalError):
@@ -153,8 +164,28 @@ class Session:
 
 def check_memory(size: str | None) -> None:
     """Raise ValueError if a size is not what maintenance_work_mem takes, with its unit."""
-    if size is not None and not MEMORY.fullmatch(size):
-        raise ValueError(f'maintenance_work_mem must be a size with its unit, such as "512MB", got {size!r}.')
+    if size is None:
+        return
+    match = MEMORY.fullmatch(size)
+    if not match or not LEAST_MEMORY <= int(match[1]) * UNITS[match[2]] <= MOST_MEMORY:
+        raise ValueError(
+            f'maintenance_work_mem must be a size from 64kB to 2047GB with its unit, such as "512MB", got {size!r}.'
+        )
+
+
+def check_build(
+    *,
+    maintenance_work_mem: str | None = None,
+    parallel_workers: int | None = None,
+    give_up: float | None = None,
+    **others: object,
+) -> None:
+    """Raise ValueError if a session could not be opened with the options of a build."""
+    check_memory(maintenance_work_mem)
+    if parallel_workers is not None and not 0 <= parallel_workers <= MAX_WORKERS:
+        raise ValueError(f"parallel_workers must be from 0 to {MAX_WORKERS}, got {parallel_workers!r}.")
+    if give_up is not None and not SHORTEST <= give_up <= LONGEST:
+        raise ValueError(f"give_up must be from {SHORTEST:g} to {LONGEST:,} seconds, got {give_up!r}.")
 
 
 def quote(name: str) -> str:

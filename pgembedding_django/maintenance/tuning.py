@@ -11,7 +11,9 @@ from typing import Any, cast
 
 from django.db import DEFAULT_DB_ALIAS, NotSupportedError, connections, models
 from django.db.migrations.writer import MigrationWriter
+from django.template.defaultfilters import pluralize
 
+from pgembedding_django.arguments import embedding_field
 from pgembedding_django.engines import get_engine
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.indexes import HnswIndex, find_index
@@ -19,7 +21,7 @@ from pgembedding_django.maintenance.sampling import Query, Recall, Sample, draw,
 from pgembedding_django.maintenance.scratch import INDEX, copy_rows, variant
 from pgembedding_django.querysets import EmbeddingQuerySet
 
-__all__ = ["BUILDS", "Trial", "TuningReport", "tune"]
+__all__ = ["BUILDS", "Trial", "TuningReport", "check_tuning", "tune"]
 
 #: m and ef_construction of the builds tried, by what they cost. The second is both engines' default.
 BUILDS = ((8, 64), (16, 64), (16, 128), (24, 128), (32, 128), (32, 256))
@@ -30,6 +32,9 @@ EF_SEARCH = (20, 40, 60, 80, 100, 200, 400)
 #: A build that reaches the target within these candidates ends the trials: half of what nearest() keeps by itself, so
 #: that the other half is left for a table larger than the sample.
 ENOUGH = 100
+
+#: Rows with a vector that are needed: two ask, and one is found.
+FEWEST = 3
 
 #: Rows that are drawn as queries, or a tenth of what there is.
 QUERIES = 200
@@ -112,11 +117,7 @@ def tune(
     Reads the table once. The copy is a temporary table in a transaction that is rolled back, so nothing is left behind
     whatever ends it; until then the table cannot be altered, and vacuum removes no row that dies meanwhile.
     """
-    if not 0 < recall <= 1 or k < 1 or sample_rows < 2:
-        raise ValueError(
-            f"recall must be over 0 and at most 1, k at least 1 and sample_rows at least 2, got {recall!r}, {k!r} and "
-            f"{sample_rows!r}."
-        )
+    check_tuning(model, field, recall=recall, k=k, sample_rows=sample_rows, using=using)
     rows: EmbeddingQuerySet[Any] = EmbeddingQuerySet(model, using=using)
     found = rows.get_embedding_field(field)
     builds = _fitting_builds(found, using)
@@ -131,6 +132,11 @@ def tune(
     with undone(using):
         source = shuffle(rows.filter(index.condition) if index.condition else rows, found, seed=seed)
         total_rows = source.count()
+        if total_rows < FEWEST:
+            raise ValueError(
+                f"{found.label} has {total_rows} row{pluralize(total_rows)} with a vector, and tuning needs {FEWEST}. "
+                f"Run: manage.py embed {model._meta.label}"
+            )
         # What asks is left out of the graph, as a real query would be: a row in it finds its neighbours more easily.
         asking = max(2, min(QUERIES, total_rows // 10))
         queries = [(None, vector) for _, vector in draw(source, found, index, size=asking, seed=seed)]
@@ -145,6 +151,18 @@ def tune(
             total=total_rows,
             trials=tuple(_try_builds(sample, builds, recall, step)),
         )
+
+
+def check_tuning(
+    model: type[models.Model], field: str | None, *, recall: float, k: int, sample_rows: int, using: str
+) -> None:
+    """Raise what tune() raises for its arguments, before anything is read."""
+    if not 0 < recall <= 1:
+        raise ValueError(f"recall must be over 0 and at most 1, got {recall!r}.")
+    for name, value, least in (("k", k, 1), ("sample_rows", sample_rows, 2)):
+        if value < least:
+            raise ValueError(f"{name} must be at least {least}, got {value!r}.")
+    _fitting_builds(embedding_field(model, field), using)
 
 
 def _fitting_builds(field: EmbeddingField, using: str) -> list[tuple[int, int]]:

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management import BaseCommand, CommandError
+from django.core.management import CommandError
 from django.core.management.base import CommandParser
-from django.db import DEFAULT_DB_ALIAS
 
 from pgembedding_django.maintenance.comparison import compare
 from pgembedding_django.maintenance.targets import parse_target
+from pgembedding_django.management.base import DatabaseCommand
 
 #: Rows that are named, of those on which the two fields agree least.
 WORST = 5
 
 
-class Command(BaseCommand):
+class Command(DatabaseCommand):
     help = "Compares the nearest rows by two fields of a model, for rows drawn at random. Embeds nothing."
+    rights = "SELECT on the table of the model"
 
     def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
         parser.add_argument("label", metavar="app.Model")
         parser.add_argument("old", help="the name of an EmbeddingField")
         parser.add_argument("new", help="the name of another one")
         parser.add_argument("--sample", type=int, default=100, metavar="N", help="rows to draw; 100 unless given")
         parser.add_argument("--k", type=int, default=10, help="nearest rows to compare; 10 unless given")
-        parser.add_argument("--database", default=DEFAULT_DB_ALIAS, metavar="ALIAS", help='"default" unless given')
 
     def handle(self, *, label: str, old: str, new: str, sample: int, k: int, database: str, **options: Any) -> None:
         try:

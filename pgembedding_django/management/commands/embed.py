@@ -9,29 +9,31 @@ from contextlib import contextmanager
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management import BaseCommand, CommandError
+from django.core.management import CommandError
 from django.core.management.base import CommandParser
-from django.db import DEFAULT_DB_ALIAS
+from django.template.defaultfilters import pluralize
 from tqdm import tqdm
 
 from pgembedding_django.embedders import Embedder, EmbeddingError
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.maintenance.targets import parse_target
+from pgembedding_django.management.base import INTERRUPTED, DatabaseCommand
 from pgembedding_django.pipeline import EmbedReport, EmbedRun, Estimate, estimate, get_field
 
 RESUME = "What was embedded is kept. Run the same command again to go on."
 
-#: The exit status of a command that Ctrl-C ended (128 + SIGINT), as shells have it.
-INTERRUPTED = 130
 
-
-class Command(BaseCommand):
+class Command(DatabaseCommand):
     help = (
         "Embeds the rows of a model that are stale: without a vector, or whose text or embedding model changed. "
         "May be stopped and run again at any time, and run several times at once."
     )
+    rights = "SELECT and UPDATE on the table of the model"
+    after_interrupt = RESUME
 
     def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        self.add_noinput(parser)
         parser.add_argument("label", metavar="app.Model[.field]", help="the field only where several have a source")
         parser.add_argument("--all", action="store_true", help="embed the rows that are not stale, too")
         parser.add_argument("--limit", type=int, metavar="N", help="embed at most N rows")
@@ -42,8 +44,6 @@ class Command(BaseCommand):
             "--concurrency", type=int, metavar="N", help="calls at once; the embedder's own unless given"
         )
         parser.add_argument("--dry-run", action="store_true", help="say what would be sent, and send nothing")
-        parser.add_argument("--noinput", "--no-input", action="store_false", dest="interactive", help="ask nothing")
-        parser.add_argument("--database", default=DEFAULT_DB_ALIAS, metavar="ALIAS", help='"default" unless given')
 
     def handle(self, *, label: str, dry_run: bool, interactive: bool, database: str, **options: Any) -> None:
         field = _get_field(label)
@@ -58,20 +58,17 @@ class Command(BaseCommand):
         except (ImproperlyConfigured, ValueError) as error:
             raise CommandError(str(error)) from error
         self._say_plan(field, found, run.embedder)
-        if not dry_run and (not (interactive and found.rows and run.embedder.sends_to) or self._agrees()):
+        if not dry_run and (not (interactive and found.rows and run.embedder.sends_to) or self.agrees("Continue?")):
             self._run(run, found.rows)
 
     def _say_plan(self, field: EmbeddingField, found: Estimate, embedder: Embedder) -> None:
         price = "" if found.price is None else f", at a price of about {found.price:,.4f}"
         self.stdout.write(
-            f"{field.model._meta.label}.{field.name}: {found.rows:,} rows to embed by {embedder.identity}, "
-            f"{found.characters:,} characters, at most about {found.tokens:,} tokens{price}."
+            f"{field.model._meta.label}.{field.name}: {_count(found.rows, 'row')} to embed by {embedder.identity}, "
+            f"{_count(found.characters, 'character')}, at most about {_count(found.tokens, 'token')}{price}."
         )
         if found.rows and embedder.sends_to:
             self.stdout.write(f"Their texts are sent to {embedder.sends_to}, which may charge for them.")
-
-    def _agrees(self) -> bool:
-        return input("Continue? [y/N] ").strip().lower() in ("y", "yes")
 
     def _run(self, run: EmbedRun, total: int) -> None:
         # Shown on a terminal only; identical texts and rows of other workers make a run shorter than announced.
@@ -87,7 +84,7 @@ class Command(BaseCommand):
         if run.stopped:
             raise CommandError(f"Stopped. {RESUME}", returncode=INTERRUPTED)
         if run.report.failed:
-            raise CommandError(f"{run.report.failed:,} rows could not be embedded; they are stale as before.")
+            raise CommandError(f"{_count(run.report.failed, 'row')} could not be embedded; what was stale still is.")
 
     @contextmanager
     def _stopped_by_interrupt(self, run: EmbedRun) -> Iterator[None]:
@@ -114,9 +111,13 @@ class Command(BaseCommand):
             self.stderr.write(f"pk {pk}: {reason}")
         self.stdout.write(
             f"{report.embedded:,} embedded, {report.skipped:,} without text, {report.changed:,} edited meanwhile, "
-            f"{report.failed:,} failed; {report.texts:,} texts and about {report.tokens:,} tokens in "
-            f"{report.requests:,} requests, {report.seconds:.1f} s."
+            f"{report.failed:,} failed; {_count(report.texts, 'text')} and about {_count(report.tokens, 'token')} in "
+            f"{_count(report.requests, 'request')}, {report.seconds:.1f} s."
         )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{pluralize(number)}"
 
 
 def _get_field(label: str) -> EmbeddingField:

@@ -7,24 +7,25 @@ import sys
 from textwrap import wrap
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db import DEFAULT_DB_ALIAS
 from django.template.defaultfilters import filesizeformat
 
 from pgembedding_django.maintenance.catalogue import IndexReport, State, list_indexes
+from pgembedding_django.management.base import DatabaseCommand
 
 COLUMNS = ("state", "index", "table", "distance", "size", "rows", "dead", "scans")
 NUMBERS = ("size", "rows", "dead", "scans")
 WIDTH = 100
 
 
-class Command(BaseCommand):
+class Command(DatabaseCommand):
     help = "Lists the HNSW indexes of a database: their state, their size and use, and what to do about them."
     requires_system_checks = []
+    rights = "SELECT on pgembedding_hnsw_index"
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--database", default=DEFAULT_DB_ALIAS, help="Alias of the database.")
+        super().add_arguments(parser)
         parser.add_argument("--json", action="store_true", help="Print JSON, with everything that is known.")
         parser.add_argument(
             "--fail-on",
@@ -58,7 +59,10 @@ class Command(BaseCommand):
         self.stdout.write(_line(dict(zip(COLUMNS, COLUMNS, strict=True)), widths))
         for row in rows:
             self.stdout.write(_line(row, widths))
-        for report in filter(lambda report: report.advice, reports):
+        for report in reports:
+            # What a rebuild builds says what the index says that it replaces.
+            if not report.advice or (report.state is State.BUILDING and report.leftover_of):
+                continue
             self.stdout.write("")
             self.stdout.write("\n".join(wrap(f"{report.label}: {report.advice}", WIDTH, break_on_hyphens=False)))
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import re
 import sys
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import ArgumentTypeError
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management.base import BaseCommand, CommandError
-from django.db import DEFAULT_DB_ALIAS, NotSupportedError
+from django.core.management.base import CommandError, CommandParser
+from django.db import NotSupportedError
 from tqdm import tqdm
 
 from pgembedding_django.embedders import EmbeddingError
@@ -22,6 +22,7 @@ from pgembedding_django.maintenance.recall import MEASURED, measure_recall, reco
 from pgembedding_django.maintenance.report import RecallReport
 from pgembedding_django.maintenance.sampling import IndexUnusable, Recall
 from pgembedding_django.maintenance.targets import parse_filters, parse_target
+from pgembedding_django.management.base import DatabaseCommand
 
 #: What says by itself what is wrong.
 REFUSALS = (
@@ -32,10 +33,12 @@ REFUSALS = (
 TARGET = 0.95
 
 
-class Command(BaseCommand):
+class Command(DatabaseCommand):
     help = "Compares the answers of an HNSW index with the exact ones, and says what to do."
+    rights = "SELECT on the table of the model and on pgembedding_hnsw_index"
 
-    def add_arguments(self, parser: ArgumentParser) -> None:
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
         parser.add_argument("target", metavar="app.Model[.field]")
         parser.add_argument("--k", type=int, default=10, help="rows wanted of each query (10)")
         parser.add_argument("--sample", type=int, default=200, help="stored rows that are drawn as queries (200)")
@@ -53,19 +56,18 @@ class Command(BaseCommand):
         parser.add_argument("--min", type=_share, help="exit with status 1 if nearest() by itself finds less")
         parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw recall against latency")
         parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
-        parser.add_argument("--database", default=DEFAULT_DB_ALIAS)
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if options["plot"] and not options["plot"].parent.is_dir():
+            raise CommandError(f"--plot needs a folder that is there, got {options['plot'].parent}.")
         target = TARGET if options["min"] is None else options["min"]
         report = self._measure(options)
         stored = record(report, using=options["database"])
-        if options["plot"]:
-            title = f"{report.model}.{report.field}, recall@{report.k}"
-            drawing = draw_recall([report.default, *report.rows], title=title, target=target)
-            options["plot"].write_text(standalone(drawing), encoding="utf-8")
         self.stdout.write(_as_json(report, target) if options["json"] else _as_text(report, target))
         if not stored:
             self.stderr.write("Not stored: this connection may not write the history.")
+        if options["plot"]:
+            _draw(report, target, options["plot"])
         if options["min"] is not None and report.default.recall < target:
             raise CommandError(
                 f"nearest() finds {report.default.recall:.3f} of the exact answers, less than {target:g}."
@@ -94,6 +96,15 @@ class Command(BaseCommand):
                 )
             except REFUSALS as error:
                 raise CommandError(str(error)) from error
+
+
+def _draw(report: RecallReport, target: float, path: Path) -> None:
+    title = f"{report.model}.{report.field}, recall@{report.k}"
+    drawing = draw_recall([report.default, *report.rows], title=title, target=target)
+    try:
+        path.write_text(standalone(drawing), encoding="utf-8")
+    except OSError as error:
+        raise CommandError(f"--plot cannot write {path}: {error.strerror}.") from error
 
 
 def _numbers(text: str) -> list[int]:

@@ -8,8 +8,8 @@ from functools import partial
 from typing import Any
 
 from django.core.exceptions import ObjectDoesNotExist
-from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import DEFAULT_DB_ALIAS, Error
+from django.core.management.base import CommandError, CommandParser
+from django.db import Error
 from django.db.models import Model
 from django.template.defaultfilters import filesizeformat
 from tqdm import tqdm
@@ -21,31 +21,41 @@ from pgembedding_django.maintenance.jobs import perform
 from pgembedding_django.maintenance.progress import Progress
 from pgembedding_django.maintenance.rebuild import RebuildOptions, queue_rebuild
 from pgembedding_django.maintenance.repair import plan_repair, queue_step
+from pgembedding_django.maintenance.session import check_build
 from pgembedding_django.maintenance.targets import parse_target
-from pgembedding_django.models import HnswIndexStatus, IndexRun
+from pgembedding_django.management.base import DatabaseCommand
+from pgembedding_django.models import IndexRun
 
 #: What is to be done: in words, and what records it.
 Task = tuple[str, Callable[[], IndexRun]]
 
 
-class Command(BaseCommand):
+class Command(DatabaseCommand):
     help = (
         "Builds HNSW indexes anew, one after another, while they serve. With --repair it drops what interrupted builds "
         "left behind, and finishes or creates what should be there."
     )
     requires_system_checks = []
+    rights = (
+        "SELECT on pgembedding_hnsw_index, SELECT, INSERT and UPDATE on pgembedding_django_indexrun, and ownership of "
+        "the table"
+    )
+    after_interrupt = (
+        "What was rebuilt stays. To clear away what the last one left behind, run: "
+        "manage.py rebuild_hnsw_indexes --repair"
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        self.add_noinput(parser)
         parser.add_argument(
             "targets",
             nargs="*",
             metavar="app.Model[.field] | index",
             help="Which ones; an index as name or schema.name. All that models declare unless given.",
         )
-        parser.add_argument("--database", default=DEFAULT_DB_ALIAS, help="Alias of the database.")
         parser.add_argument("--repair", action="store_true", help="Repair only, and leave alone what is whole.")
         parser.add_argument("--dry-run", action="store_true", help="Say what would be done, and do nothing.")
-        parser.add_argument("--noinput", "--no-input", action="store_false", dest="interactive", help="Do not ask.")
         parser.add_argument(
             "--no-concurrently",
             action="store_false",
@@ -57,36 +67,52 @@ class Command(BaseCommand):
         parser.add_argument("--give-up", type=float, metavar="SECONDS", help="Leave an index that takes longer.")
 
     def handle(self, *targets: str, **options: Any) -> None:
-        reports = _choose(list(options["targets"]), options["database"])
-        tasks = self._plan(reports, options)
+        how = _how(options)
+        reports = self._choose(list(options["targets"]), options["database"])
+        tasks = self._plan(reports, how, options)
+        if not options["repair"]:
+            self._say_missing(reports)
         if not tasks:
             self.stdout.write("Nothing to do.")
             return
         for words, _ in tasks:
             self.stdout.write(words)
-        if options["dry_run"] or not self._confirmed(options["interactive"]):
+        if options["dry_run"] or (options["interactive"] and not self.agrees("Go on?")):
             return
-        failed = sum(not self._perform(queue) for _, queue in tasks)
+        failed = sum(not self._perform(queue, options["database"]) for _, queue in tasks)
         if failed:
             raise CommandError(f"{failed} of {len(tasks)} failed.")
 
-    def _plan(self, reports: list[IndexReport], options: dict[str, Any]) -> list[Task]:
+    def _choose(self, targets: list[str], using: str) -> list[IndexReport]:
+        """Return the reports of what was named: each index of a model, or the index itself."""
+        reports = list_indexes(using)
+        if not targets:
+            return [report for report in reports if report.model is not None]
+        chosen = []
+        for target in targets:
+            model, field = _find_model(target)
+            found = [report for report in reports if (_is_of(report, model, field) if model else _is(report, target))]
+            if not found and model is None:
+                try:
+                    find_index(target, using)
+                except ObjectDoesNotExist as error:
+                    raise CommandError(str(error)) from error
+            if not found:
+                self.stdout.write(f"{target} has no HNSW index, neither declared nor built.")
+            chosen += found
+        return chosen
+
+    def _plan(self, reports: list[IndexReport], how: RebuildOptions, options: dict[str, Any]) -> list[Task]:
         using, person = options["database"], getpass.getuser()
-        how: RebuildOptions = {
-            "concurrently": options["concurrently"],
-            "maintenance_work_mem": options["maintenance_work_mem"],
-            "parallel_workers": options["parallel_workers"],
-            "give_up": options["give_up"],
-        }
         if options["repair"]:
             return [
                 (step.words, partial(queue_step, step, using=using, person=person, **how))
                 for step in plan_repair(using, reports)
             ]
-        named = set(options["targets"])
+        named, memory = set(options["targets"]), how["maintenance_work_mem"]
         return [
             (
-                f"Rebuild {report.label} of {report.table}. {_warn(status, options)}".rstrip(),
+                f"Rebuild {report.label} of {report.table}. {warn_of_memory(status, memory, using)}".rstrip(),
                 partial(queue_rebuild, status, using=using, person=person, **how),
             )
             for report in reports
@@ -96,47 +122,37 @@ class Command(BaseCommand):
             and (status.parent_oid is None or named & {report.name, report.label})
         ]
 
-    def _confirmed(self, interactive: bool) -> bool:
-        if not interactive:
-            return True
-        return input("Go on? [y/N] ").strip().lower() in ("y", "yes")
+    def _say_missing(self, reports: list[IndexReport]) -> None:
+        for report in reports:
+            if report.status is None:
+                remedy = " Run: manage.py rebuild_hnsw_indexes --repair" if report.repairable else ""
+                self.stdout.write(f"{report.label} of {report.table} is missing. {report.advice}{remedy}")
 
-    def _perform(self, queue: Callable[[], IndexRun]) -> bool:
+    def _perform(self, queue: Callable[[], IndexRun], using: str) -> bool:
         try:
             run = queue()
             form = "{l_bar}{bar}|{postfix}"
             with tqdm(total=100, desc=run.index, unit="%", leave=False, disable=None, bar_format=form) as bar:
                 perform(run, lambda progress: _show(bar, run, progress))
         except (Error, LookupError, ObjectDoesNotExist) as error:
-            self.stderr.write(str(error))
+            self.stderr.write(self.explain(error, using))
             return False
         self.stdout.write(_summary(run))
         return True
 
 
-def _choose(targets: list[str], using: str) -> list[IndexReport]:
-    """Return the reports of what was named: each index of a model, or the index itself."""
-    reports = list_indexes(using)
-    if not targets:
-        return [report for report in reports if report.model is not None]
-    chosen = []
-    for target in targets:
-        model, field = _find_model(target)
-        found = [report for report in reports if (_is_of(report, model, field) if model else _is(report, target))]
-        if not found and model is None:
-            try:
-                find_index(target, using)
-            except ObjectDoesNotExist as error:
-                raise CommandError(str(error)) from error
-        chosen += found
-    return chosen
-
-
-def _warn(status: HnswIndexStatus, options: dict[str, Any]) -> str:
+def _how(options: dict[str, Any]) -> RebuildOptions:
+    how: RebuildOptions = {
+        "concurrently": options["concurrently"],
+        "maintenance_work_mem": options["maintenance_work_mem"],
+        "parallel_workers": options["parallel_workers"],
+        "give_up": options["give_up"],
+    }
     try:
-        return warn_of_memory(status, options["maintenance_work_mem"], options["database"])
+        check_build(**how)
     except ValueError as error:
         raise CommandError(str(error)) from error
+    return how
 
 
 def _find_model(target: str) -> tuple[type[Model] | None, str | None]:

@@ -3,41 +3,48 @@
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
-from django.db import DEFAULT_DB_ALIAS, NotSupportedError
+from django.core.management.base import CommandError, CommandParser
+from django.db import NotSupportedError
+from django.db.models import Model
 from django.template.defaultfilters import filesizeformat
 from tqdm import tqdm
 
 from pgembedding_django.maintenance.targets import parse_target
-from pgembedding_django.maintenance.tuning import Trial, TuningReport, tune
+from pgembedding_django.maintenance.tuning import Trial, TuningReport, check_tuning, tune
+from pgembedding_django.management.base import DatabaseCommand
 
 QUESTION = (
     "This copies up to {rows:,} rows of {target} to a temporary table and builds several indexes of it, one after "
-    "another.\nNothing stays behind. Continue? [y/N] "
+    "another.\nNothing stays behind. Continue?"
 )
 
 
-class Command(BaseCommand):
+class Command(DatabaseCommand):
     help = "Tries builds of an HNSW index on a sample of the rows, and prints the HnswIndex(...) to declare."
+    rights = "SELECT on the table of the model"
+    after_interrupt = "Nothing stays behind."
 
-    def add_arguments(self, parser: ArgumentParser) -> None:
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        self.add_noinput(parser)
         parser.add_argument("target", metavar="app.Model[.field]")
         parser.add_argument("--recall", type=float, required=True, help="what is to be reached, such as 0.98")
         parser.add_argument("--k", type=int, default=10, help="rows wanted of each query (10)")
         parser.add_argument("--sample-rows", type=int, default=20_000, help="rows that are copied (20,000)")
         parser.add_argument("--seed", type=int, default=0, help="draws other rows (0)")
-        parser.add_argument("--database", default=DEFAULT_DB_ALIAS)
-        parser.add_argument("--noinput", "--no-input", action="store_false", dest="interactive", help="ask nothing")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if options["interactive"]:
+        try:
+            model, field = parse_target(options["target"])
+            check_tuning(model, field, **_limits(options))
             question = QUESTION.format(rows=options["sample_rows"], target=options["target"])
-            if input(question).strip().lower() not in ("y", "yes"):
+            if options["interactive"] and not self.agrees(question):
                 raise CommandError("Tuning cancelled.")
-        report = self._tune(options)
+            report = self._tune(model, field, options)
+        except (NotSupportedError, TypeError, ValueError) as error:
+            raise CommandError(str(error)) from error
         self.stdout.write(_as_text(report))
         if not report.reached:
             raise CommandError(
@@ -45,27 +52,19 @@ class Command(BaseCommand):
                 f"{report.best.recall.recall:.3f}."
             )
 
-    def _tune(self, options: dict[str, Any]) -> TuningReport:
+    def _tune(self, model: type[Model], field: str | None, options: dict[str, Any]) -> TuningReport:
         with tqdm(unit=" steps", file=sys.stderr, disable=None, leave=False) as bar:
 
             def show(done: int, total: int) -> None:
                 bar.total = total
                 bar.update(done - bar.n)
 
-            try:
-                model, field = parse_target(options["target"])
-                return tune(
-                    model,
-                    field,
-                    recall=options["recall"],
-                    k=options["k"],
-                    sample_rows=options["sample_rows"],
-                    seed=options["seed"],
-                    using=options["database"],
-                    progress=show,
-                )
-            except (NotSupportedError, TypeError, ValueError) as error:
-                raise CommandError(str(error)) from error
+            return tune(model, field, seed=options["seed"], progress=show, **_limits(options))
+
+
+def _limits(options: dict[str, Any]) -> dict[str, Any]:
+    names = ("recall", "k", "sample_rows")
+    return {"using": options["database"], **{name: options[name] for name in names}}
 
 
 def _as_text(report: TuningReport) -> str:

@@ -1,0 +1,69 @@
+"""What the commands share: the database they work in, their question, and the sentence in which they end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DEFAULT_DB_ALIAS, ProgrammingError, connections
+
+from pgembedding_django.operations import sqlstate
+
+__all__ = ["INTERRUPTED", "DatabaseCommand"]
+
+#: The exit status of a command that Ctrl-C ended (128 + SIGINT), as shells have it.
+INTERRUPTED = 130
+
+#: SQLSTATE of a right that a role lacks, and of tables and columns that are not there.
+NO_RIGHT, ABSENT = "42501", ("42P01", "42703")
+
+
+class DatabaseCommand(BaseCommand):
+    """
+    A command that works in one database.
+
+    rights: what its role needs there. after_interrupt: what is left after Ctrl-C, and how to go on.
+    """
+
+    rights = ""
+    after_interrupt = "Nothing was changed."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--database", default=DEFAULT_DB_ALIAS, choices=tuple(connections), help='"default" unless given'
+        )
+
+    def add_noinput(self, parser: CommandParser) -> None:
+        """Let the command be told to ask nothing."""
+        parser.add_argument("--noinput", "--no-input", action="store_false", dest="interactive", help="ask nothing")
+
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        try:
+            return super().execute(*args, **options)
+        except KeyboardInterrupt as error:
+            raise CommandError(f"Interrupted. {self.after_interrupt}", returncode=INTERRUPTED) from error
+        except ProgrammingError as error:
+            if sqlstate(error) not in ("", NO_RIGHT, *ABSENT):
+                raise
+            raise CommandError(self.explain(error, options["database"])) from error
+
+    def agrees(self, question: str) -> bool:
+        """Ask a person; anything but yes is no."""
+        try:
+            return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+        except EOFError as error:
+            raise CommandError("Nobody is there to answer. Pass --noinput to go on without a question.") from error
+
+    def explain(self, error: Exception, using: str) -> str:
+        """Return an error of the server with its remedy; other errors as they are."""
+        code, sentence = sqlstate(error), str(error)
+        if code == NO_RIGHT:
+            role = connections[using].settings_dict["USER"]
+            return f"{_first_line(sentence)}. This needs {self.rights}: let the owner grant them to role {role}."
+        if code in ABSENT:
+            return f"{_first_line(sentence)}. Run: manage.py migrate --database {using}"
+        return sentence
+
+
+def _first_line(text: str) -> str:
+    return text.splitlines()[0].rstrip(".")
