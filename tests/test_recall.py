@@ -166,12 +166,12 @@ def test_recall_by_cosine_is_not_asked_by_a_row_without_direction():
 
 
 @pytest.mark.pgvector
-@pytest.mark.parametrize("precision", ["half", "binary"])
-def test_recall_of_reduced_precision_is_of_the_ranking_again(many, own_index, precision):
+@pytest.mark.parametrize(("precision", "least"), [("half", 0.9), ("binary", 0.2)])
+def test_recall_of_reduced_precision_is_of_the_ranking_again(many, own_index, precision, least):
     own_index(precision=precision)
     report = measure_recall(Article, k=5, sample=10, ef_search=[400])
-    # Two of eight octants hold the candidates of binary precision, at most.
-    assert (report.rows[0].recall > 0.9) == (precision == "half")
+    # By signs alone, the 500 rows of an octant are all alike: five of them would be right once in a hundred times.
+    assert report.rows[0].recall > least
 
 
 @pytest.mark.pgvector
