@@ -19,6 +19,14 @@ from pgembedding_django.operations import create_extension
 from tests.many import VECTORS
 from tests.scripted import ScriptedEmbedder
 
+#: manage.py, which hears SIGINT also where the tests run in the background of a shell and children ignore it.
+MANAGE = """
+import signal, sys
+from django.core.management import execute_from_command_line
+signal.signal(signal.SIGINT, signal.default_int_handler)
+execute_from_command_line(["manage.py", *sys.argv[1:]])
+"""
+
 MIGRATION = """
 from django.contrib.postgres.operations import AddIndexConcurrently, RemoveIndexConcurrently
 from django.db import migrations, models
@@ -135,9 +143,9 @@ class Throwaway:
         }
 
     def start(self, *args, **variables):
-        """Start `python -m django` on this database and return the process."""
+        """Start a management command on this database and return the process."""
         return subprocess.Popen(
-            [sys.executable, "-m", "django", *args],
+            [sys.executable, "-c", MANAGE, *args],
             cwd=django_settings.ROOT,
             env=self.environment(**variables),
             stdout=subprocess.PIPE,

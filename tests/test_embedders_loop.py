@@ -98,6 +98,8 @@ def test_interrupt_ends_the_wait_and_cancels_the_request():
     script = (
         "import asyncio, os, signal, threading, time\n"
         "from pgembedding_django.embedders import loop\n"
+        # Heard also where the tests run in the background of a shell, whose children ignore it.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "async def wait():\n"
         "    try:\n"
         "        await asyncio.sleep(60)\n"

@@ -399,6 +399,16 @@ def test_rebuild_of_what_a_crash_left_rebuilds_all_indexes_of_the_table(lost):
     assert lost.execute(f"SELECT 1 FROM {guard.MARKS} WHERE relid = 'tests_pair'::regclass")
 
 
+def test_rebuild_of_what_a_crash_left_drops_what_an_interrupted_rebuild_left(lost):
+    [(definition,)] = lost.execute("SELECT pg_get_indexdef('pair_one_cosine'::regclass)")
+    lost.execute(definition.replace("pair_one_cosine", "pair_one_cosine_ccnew"))
+    lost.execute(
+        "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'pair_one_cosine_ccnew'::regclass", superuser=True
+    )
+    rebuild("pair_two_l1", using="fresh")
+    assert sorted(lost.indexes()) == ["article_embedding_hnsw", "pair_one_cosine", "pair_two_l1"]
+
+
 def test_repair_of_what_a_crash_left_is_a_rebuild_and_a_check_asks_for_it(lost):
     [step] = plan_repair("fresh")
     assert step.words == "Rebuild pair_one_cosine of tests_pair, which a crash left incomplete."
