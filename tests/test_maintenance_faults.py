@@ -53,10 +53,9 @@ def database(empty):
     return empty
 
 
-def crash(database):
+def crash(database, backends="SELECT pid FROM pg_stat_progress_create_index"):
     """Kill a backend: the server stops all others as in an immediate stop, and recovers."""
-    backend = database.execute("SELECT pid FROM pg_stat_progress_create_index")[0][0]
-    os.kill(backend, signal.SIGKILL)
+    os.kill(database.execute(backends)[0][0], signal.SIGKILL)
     with pytest.raises(Error):
         database.execute("SELECT pg_sleep(60)")
     database.connection.close()
@@ -96,6 +95,16 @@ def command(database):
     for process in started:
         process.kill()
         process.communicate()
+
+
+def test_rows_written_before_a_crash_are_found_through_the_index(database, engine):
+    fill(database, engine, 300)
+    other = database.open()
+    other.ensure_connection()
+    crash(database, "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+    other.close()
+    assert_all_found(database, 300)
+    assert Article.objects.using("fresh").count() == 300
 
 
 # The client
