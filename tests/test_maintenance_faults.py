@@ -29,7 +29,15 @@ OTHERS = [INDEX, "pair_one_cosine", "pair_two_l1"]
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     """A server of its own, which may be stopped."""
-    return embedded.database(tmp_path_factory.mktemp("postgres") / "data", version=VERSION)
+    folder = tmp_path_factory.mktemp("postgres") / "data"
+    yield embedded.database(folder, version=VERSION)
+    # Its package stops the process that it started, and restart() put another in its place.
+    running = folder / "postmaster.pid"
+    os.kill(int(running.read_text().split()[0]), signal.SIGINT)
+    until = time.monotonic() + 60
+    while running.exists():
+        assert time.monotonic() < until, "the server did not stop"
+        time.sleep(0.05)
 
 
 @pytest.fixture
