@@ -13,7 +13,7 @@ from django.db.models.lookups import Exact
 
 from pgembedding_django.embedders import get_embedder
 
-__all__ = ["SUFFIX", "DigestField", "InvalidSource", "Source"]
+__all__ = ["SUFFIX", "DigestField", "InvalidSource", "Source", "hash_text"]
 
 #: What the name of the digest adds to the name of its vector.
 SUFFIX = "_digest"
@@ -67,6 +67,11 @@ class Digest(Func):
     output_field = CharField()
 
 
+def hash_text(text: str) -> str:
+    """Return the SHA-256 of a text in hex; one that is no Unicode has one too, as the embedder is who refuses it."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
 @dataclass(frozen=True)
 class Source:
     """
@@ -106,8 +111,7 @@ class Source:
 
         Raises ImproperlyConfigured if the field's embedder is.
         """
-        # A method may return what is no Unicode; the embedder refuses it, and says so.
-        return hashlib.sha256((self._prefix() + text).encode("utf-8", "surrogatepass")).hexdigest()
+        return hash_text(self._prefix() + text)
 
     def is_stale(self, row: Model) -> bool:
         """Tell whether an instance, as it is, needs another vector; a vector just given by hand is never stale."""

@@ -1,6 +1,7 @@
 """Fixtures shared by the tests: which engine serves the session, and throw-away databases and roles."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -14,10 +15,12 @@ from django.core.management import call_command
 from django.db import connection, connections
 from django.test.utils import isolate_apps
 
+from pgembedding_django import embedded
 from pgembedding_django.engines import ENGINES
 from pgembedding_django.operations import create_extension
 from tests.many import VECTORS
 from tests.scripted import ScriptedEmbedder
+from tests.settings import VERSION
 
 #: manage.py, which hears SIGINT also where the tests run in the background of a shell and children ignore it.
 MANAGE = """
@@ -301,3 +304,17 @@ def background():
             return pool.submit(run)
 
         yield start
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A server of its own, which may be killed or started again."""
+    folder = tmp_path_factory.mktemp("postgres") / "data"
+    yield embedded.database(folder, version=VERSION)
+    # Its package stops the process that it started, and restart() put another in its place.
+    running = folder / "postmaster.pid"
+    os.kill(int(running.read_text().split()[0]), signal.SIGINT)
+    until = time.monotonic() + 60
+    while running.exists():
+        assert time.monotonic() < until, "the server did not stop"
+        time.sleep(0.05)

@@ -11,9 +11,6 @@ from pathlib import Path
 import pytest
 from django.db import OperationalError, connections
 
-from pgembedding_django import embedded
-from tests.settings import VERSION
-
 ROOT = Path(__file__).resolve().parent.parent
 
 #: Loads rows in batches of 1,000 and says how many it has loaded; the second batch of a slow load stops in
@@ -54,12 +51,6 @@ def say(loaded):
 known = {"update_conflicts": True, "unique_fields": ["pk"]} if command == "again" else {}
 Item.objects.bulk_load(stream(), batch_size=1000, progress=say, **known)
 """
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """A server of its own, which may be killed."""
-    return embedded.database(tmp_path_factory.mktemp("postgres") / "data", version=VERSION)
 
 
 @pytest.fixture

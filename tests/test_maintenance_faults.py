@@ -10,7 +10,6 @@ import pytest
 from django.core.management import call_command
 from django.db import Error, connections
 
-from pgembedding_django import embedded
 from pgembedding_django.maintenance.catalogue import list_indexes
 from pgembedding_django.maintenance.jobs import repair
 from pgembedding_django.maintenance.rebuild import rebuild
@@ -19,25 +18,10 @@ from pgembedding_django.models import IndexRun
 from tests.conftest import Throwaway, wait_for
 from tests.maintenance import BUILDING, INDEX, cancel_builds, fill, snapshot, writer
 from tests.models import Article
-from tests.settings import VERSION
 
 pytestmark = pytest.mark.pgvector
 
 OTHERS = [INDEX, "pair_one_cosine", "pair_two_l1"]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """A server of its own, which may be stopped."""
-    folder = tmp_path_factory.mktemp("postgres") / "data"
-    yield embedded.database(folder, version=VERSION)
-    # Its package stops the process that it started, and restart() put another in its place.
-    running = folder / "postmaster.pid"
-    os.kill(int(running.read_text().split()[0]), signal.SIGINT)
-    until = time.monotonic() + 60
-    while running.exists():
-        assert time.monotonic() < until, "the server did not stop"
-        time.sleep(0.05)
 
 
 @pytest.fixture

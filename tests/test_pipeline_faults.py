@@ -12,11 +12,9 @@ from pathlib import Path
 import pytest
 from django.db import OperationalError, connections
 
-from pgembedding_django import embedded
 from pgembedding_django.management.commands.embed import INTERRUPTED
 from tests.conftest import wait_for
 from tests.models import Article
-from tests.settings import VERSION
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -62,12 +60,6 @@ class Item(models.Model):
 
 print(Item.objects.embed(batch_size=10, concurrency=2).embedded, Item.objects.stale().count(), flush=True)
 """
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """A server of its own, which may be killed."""
-    return embedded.database(tmp_path_factory.mktemp("postgres") / "data", version=VERSION)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from django.core.exceptions import ValidationError
 
 from pgembedding_django.embedders import EmbeddingError, TextRejected, get_embedder, outcomes
+from pgembedding_django.sources import hash_text
 
 if TYPE_CHECKING:
     from pgembedding_django.documents.models import Collection, Document
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 def digest(text: str, identity: str) -> str:
     """Return 64 characters that tell a text as one embedder sees it from any other."""
-    return hashlib.sha256(f"{identity}\0{text}".encode("utf-8", "surrogatepass")).hexdigest()
+    return hash_text(f"{identity}\0{text}")
 
 
 def make_documents(
