@@ -1,5 +1,7 @@
 """Collections and documents in Django's own admin."""
 
+from types import ModuleType
+
 import pytest
 from django.contrib import admin
 from django.contrib.auth.models import Permission, User
@@ -7,7 +9,9 @@ from django.db import connection, models
 from django.db.models import signals
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.urls import path
 
+from pgembedding_django.documents.admin import CollectionAdmin
 from pgembedding_django.documents.models import Collection, Document
 from pgembedding_django.embedders.dummy import DummyEmbedder
 
@@ -171,8 +175,11 @@ def test_deleting_a_collection_that_is_protected_says_so(fruit, admin_client, mo
     assert "would require deleting the following protected related objects" in page
 
 
-def test_deleting_a_collection_needs_no_admin_of_documents(fruit, admin_client, monkeypatch):
-    monkeypatch.delitem(admin.site._registry, Document)
+def test_deleting_a_collection_needs_no_admin_of_documents(fruit, admin_client, settings):
+    site = admin.AdminSite()
+    site.register(Collection, CollectionAdmin)
+    settings.ROOT_URLCONF = ModuleType("urls")
+    settings.ROOT_URLCONF.urlpatterns = [path("admin/", site.urls)]
     assert "<li>Documents: 3</li>" in page_of(admin_client, f"{COLLECTIONS}{fruit.pk}/delete/")
 
 
