@@ -310,11 +310,20 @@ def background():
 def server(tmp_path_factory):
     """A server of its own, which may be killed or started again."""
     folder = tmp_path_factory.mktemp("postgres") / "data"
-    yield embedded.database(folder, version=VERSION)
-    # Its package stops the process that it started, and restart() put another in its place.
+    entry = embedded.database(folder, version=VERSION)
     running = folder / "postmaster.pid"
-    os.kill(int(running.read_text().split()[0]), signal.SIGINT)
+    started = process_id(running)
+    yield entry
+    # Its package stops the process that it started, and restart() put another in its place.
+    if (pid := process_id(running)) == started:
+        return
+    os.kill(pid, signal.SIGINT)
     until = time.monotonic() + 60
     while running.exists():
         assert time.monotonic() < until, "the server did not stop"
         time.sleep(0.05)
+
+
+def process_id(file):
+    """Return the process that a server's own file names."""
+    return int(file.read_text().split()[0])

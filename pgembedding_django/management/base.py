@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import DEFAULT_DB_ALIAS, ProgrammingError, connections
+from django.db import DEFAULT_DB_ALIAS, InternalError, ProgrammingError, connections
 
 from pgembedding_django.operations import sqlstate
 
@@ -14,8 +14,9 @@ __all__ = ["INTERRUPTED", "DatabaseCommand"]
 #: The exit status of a command that Ctrl-C ended (128 + SIGINT), as shells have it.
 INTERRUPTED = 130
 
-#: SQLSTATE of a right that a role lacks, and of tables and columns that are not there.
-NO_RIGHT, ABSENT = "42501", ("42P01", "42703")
+#: SQLSTATE of a right that a role lacks, of a write where nothing may be written, such as a standby, and of tables and
+#: columns that are not there.
+NO_RIGHT, READ_ONLY, ABSENT = "42501", "25006", ("42P01", "42703")
 
 
 class DatabaseCommand(BaseCommand):
@@ -42,8 +43,8 @@ class DatabaseCommand(BaseCommand):
             return super().execute(*args, **options)
         except KeyboardInterrupt as error:
             raise CommandError(f"Interrupted. {self.after_interrupt}", returncode=INTERRUPTED) from error
-        except ProgrammingError as error:
-            if sqlstate(error) not in ("", NO_RIGHT, *ABSENT):
+        except (ProgrammingError, InternalError) as error:
+            if sqlstate(error) not in ("", NO_RIGHT, READ_ONLY, *ABSENT):
                 raise
             raise CommandError(self.explain(error, options["database"])) from error
 
@@ -60,6 +61,8 @@ class DatabaseCommand(BaseCommand):
         if code == NO_RIGHT:
             role = connections[using].settings_dict["USER"]
             return f"{_first_line(sentence)}. This needs {self.rights}: let the owner grant them to role {role}."
+        if code == READ_ONLY:
+            return f'{_first_line(sentence)}. Database "{using}" is read-only here, a standby perhaps: use the primary.'
         if code in ABSENT:
             return f"{_first_line(sentence)}. Run: manage.py migrate --database {using}"
         return sentence
