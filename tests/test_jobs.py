@@ -170,6 +170,12 @@ def test_run_whose_backend_is_gone_is_interrupted_and_blocks_nobody(migrated_dat
     wait_for(migrated_database, "SELECT 1 FROM pgembedding_django_indexrun WHERE status = 'succeeded'")
 
 
+def test_run_that_ended_after_it_was_read_is_not_called_interrupted(migrated_database):
+    run = gone(migrated_database, status="running")
+    IndexRun.objects.using("fresh").update(status="succeeded", finished=timezone.now(), started=run.created)
+    assert progress_of(run)["status"] == "succeeded"
+
+
 @pytest.fixture
 def workers(settings):
     settings.TASKS = {"default": {"BACKEND": "tests.tasks.RecordingBackend"}}

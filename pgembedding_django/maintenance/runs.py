@@ -70,9 +70,10 @@ def unfinished_runs(using: str, **filters: Any) -> list[IndexRun]:
 
 def current_status(run: IndexRun) -> str:
     """Return the status of a run, which is interrupted where its backend is gone, or never came."""
-    if run.status not in UNFINISHED or (_has_backend(run) if run.pid else _may_begin(run)):
+    if not _is_lost(run):
         return run.status
-    return IndexRun.Status.INTERRUPTED
+    run.refresh_from_db()  # It may have ended, or begun, since it was read.
+    return IndexRun.Status.INTERRUPTED if _is_lost(run) else run.status
 
 
 def progress_of(run: IndexRun) -> dict[str, Any]:
@@ -144,6 +145,10 @@ def _finish(run: IndexRun, session: Session) -> None:
 def _size(run: IndexRun) -> int | None:
     found = HnswIndexStatus.objects.using(run._state.db).filter(schema=run.schema, name=run.index)
     return found.values_list("size", flat=True).first()
+
+
+def _is_lost(run: IndexRun) -> bool:
+    return run.status in UNFINISHED and not (_has_backend(run) if run.pid else _may_begin(run))
 
 
 def _may_begin(run: IndexRun) -> bool:
