@@ -12,6 +12,7 @@ from django.db.models.signals import post_save, pre_save
 from pgembedding_django.background import enqueue
 from pgembedding_django.embedders import get_embedder
 from pgembedding_django.fields import EmbeddingField
+from pgembedding_django.sources import BY_HAND
 from pgembedding_django.tasks import embed_now, embed_row
 
 __all__ = ["watch"]
@@ -59,14 +60,24 @@ def _after_save(
     update_fields: Collection[str] | None,
     **kwargs: Any,
 ) -> None:
-    """Have the row embedded if it is stale now."""
+    """Have the row embedded if it is stale now; the instance then holds what the row does."""
     for field in _fields(sender):
+        if not raw and _was_given_by_hand(field, instance, update_fields):
+            instance.refresh_from_db(using=using, fields=[field.digest_name])
         if raw or not _may_be_stale(field, update_fields) or not field.text_source.is_stale(instance):
             continue
         if field.sync == "save":
             embed_now(sender, field.name, instance.pk, using)
+            if field.name in instance.__dict__:
+                instance.refresh_from_db(using=using, fields=[field.name, field.digest_name])
         else:
             _enqueue(field, instance, using)
+
+
+def _was_given_by_hand(field: EmbeddingField, instance: Model, update_fields: Collection[str] | None) -> bool:
+    """Tell whether a vector was just written whose digest only the row knows; the next save needs it."""
+    written = update_fields is None or not {field.name, field.digest_name}.isdisjoint(update_fields)
+    return written and instance.__dict__.get(field.digest_name) == BY_HAND
 
 
 def _enqueue(field: EmbeddingField, instance: Model, using: str) -> None:

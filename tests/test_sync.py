@@ -68,6 +68,30 @@ def test_save_without_the_vector_embeds_another_text_afterwards(scripted, touch,
     assert not Saved.objects.stale().exists()
 
 
+@pytest.mark.parametrize("load", [lambda row: row, lambda row: Saved.objects.get(pk=row.pk)], ids=["made", "loaded"])
+def test_save_that_names_the_text_puts_the_new_vector_on_the_instance(scripted, load):
+    row = load(Saved.objects.create(text="a"))
+    row.text = "bb"
+    row.save(update_fields=["text"])
+    assert row.embedding.tolist() == vector_of("bb")
+    Saved.objects.bulk_update([row], ["embedding"])
+    row.save(update_fields=["views", "embedding"])
+    assert vector(Saved) == vector_of("bb")
+    assert not Saved.objects.stale().exists()
+
+
+@pytest.mark.parametrize("options", [{}, {"update_fields": ["embedding"]}], ids=["all", "vector"])
+def test_save_of_another_text_after_a_vector_by_hand_embeds_it(scripted, options):
+    row = Saved.objects.create(text="a")
+    row.embedding = [7, 8, 9]
+    row.save(**options)
+    assert vector(Saved) == [7, 8, 9]
+    row.text = "bb"
+    row.save()
+    assert vector(Saved) == row.embedding.tolist() == vector_of("bb")
+    assert not Saved.objects.stale().exists()
+
+
 def test_save_of_other_fields_reads_no_text(scripted, django_assert_num_queries):
     Saved.objects.create(text="a")
     row = Saved.objects.only("views").get()
