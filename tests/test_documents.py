@@ -451,6 +451,7 @@ def test_key_is_unique_within_a_collection(filled):
 
 def test_names_are_readable(collection):
     assert (str(collection), str(Document(content="a\n" + "b" * 300))) == ("python", "a " + "b" * 77 + "…")
+    assert str(Document(key="k", content="")) == "k"
 
 
 def test_saving_an_older_instance_keeps_what_others_have_set(collection):

@@ -76,6 +76,12 @@ def test_list_shows_an_index_that_is_not_ready(fruit, admin_client):
     assert "Not ready: being built, or left by an interrupted build" in page_of(admin_client, COLLECTIONS)
 
 
+def test_list_shows_an_index_of_other_dimensions(fruit, admin_client):
+    fruit.create_hnsw_index(concurrently=False)
+    fruit.replace([Document(embedding=[1, 2, 3, 4, 5])])
+    assert "Not used: of other dimensions, or unfinished." in page_of(admin_client, COLLECTIONS)
+
+
 def test_list_asks_as_often_for_many_collections_as_for_one(fruit, admin_client):
     def queries():
         with CaptureQueriesContext(connection) as captured:

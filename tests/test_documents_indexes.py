@@ -151,6 +151,15 @@ def test_create_with_other_options_builds_anew(transactional_db, change):
     assert Collection.objects.get().hnsw.items() >= change.items()
 
 
+def test_create_by_an_instance_older_than_the_dimensions_builds_for_the_new_ones(force_index):
+    collection, _ = fill("a")
+    collection.create_hnsw_index(concurrently=False)
+    old = Collection.objects.get()
+    vectors = replace_by_longer(collection)
+    old.create_hnsw_index(concurrently=False)
+    assertIndexUsed(Collection.objects.get().documents.nearest(vectors[0], 5), name_of(collection))
+
+
 def test_create_for_another_distance_builds_anew():
     collection, _ = fill("a")
     collection.create_hnsw_index(concurrently=False)
@@ -279,6 +288,14 @@ def test_drop_leaves_searches_exact(transactional_db):
     assert [row.key for row in collection.documents.nearest(vectors[0], 5)] == nearest_by_hand(vectors, vectors[0], 5)
 
 
+def test_drop_by_an_instance_older_than_the_dimensions_drops(transactional_db):
+    old, _ = fill("a")
+    old.create_hnsw_index()
+    replace_by_longer(Collection.objects.get())
+    old.drop_hnsw_index()
+    assert (state_of(old), Collection.objects.get().hnsw) == (None, None)
+
+
 @pytest.mark.parametrize(
     "delete", [lambda collection: collection.delete(), lambda collection: Collection.objects.filter(name="a").delete()]
 )
@@ -308,15 +325,71 @@ def test_deleting_a_collection_in_a_transaction_that_rolls_back_keeps_its_index(
     assert state_of(collection).valid
 
 
-def test_replace_by_other_dimensions_builds_the_index_anew(force_index):
+def replace_by_longer(collection, dimensions=7):
+    vectors = RANDOM.standard_normal((50, dimensions), dtype=np.float32)
+    collection.replace(Document(key=str(i), embedding=vector) for i, vector in enumerate(vectors))
+    return vectors
+
+
+def test_replace_by_other_dimensions_builds_the_index_anew(force_index, django_capture_on_commit_callbacks):
     collection, _ = fill("a")
     collection.create_hnsw_index(m=4, concurrently=False)
-    vectors = RANDOM.standard_normal((50, 7), dtype=np.float32)
-    collection.replace(Document(key=str(i), embedding=vector) for i, vector in enumerate(vectors))
+    with django_capture_on_commit_callbacks(execute=True):
+        vectors = replace_by_longer(collection)
     rows = collection.documents.nearest(vectors[0], 5)
     assertIndexUsed(rows, name_of(collection))
     assert [row.key for row in rows] == nearest_by_hand(vectors, vectors[0], 5)
     assert Collection.objects.get().hnsw["m"] == 4
+
+
+def test_replace_by_other_dimensions_builds_the_index_once_it_is_committed(transactional_db):
+    collection, _ = fill("a")
+    collection.create_hnsw_index(m=4)
+    before = oid_of(collection)
+    with transaction.atomic():
+        vectors = replace_by_longer(collection)
+        assert oid_of(collection) == before
+        rows = collection.documents.nearest(vectors[0], 5)
+        assert [row.key for row in rows] == nearest_by_hand(vectors, vectors[0], 5)
+    assert oid_of(collection) != before
+    assert state_of(collection).valid
+    assert Collection.objects.get().hnsw["m"] == 4
+
+
+@pytest.mark.pgvector
+def test_replace_by_more_dimensions_than_an_index_holds_keeps_the_old_content():
+    collection, _ = fill("a")
+    collection.create_hnsw_index(concurrently=False)
+    with pytest.raises(ValueError, match='Collection "a" has 4001 dimensions, but its index can hold at most 4000'):
+        replace_by_longer(collection, 4001)
+    collection.refresh_from_db()
+    assert (collection.dimensions, collection.documents.count(), collection.hnsw["m"]) == (3, 300, 8)
+
+
+@pytest.mark.pgvector  # pg_embedding's guard lets one transaction write at a time.
+def test_replace_by_other_dimensions_locks_no_other_collection(transactional_db, background):
+    (collection, _), (other, _) = fill("a"), fill("b")
+    collection.create_hnsw_index()
+    other.create_hnsw_index()
+
+    def use():
+        with connection.cursor() as cursor:
+            cursor.execute("SET lock_timeout = '5s'")
+        other.add([Document(key="new", embedding=[9, 9, 9])])
+        return [row.key for row in other.documents.nearest([9, 9, 9], 1)], collection.documents.count()
+
+    with transaction.atomic():
+        replace_by_longer(collection)
+        assert background(use).result() == (["new"], 300)
+
+
+def test_replace_whose_index_was_overtaken_by_other_dimensions_remembers_none():
+    collection, _ = fill("a")
+    collection.create_hnsw_index(concurrently=False)
+    stale = Collection.objects.get()
+    replace_by_longer(collection)
+    building._remember(stale, "default", {"m": 4})
+    assert Collection.objects.get().hnsw is None
 
 
 def test_replace_by_the_same_dimensions_keeps_the_index():

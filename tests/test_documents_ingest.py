@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
 from django.db import ProgrammingError, connection
 
@@ -125,11 +126,29 @@ def test_ingest_with_another_chunk_size_splits_anew(folder):
     assert stored()["a.txt"] == ["apples", "are red"]
 
 
-def test_ingest_of_a_file_that_was_emptied_deletes_its_documents(folder):
+def test_ingest_of_a_file_with_a_new_beginning_embeds_that_alone(folder, embedded):
+    (folder / "a.txt").write_text("one two\n\nthree 4")
+    run(folder, chunk_size=10, chunk_overlap=0)
+    embedded.clear()
+    (folder / "a.txt").write_text("zero\n\none two\n\nthree 4")
+    run(folder, chunk_size=10, chunk_overlap=0)
+    assert stored()["a.txt"] == ["zero", "one two", "three 4"]
+    assert embedded == ["zero"]
+
+
+def test_ingest_embeds_a_text_that_comes_twice_once(folder, embedded):
+    (folder / "z.txt").write_text("apples are red")
+    run(folder)
+    assert embedded.count("apples are red") == 1
+    assert stored()["z.txt"] == ["apples are red"]
+
+
+def test_ingest_of_a_file_that_was_emptied_leaves_nothing_to_find(folder):
     run(folder)
     (folder / "a.txt").write_text(" ")
-    run(folder)
-    assert "a.txt" not in stored()
+    assert "0 changed, 2 unchanged, 0 removed, 1 without text; 0 documents stored." in run(folder)[0]
+    assert stored()["a.txt"] == [""]
+    assert "a.txt" not in ask("apples are red")
 
 
 def test_ingest_names_files_without_text_each_time_and_counts_them_as_nothing_else(folder):
@@ -137,7 +156,30 @@ def test_ingest_names_files_without_text_each_time_and_counts_them_as_nothing_el
     out, err = run(folder)
     assert "2 files new, 0 changed, 0 unchanged, 0 removed, 1 without text" in out
     assert err == f"  {folder / 'a.txt'} has no text\n"
-    assert "0 files new, 0 changed, 2 unchanged, 0 removed, 1 without text" in run(folder)[0]
+    assert "0 files new, 0 changed, 2 unchanged, 0 removed, 1 without text; 0 documents stored" in run(folder)[0]
+
+
+def test_ingest_again_reads_no_file_without_text(folder, monkeypatch):
+    (folder / "scan.pdf").write_bytes(make_pdf(""))
+    assert "1 without text" in run(folder)[0]
+    monkeypatch.setattr(ingest, "extract", None)
+    assert "3 unchanged, 0 removed, 1 without text" in run(folder)[0]
+
+
+def test_ingest_of_a_file_that_got_its_text_stores_it(folder):
+    (folder / "a.txt").write_text(" ")
+    run(folder)
+    (folder / "a.txt").write_text("apples")
+    assert "1 changed, 2 unchanged, 0 removed, 0 without text" in run(folder)[0]
+    assert stored()["a.txt"] == ["apples"]
+
+
+def test_ingest_with_prune_forgets_a_file_without_text(folder):
+    (folder / "a.txt").write_text(" ")
+    run(folder)
+    (folder / "a.txt").unlink()
+    assert "1 removed, 0 without text" in run(folder, prune=True)[0]
+    assert list(stored()) == ["b.md", "c.html"]
 
 
 def test_ingest_counts_one_as_one(folder):
@@ -261,17 +303,57 @@ def test_ingest_of_a_text_that_is_rejected_names_the_file_and_stores_the_others(
     out, err = run(folder)
     assert list(stored()) == ["a.txt", "c.html"]
     assert "2 files new" in out
-    assert f"{folder / 'b.md'} cannot be embedded: DummyEmbedder cannot embed text 1: no bananas." in err
+    reason = "1 piece that cannot be embedded, chunk 0 first: DummyEmbedder cannot embed text 1: no bananas."
+    assert f"  {folder / 'b.md'} has {reason}\n" in err
     assert err.endswith("CommandError: 1 could not be read or embedded.")
 
 
-def test_ingest_of_a_changed_file_with_a_rejected_piece_leaves_it_as_it_was(folder, refuse):
+def test_ingest_of_a_changed_file_whose_text_is_rejected_leaves_it_as_it_was(folder, refuse):
     run(folder)
     refuse("worms", TextRejected("no worms."))
-    (folder / "a.txt").write_text("good apples" + " " * 2000 + "and worms")
-    out, _ = run(folder, chunk_size=1000)
+    (folder / "a.txt").write_text("worms")
+    out, _ = run(folder)
     assert stored()["a.txt"] == ["apples are red"]
     assert "0 files new, 0 changed, 2 unchanged" in out
+
+
+@pytest.fixture
+def half_rejected(folder, embedded, refuse):
+    """A file of three pieces, of which the embedder rejected one."""
+    refuse("worms", TextRejected("no worms."))
+    (folder / "a.txt").write_text("one two\n\nworms\n\nthree 4")
+    return run(folder / "a.txt", chunk_size=10, chunk_overlap=0)
+
+
+def test_ingest_of_a_rejected_piece_stores_the_others_and_names_it(half_rejected):
+    out, err = half_rejected
+    assert "0 files new, 0 changed, 0 unchanged, 0 removed, 0 without text; 3 documents stored." in out
+    assert "a.txt has 1 piece that cannot be embedded, chunk 1 first: DummyEmbedder cannot embed text 1: no " in err
+    assert err.endswith("CommandError: 1 could not be read or embedded.")
+
+
+def test_search_finds_a_rejected_piece_by_its_words_alone(half_rejected):
+    documents = Collection.objects.get().documents
+    assert {row.content for row in documents.nearest([1, 2, 3])} == {"one two", "three 4"}
+    by_words = [row.metadata["rejected"] for row in documents.hybrid("worm") if row.content == "worms"]
+    assert by_words == ["DummyEmbedder cannot embed text 1: no worms."]
+
+
+def test_ingest_again_sends_the_rejected_piece_alone_and_names_it_again(half_rejected, folder, embedded):
+    embedded.clear()
+    out, err = run(folder / "a.txt", chunk_size=10, chunk_overlap=0)
+    assert "0 files new, 0 changed, 0 unchanged, 0 removed, 0 without text; 0 documents stored." in out
+    assert "a.txt has 1 piece that cannot be embedded, chunk 1 first" in err
+    assert embedded == ["worms"]
+
+
+def test_ingest_again_completes_what_the_embedder_takes_now(half_rejected, folder, refuse):
+    refuse("nothing", None)
+    out, err = run(folder / "a.txt", chunk_size=10, chunk_overlap=0)
+    assert "1 changed, 0 unchanged, 0 removed, 0 without text; 1 document stored." in out
+    assert err == ""
+    assert not Document.objects.filter(metadata__has_key="rejected").exists()
+    assert len(Collection.objects.get().documents.nearest([1, 2, 3])) == 3
 
 
 def test_ingest_with_an_embedder_that_fails_midway_stores_what_is_whole(folder, refuse):
@@ -347,6 +429,28 @@ def test_ingest_that_stores_nothing_leaves_no_collection(folder, monkeypatch):
     monkeypatch.setattr(DummyEmbedder, "compute", lambda self, texts: [])
     run(folder)
     assert not Collection.objects.exists()
+
+
+def test_ingest_makes_the_collection_with_its_first_documents(folder, monkeypatch):
+    compute, seen = DummyEmbedder.compute, []
+
+    def look(self, texts):
+        seen.append(Collection.objects.exists())
+        return compute(self, texts)
+
+    monkeypatch.setattr(DummyEmbedder, "compute", look)
+    run(folder)
+    assert seen == [False]
+    assert Collection.objects.get().documents.count() == 3
+
+
+def test_ingest_into_a_collection_that_another_process_makes_meanwhile_shares_it(folder, two_embedders):
+    loading, refused = (ingest.Ingest(Collection(name="fruit", embedder=name)) for name in ("default", "other"))
+    Collection.objects.create(name="fruit")
+    loading.run([folder / "a.txt"])
+    assert stored() == {"a.txt": ["apples are red"]}
+    with pytest.raises(ValidationError, match='Collection "fruit" was made meanwhile, for the embedder "default"'):
+        refused.run([folder / "b.md"])
 
 
 def test_ingest_that_stores_nothing_keeps_the_collection_that_was_there(folder):

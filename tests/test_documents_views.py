@@ -113,9 +113,11 @@ def test_search_with_bad_input_is_refused(fruit, client, query, error):
     assert error is None or answer == {"error": error}
 
 
-def test_search_with_a_deep_filter_is_answered(fruit, client):
-    deep = '{"$not":' * 150 + '{"red": true}' + "}" * 150
-    assert get(client, q="red", filter=deep)[0] in (200, 400)
+@pytest.mark.parametrize(("opened", "closed"), [('{"$not":', "}"), ('{"a":[', "]}"), ('{"$or":[', "]}")])
+def test_search_with_a_deep_filter_is_refused(fruit, client, opened, closed):
+    deep = opened * 190 + '{"red": true}' + closed * 190
+    error = "A filter must have at most 50 dicts and lists within each other."
+    assert get(client, q="red", filter=deep) == (400, {"error": error})
 
 
 @pytest.mark.parametrize("name", ["nuts", "a%00b", "'; DROP TABLE x; --"])

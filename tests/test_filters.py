@@ -134,6 +134,16 @@ def test_filter_takes_hostile_texts_as_data(text, condition):
     assert found(condition(text)) == {"hostile"}
 
 
+def test_filter_of_as_many_levels_as_it_may_have_works(collection):
+    conditions = {"name": "adam"}
+    for _ in range(24):
+        conditions = {"$not": [conditions]}
+    found = collection.documents.filter(parse_filter(conditions))
+    assert set(found) == set(collection.documents.filter(parse_filter({"name": "adam"})))
+    with pytest.raises(ValueError, match="A filter must have at most 50 dicts and lists within each other"):
+        parse_filter({"$not": [conditions]})
+
+
 def test_filter_goes_before_nearest(collection):
     rows = collection.documents.filter(parse_filter({"age": {"$gte": 1}})).nearest([1, 2], 5)
     assert {row.key for row in rows} == {"adam", "bob"}
@@ -188,6 +198,7 @@ def test_equality_uses_the_index(collection, conditions):
         ({"a\0": 1}, "A key must be a text that Postgres can hold, without NUL or a lone surrogate."),
         ({"a": {"in": ["\0"]}}, "in must be a text that Postgres can hold, without NUL or a lone surrogate."),
         ({"a": {"$in": b"x" * 100}}, "$in must be a list of values, got bytes."),
+        ({"a": 10**5000}, "$eq must be a value of JSON, got int. Write dates as the metadata has them."),
     ],
 )
 def test_wrong_filter_says_what_is_wrong(conditions, message):

@@ -218,6 +218,30 @@ def test_add_texts_with_too_few_values_stores_nothing(store, arguments, message)
         store.add_texts(["a", "b"], **arguments)
     assert str(caught.value) == message
     assert contents(store) == {}
+    assert store.embeddings.calls == []
+
+
+@pytest.mark.parametrize(
+    "add",
+    [
+        lambda store, *rest: store.add_texts(iter("ab"), *rest),
+        lambda store, *rest: store.add_embeddings(iter("ab"), ([1, i] for i in (1, 2)), *rest),
+        lambda store, *rest: PGEmbedding.from_texts(iter("ab"), Letters(), rest[0], ids=rest[1]),
+        lambda store, *rest: PGEmbedding.from_embeddings(
+            ((text, [1, 2]) for text in "ab"), Letters(), rest[0], ids=rest[1]
+        ),
+    ],
+)
+def test_generators_are_read_once(store, add):
+    add(store, ({"page": page} for page in (1, 2)), (key for key in ("1", "2")))
+    assert [(found.id, found.metadata["page"]) for found in store.get_by_ids(iter(["2", "1"]))] == [("2", 2), ("1", 1)]
+    assert store.delete(key for key in ["1"])
+    assert contents(store) == {"2": "b"}
+
+
+def test_metadata_that_is_no_dict_is_an_error(store):
+    with pytest.raises(TypeError, match=r"^The metadata of text 1 must be a dict, got str\.$"):
+        store.add_texts(["a", "b"], [{}, "page"])
 
 
 def test_embedder_that_gives_too_few_vectors_is_told(store):
@@ -254,6 +278,20 @@ def test_delete_without_ids_deletes_all(store):
 def test_delete_with_no_ids_deletes_nothing(store):
     store.add_texts(["a"], ids=["1"])
     store.delete([])
+    assert contents(store) == {"1": "a"}
+
+
+def test_ids_that_no_document_can_have_are_unknown(store):
+    store.add_texts(["a"], ids=["1"])
+    impossible = ["\0", "\ud800", "x" * 1000]
+    assert store.delete(impossible)
+    assert texts(store.get_by_ids([*impossible, "1"])) == ["a"]
+
+
+def test_ids_that_are_numbers_are_those_of_their_texts(store):
+    store.add_texts(["a", "b"], ids=[1, 2])
+    assert texts(store.get_by_ids([2])) == ["b"]
+    store.delete([2])
     assert contents(store) == {"1": "a"}
 
 
@@ -299,6 +337,12 @@ def test_mmr_avoids_what_is_alike(store):
     store.add_embeddings(["near", "nearly", "far"], [[1, 0.1], [1, 0.11], [0.5, 1]], ids=["1", "2", "3"])
     assert texts(store.max_marginal_relevance_search_by_vector([1, 0], k=2, lambda_mult=0.1)) == ["near", "far"]
     assert texts(store.max_marginal_relevance_search_by_vector([1, 0], k=2, lambda_mult=1)) == ["near", "nearly"]
+
+
+def test_mmr_with_a_bad_lambda_is_an_error(store):
+    store.add_texts(["a"])
+    with pytest.raises(ValueError, match=r"^lambda_mult must be a number from 0 to 1, got 3\.$"):
+        store.max_marginal_relevance_search("a", lambda_mult=3)
 
 
 def test_mmr_has_scores(store):
@@ -437,6 +481,27 @@ def test_constructor_keeps_what_is_there(store):
     assert again.get_collection().metadata == {}
 
 
+def test_existing_index_that_is_missing_is_an_empty_collection(store):
+    made = PGEmbedding.from_existing_index(Letters(), "other", using="default")
+    assert (made.similarity_search("a"), made.get_collection().name) == ([], "other")
+
+
+def test_name_with_quotes_is_a_name(store):
+    made = PGEmbedding.from_texts(["a"], Letters(), collection_name="a\"b'; DROP TABLE x; -- %s {}")
+    made.create_hnsw_index(dims=2)
+    assert texts(made.similarity_search("a")) == ["a"]
+    made.delete_collection()
+    assert made.get_collection() is None
+
+
+def test_store_with_embeddings_of_other_dimensions_is_told(store):
+    store.add_texts(["a"])
+    with pytest.raises(ValueError, match=r'of collection "langchain" must have 2 dimensions, got 3\.$'):
+        store.similarity_search_by_vector([1, 2, 3])
+    with pytest.raises(ValidationError, match=r'"langchain" must have 2 dimensions, got 3\. One model embeds all'):
+        store.add_embeddings(["b"], [[1, 2, 3]])
+
+
 def test_constructor_without_embedder_is_refused():
     with pytest.raises(TypeError) as caught:
         PGEmbedding("postgresql:///x")
@@ -501,6 +566,21 @@ def test_create_hnsw_index_gives_an_empty_collection_its_dimensions(store):
     assert store.get_collection().dimensions == 1536
 
 
+@pytest.mark.parametrize(
+    ("dims", "message"),
+    [
+        ("2", r"dims must be a positive integer, got '2'\."),
+        (-1, r"dims must be a positive integer, got -1\."),
+        (True, r"dims must be a positive integer, got True\."),
+        (10**20, 'Collection "langchain" has 10{20} dimensions, but its index can hold at most'),
+    ],
+)
+def test_create_hnsw_index_with_impossible_dimensions_leaves_the_collection_without(store, dims, message):
+    with pytest.raises(ValueError, match=message):
+        store.create_hnsw_index(dims=dims)
+    assert store.get_collection().dimensions is None
+
+
 @pytest.mark.django_db(transaction=True)
 def test_create_hnsw_index_lets_writes_go_on():
     store = PGEmbedding.from_texts(list("abc"), Letters())
@@ -543,6 +623,10 @@ class TestAsync:
         replaced = await PGEmbedding.afrom_texts(list("c"), Letters(), ids=["c"], pre_delete_collection=True)
         assert texts(await replaced.asimilarity_search("a")) == ["c"]
 
+    async def test_ready_embeddings_are_stored(self, store):
+        assert await store.aadd_embeddings(iter("ab"), iter([[1, 1], [1, 2]]), ids=iter("12")) == ["1", "2"]
+        assert texts(await store.aget_by_ids(["2"])) == ["b"]
+
     async def test_nothing_is_no_call(self, store):
         assert await store.aadd_texts([]) == []
         made = await PGEmbedding.afrom_texts([], store.embeddings)
@@ -554,6 +638,30 @@ class TestAsync:
         assert texts(made.similarity_search("b", k=1)) == ["b"]
         assert made.delete(["b"])
         assert texts(made.get_by_ids(["a", "b"])) == ["a"]
+
+    async def test_cancelled_while_embedding_stores_nothing(self, store):
+        class Slow(Letters):
+            async def aembed_documents(self, texts):
+                started.set()
+                await asyncio.Event().wait()
+
+        started = asyncio.Event()
+        slow = PGEmbedding(embedding_function=Slow())
+        adding = asyncio.create_task(slow.aadd_texts(list("ab")))
+        await started.wait()
+        adding.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await adding
+        assert await store.asimilarity_search("a") == []
+
+    async def test_cancelled_while_writing_stores_all_or_none_and_leaves_the_store_usable(self, store):
+        adding = asyncio.create_task(store.aadd_embeddings(list("ab"), [[1, 1], [1, 2]], ids=["1", "2"]))
+        await asyncio.sleep(0)  # The thread that writes has it now.
+        adding.cancel()
+        await asyncio.gather(adding, return_exceptions=True)
+        assert len(await store.aget_by_ids(["1", "2"])) in (0, 2)
+        await store.aadd_texts(["c"], ids=["3"])
+        assert texts(await store.aget_by_ids(["3"])) == ["c"]
 
     async def test_searches_at_once_work(self, store):
         store.add_texts(list("abc"))

@@ -110,6 +110,8 @@ class CollectionAdmin(_CollectionAdmin):
             return _t("None: each search reads the whole collection")
         if not collection.index_valid:
             return _t("Not ready: being built, or left by an interrupted build")
+        if collection.hnsw is None:
+            return _t("Not used: of other dimensions, or unfinished. Each search reads the whole collection")
         return _t("Ready, %(size)s") % {"size": filesizeformat(collection.index_size)}
 
     @admin.display(description=_("size of texts, metadata and vectors"))

@@ -15,7 +15,15 @@ from pgembedding_django.operations import sqlstate
 if TYPE_CHECKING:
     from pgembedding_django.documents.models import Collection
 
-__all__ = ["IndexState", "build_index", "drop_index", "drop_with_collection", "read_state"]
+__all__ = [
+    "IndexState",
+    "build_index",
+    "check_index",
+    "drop_index",
+    "drop_with_collection",
+    "read_state",
+    "rebuild_index",
+]
 
 #: SQLSTATE of a name that is taken.
 DUPLICATE = "42P07"
@@ -39,7 +47,8 @@ def build_index(collection: Collection, using: str, options: dict[str, Any], *, 
     connection = connections[using]
     _check_transaction(connection, concurrently, "built")
     engine = get_engine(connection)
-    index = CollectionIndex(collection, **_fit(collection, engine, options))
+    collection.refresh_from_db(fields=["dimensions"])  # Another process may have set or replaced them.
+    index = CollectionIndex(collection, **_fit(collection, collection.dimensions, engine, options))
     state = read_state(connection, index.name)
     if state is not None and state.building:
         raise OperationalError(f"{index.name} is being built by another connection. Wait until that one has finished.")
@@ -48,6 +57,16 @@ def build_index(collection: Collection, using: str, options: dict[str, Any], *, 
             _remove(connection, index, concurrently)
         _add(connection, index, concurrently)
     _remember(collection, using, {**index.options, "precision": index.precision})
+
+
+def check_index(collection: Collection, using: str, options: dict[str, Any], dimensions: int) -> None:
+    """Raise ValueError if no index of these options could hold a collection's vectors, were they of some dimensions."""
+    _fit(collection, dimensions, get_engine(connections[using]), options)
+
+
+def rebuild_index(collection: Collection, using: str, options: dict[str, Any]) -> None:
+    """Build a collection's index after a transaction, or in one that a test keeps open."""
+    build_index(collection, using, options, concurrently=not connections[using].in_atomic_block)
 
 
 def drop_index(collection: Collection, using: str, *, concurrently: bool) -> None:
@@ -94,23 +113,21 @@ def _definition(index: CollectionIndex, engine: Engine, connection: BaseDatabase
     )
 
 
-def _fit(collection: Collection, engine: Engine, options: dict[str, Any]) -> dict[str, Any]:
+def _fit(collection: Collection, dimensions: int | None, engine: Engine, options: dict[str, Any]) -> dict[str, Any]:
     """Add the precision in which the collection's dimensions fit an index, or tell why they do not."""
-    if collection.dimensions is None:
-        collection.refresh_from_db(fields=["dimensions"])
-    if collection.dimensions is None:
+    if dimensions is None:
         raise ValueError(
             f'Collection "{collection.name}" has no dimensions yet, so it cannot be indexed. Add documents first, or '
             "create it with dimensions."
         )
     CollectionIndex(collection, **options).check_options(engine)
     for precision in (None, *(name for name in engine.precisions if name == "half")):
-        if collection.dimensions <= engine.max_indexed_dimensions("single", precision, options):
+        if dimensions <= engine.max_indexed_dimensions("single", precision, options):
             return {**options, "precision": precision}
     limit = engine.max_indexed_dimensions("single", precision, options)
     raise ValueError(
-        f'Collection "{collection.name}" has {collection.dimensions} dimensions, but its index can hold at most '
-        f"{limit} on {engine.name}. {engine.fit_hint('half', collection.dimensions)}"
+        f'Collection "{collection.name}" has {dimensions} dimensions, but its index can hold at most '
+        f"{limit} on {engine.name}. {engine.fit_hint('half', dimensions)}"
     )
 
 
@@ -145,9 +162,11 @@ def _remove(connection: BaseDatabaseWrapper, index: CollectionIndex, concurrentl
 
 
 def _remember(collection: Collection, using: str, options: dict[str, Any] | None) -> None:
-    """Let searches know the index, or that there is none."""
-    type(collection)._base_manager.using(using).filter(pk=collection.pk).update(hnsw=options)
-    collection.hnsw = options
+    """Let searches know the index, or that there is none; of dimensions that are replaced meanwhile, none."""
+    rows = type(collection)._base_manager.using(using).filter(pk=collection.pk)
+    if options is not None:
+        rows = rows.filter(dimensions=collection.dimensions)
+    collection.hnsw = options if rows.update(hnsw=options) else None
 
 
 def _model(collection: Collection) -> Any:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
 
 from pgembedding_django.embedders import EmbeddingError, TextRejected, get_embedder, outcomes
 from pgembedding_django.sources import hash_text
@@ -15,7 +16,7 @@ from pgembedding_django.sources import hash_text
 if TYPE_CHECKING:
     from pgembedding_django.documents.models import Collection, Document
 
-__all__ = ["as_result", "digest", "embed_all", "embed_missing", "gather", "listed", "make_documents"]
+__all__ = ["as_result", "digest", "embed_all", "embed_missing", "gather", "listed", "make_documents", "reuse_vectors"]
 
 #: A NUL as JSON writes it: an even number of backslashes before it are characters of the text.
 NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
@@ -36,7 +37,8 @@ def make_documents(
     """
     Return a document for each text.
 
-    Raises ValueError if there are not as many metadatas or keys as texts, TypeError for one text instead of a list.
+    Raises ValueError if there are not as many metadatas or keys as texts, TypeError for one text instead of a list, and
+    for a metadata that is no dict.
     """
     texts = listed(texts, "texts")
     columns: dict[str, list[Any]] = {
@@ -46,6 +48,9 @@ def make_documents(
     for name, values in columns.items():
         if len(values) != len(texts):
             raise ValueError(f"{name} must be as many as the texts, {len(texts)}, got {len(values)}.")
+    for position, metadata in enumerate(columns["metadatas"]):
+        if not isinstance(metadata, Mapping | None):
+            raise TypeError(f"The metadata of text {position} must be a dict, got {type(metadata).__name__}.")
     return [
         _model(collection)(
             collection=collection, content=text, metadata=dict(metadata or {}), **({} if key is None else {"key": key})
@@ -84,40 +89,43 @@ def gather(collection: Collection, documents: Iterable[Document]) -> list[Docume
 
 def embed_all(collection: Collection, documents: Sequence[Document]) -> None:
     """
-    Give a vector to each document that has none, as embed_missing() does.
+    Give a vector to each document that has none: the stored one of the same key and text, or a new one.
 
     Raises EmbeddingError naming the document whose text cannot be embedded; a blank one before anything is paid for.
     """
     missing = [document for document in documents if document.embedding is None]
     refusals = outcomes.refusals([document.content for document in missing], "The embedder")
     _raise_first({document.key: why for document, why in zip(missing, refusals, strict=True) if why is not None})
-    _raise_first(embed_missing(collection, documents))
+    if missing:
+        stored = _model(collection).objects.using(collection.alias).filter(collection=collection)
+        reuse_vectors(collection, missing, stored.filter(key__in=[document.key for document in missing]))
+        _raise_first(embed_missing(collection, missing))
+
+
+def reuse_vectors(collection: Collection, documents: Sequence[Document], stored: QuerySet[Document]) -> None:
+    """Give documents their digests, and the vectors of those stored rows that have the same."""
+    identity = get_embedder(collection.embedder).identity
+    for document in documents:
+        document.digest = digest(document.content, identity)
+    same = stored.filter(digest__in={document.digest for document in documents}, embedding__isnull=False)
+    known = dict(same.values_list("digest", "embedding"))
+    for document in documents:
+        document.embedding = known.get(document.digest)
 
 
 def embed_missing(collection: Collection, documents: Sequence[Document]) -> dict[str, EmbeddingError]:
     """
-    Give a vector to each document that has none: the stored one of the same key and text, or a new one.
+    Give a new vector to each document that has a digest and none; the same text is sent once.
 
     Returns key: error of those that got none. Raises EmbeddingError if the embedder answers nothing at all.
     """
     missing = [document for document in documents if document.embedding is None]
-    if not missing:
-        return {}
-    embedder = get_embedder(collection.embedder)
-    for document in missing:
-        document.digest = digest(document.content, embedder.identity)
-    stored = (
-        _model(collection)
-        .objects.using(collection.alias)
-        .filter(collection=collection, key__in=[document.key for document in missing], embedding__isnull=False)
-    )
-    known = {(key, digest_): vector for key, digest_, vector in stored.values_list("key", "digest", "embedding")}
-    for document in missing:
-        document.embedding = known.get((document.key, document.digest))
-    missing = [document for document in missing if document.embedding is None]
+    texts = {document.digest: document.content for document in missing}
+    answers = get_embedder(collection.embedder).embed_each(list(texts.values())) if texts else []
+    outcome = dict(zip(texts, answers, strict=True))
     failures: dict[str, EmbeddingError] = {}
-    answers = embedder.embed_each([document.content for document in missing])
-    for document, answer in zip(missing, answers, strict=True):
+    for document in missing:
+        answer = outcome[document.digest]
         if isinstance(answer, EmbeddingError):
             failures[document.key] = answer
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from django.db.models import JSONField, Q, Value
@@ -11,7 +11,7 @@ from django.db.models.lookups import Exact, IContains, In
 
 from pgembedding_django.documents.members import Like, Member, MemberText, equals_any, matches, never_null
 
-__all__ = ["check_text", "parse_filter"]
+__all__ = ["check_text", "is_storable", "parse_filter"]
 
 #: What no row passes.
 NOTHING = Q(pk__in=[])
@@ -19,6 +19,10 @@ NOTHING = Q(pk__in=[])
 CONTAINERS = (list, tuple, dict)
 
 COMPARISONS = {"$lt": "<", "$lte": "<=", "$gt": ">", "$gte": ">="}
+
+#: Dicts and lists within each other: more than a filter needs, and fewer than Python's stack bears when Django compiles
+#: them (240 levels of $not were too many).
+MAX_DEPTH = 50
 
 #: From how many values on $in looks a row's value up in a hash table; fewer are compared one by one, by the GIN index.
 #: In 20,000 rows without that index, one of 1,000 values was found in 0.02 seconds, and in 5 by comparing.
@@ -35,9 +39,15 @@ def parse_filter(conditions: Mapping[str, Any]) -> Q:
     Values compare as what they are: 1 is neither "1" nor true, and what cannot be compared does not match. A list in
     the metadata matches where one of its elements does. $ne and $nin match only rows that have the key; $not matches
     all that its filter does not. A key names one member of the metadata, whatever characters it has.
-    Raises ValueError for an unknown operator, and for a value that an operator cannot take.
+    Raises ValueError for an unknown operator, for a value that an operator cannot take, and for what is nested deeper
+    than MAX_DEPTH.
     $eq and $in can use a GIN index (jsonb_path_ops); the others read each row.
     """
+    _check_depth(conditions)
+    return _parse(conditions)
+
+
+def _parse(conditions: Mapping[str, Any]) -> Q:
     if not isinstance(conditions, Mapping) or not all(isinstance(key, str) for key in conditions):
         raise ValueError(f"A filter must map keys to conditions, got {_shown(conditions)}.")
     return Q(*((_join if key.startswith("$") else _compare)(key, value) for key, value in conditions.items()))
@@ -51,7 +61,7 @@ def _join(name: str, filters: Any) -> Q:
         filters = [filters]
     if not isinstance(filters, list | tuple) or not filters or not all(filters):
         raise ValueError(f"{operator} must be a list of filters with a condition each, got {_shown(filters)}.")
-    parts = [parse_filter(each) for each in filters]
+    parts = [_parse(each) for each in filters]
     if operator == "$not":
         return Q(*(~part for part in parts))
     return Q(*parts, _connector=Q.OR if operator == "$or" else Q.AND)
@@ -168,6 +178,21 @@ OPERATORS: dict[str, Operator] = {
 # What an operator takes
 
 
+def _check_depth(value: Any) -> None:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [member for each in level for member in _members(each)]
+        if not level:
+            return
+    raise ValueError(f"A filter must have at most {MAX_DEPTH} dicts and lists within each other.")
+
+
+def _members(value: Any) -> Iterable[Any]:
+    if isinstance(value, Mapping):
+        return value.values()
+    return value if isinstance(value, list | tuple) else ()
+
+
 def _check_list(values: Any, operator: str) -> None:
     if not isinstance(values, Sequence) or isinstance(values, str | bytes):
         raise ValueError(f"{operator} must be a list of values, got {_shown(values)}.")
@@ -200,8 +225,13 @@ def check_text(text: Any, what: str) -> None:
     """Raise ValueError for what Postgres cannot hold as a text."""
     if not isinstance(text, str):
         raise ValueError(f"{what} must be a text, got {_shown(text)}.")
-    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+    if not is_storable(text):
         raise ValueError(f"{what} must be a text that Postgres can hold, without NUL or a lone surrogate.")
+
+
+def is_storable(text: str) -> bool:
+    """Tell whether Postgres can hold a text."""
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -215,5 +245,8 @@ def _texts(value: Any) -> Iterator[str]:
 
 def _shown(value: Any) -> str:
     """A value for a message: what is short as it is, else its type."""
-    shown = repr(value)
+    try:
+        shown = repr(value)
+    except ValueError:  # An integer of thousands of digits.
+        return type(value).__name__
     return shown if len(shown) <= 60 else type(value).__name__

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from django.core.exceptions import ImproperlyConfigured
+from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.db import transaction
+from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
+from django.template.defaultfilters import pluralize
 
-from pgembedding_django.documents.contents import embed_missing
+from pgembedding_django.documents.contents import embed_missing, reuse_vectors
 from pgembedding_django.documents.files import FoundFiles, source_of
 from pgembedding_django.documents.loaders import UnreadableFile, extract, read_bytes
 from pgembedding_django.documents.models import Collection, Document
-from pgembedding_django.embedders import TextRejected, get_embedder
+from pgembedding_django.embedders import EmbeddingError, TextRejected, get_embedder
 
 if TYPE_CHECKING:
     from langchain_text_splitters import TextSplitter
@@ -25,14 +27,20 @@ __all__ = ["Ingest", "IngestReport"]
 #: Texts that are embedded and stored together: enough to fill a request, and little to do again after an interruption.
 BATCH = 256
 
+#: Of a document that stands for a file without text, which is remembered by it.
+TEXTLESS = ExpressionWrapper(Q(content=""), output_field=BooleanField())
+
+#: Of a piece without a vector, since the embedder did not take it.
+REJECTED = ExpressionWrapper(Q(metadata__has_key="rejected"), output_field=BooleanField())
+
 
 @dataclass
 class IngestReport:
     """
     How many files were new, changed, unchanged and removed, and how many documents were stored.
 
-    unread: names and reasons of what could not be read or embedded. textless: names of files that could be read and
-        have no text, which count as nothing else.
+    unread: names and reasons of what could not be read, or embedded as a whole, which counts as nothing else. textless:
+        names of files that could be read and have no text, which count as nothing else either.
     """
 
     new: int = 0
@@ -46,11 +54,16 @@ class IngestReport:
 
 @dataclass(frozen=True)
 class Change:
-    """A file whose documents are to be replaced; is_new: whether it has none yet."""
+    """
+    Documents to store for a file.
+
+    outdated: the documents that they replace. is_new: whether the file had none.
+    """
 
     source: str
     documents: list[Document]
-    is_new: bool
+    outdated: QuerySet[Document]
+    is_new: bool = False
 
 
 class Ingest:
@@ -59,8 +72,10 @@ class Ingest:
 
     chunk_size, chunk_overlap: characters, as langchain-text-splitters takes them.
     Each document's metadata has the file as "source", its number in it as "chunk", the first character as "start", the
-    "page" of a PDF, and the "fingerprint" of the file and of how it was split and embedded. Other documents of the
-    collection are left alone.
+    "page" of a PDF, and the "fingerprint" of the file and of how it was split and embedded. A piece that the embedder
+    rejects has no vector, and the reason as "rejected"; it is tried again at each run. One document without content
+    stands for a file without text. Other documents of the collection are left alone.
+    A collection that is not saved yet is saved with the first documents.
     """
 
     def __init__(self, collection: Collection, *, chunk_size: int = 1000, chunk_overlap: int = 200) -> None:
@@ -74,9 +89,9 @@ class Ingest:
         """
         Read files and replace the documents of each that is new or has changed, batch by batch.
 
-        A file that cannot be read, or has a piece that the embedder rejects, is noted in the report and keeps its
-        documents. Raises EmbeddingError if the embedder fails: what was stored until then stays, and is skipped the
-        next time.
+        What cannot be read or embedded is noted in the report. A file keeps its documents if it cannot be read, or if
+        none of its pieces can be embedded. Raises EmbeddingError if the embedder fails: what was stored until then
+        stays, and is skipped the next time.
         """
         pending: list[Change] = []
         for path in files:
@@ -101,18 +116,25 @@ class Ingest:
                 self.report.removed += 1
 
     def _read(self, path: Path) -> Change | None:
-        """Return what a file is to be replaced with, or None where nothing has changed."""
+        """Return what is to be stored of a file, or None where nothing has changed."""
         source, data = source_of(path), read_bytes(path)
         split = f"{self.chunk_size}:{self.chunk_overlap}:{self._identity}:".encode()
         fingerprint = hashlib.sha256(split + data).hexdigest()[:32]
-        stored = set(self._ingested(source).values_list("metadata__fingerprint", flat=True))
-        if stored == {fingerprint}:
+        stored = self._ingested(source)
+        known = set(stored.values_list("metadata__fingerprint", TEXTLESS, REJECTED).distinct())
+        if known == {(fingerprint, True, False)}:
+            self.report.textless.append(source)
+            return None
+        if known == {(fingerprint, False, False)}:
             self.report.unchanged += 1
             return None
+        if {of_piece for of_piece, *_ in known} == {fingerprint}:
+            return Change(source, list(stored.filter(REJECTED).order_by("pk")), stored.none())
         documents = self._split(path.suffix.lower(), data, {"source": source, "fingerprint": fingerprint})
-        if not documents:
-            self.report.textless.append(source)
-        return Change(source, documents, is_new=not stored)
+        outdated = stored.exclude(key__in=[document.key for document in documents])
+        # A piece with the same text may have another number now.
+        reuse_vectors(self.collection, documents, stored if known else stored.none())
+        return Change(source, documents, outdated, is_new=not known)
 
     def _split(self, suffix: str, data: bytes, metadata: dict[str, Any]) -> list[Document]:
         pages = extract(suffix, data)
@@ -123,42 +145,67 @@ class Ingest:
         prefix = hashlib.sha256(metadata["source"].encode()).hexdigest()[:32]
         return [
             Document(
-                collection=self.collection,
                 key=f"{prefix}:{number}",
                 content=chunk.page_content,
                 metadata={**metadata, "chunk": number, "start": chunk.metadata.pop("start_index"), **chunk.metadata},
             )
             for number, chunk in enumerate(chunks)
-        ]
+        ] or [Document(key=f"{prefix}:0", metadata=metadata)]
 
     def _store(self, changes: Sequence[Change]) -> None:
-        """Store the files whose pieces all have vectors, and only then raise what is no fault of a text."""
-        failures = embed_missing(self.collection, [document for change in changes for document in change.documents])
-        whole = []
-        for change in changes:
-            errors = [failures[document.key] for document in change.documents if document.key in failures]
-            rejected = next((error for error in errors if isinstance(error, TextRejected)), None)
-            whole += [] if errors else [change]
-            if rejected is not None:
-                self.report.unread.append((change.source, f"cannot be embedded: {rejected}"))
-        self._replace(whole)
-        for error in failures.values():
-            if not isinstance(error, TextRejected):
-                raise error
+        """Store what the embedder has answered, and only then raise what is no fault of a text."""
+        documents = [document for change in changes for document in change.documents if document.content]
+        failures = embed_missing(self.collection, documents)
+        broken = {key: error for key, error in failures.items() if not isinstance(error, TextRejected)}
+        answered = [change for change in changes if not any(document.key in broken for document in change.documents)]
+        self._replace([change for change in answered if self._settle(change, failures)])
+        for error in broken.values():
+            raise error
+
+    def _settle(self, change: Change, failures: Mapping[str, EmbeddingError]) -> bool:
+        """Report what becomes of a file, and tell whether any of it is to be stored."""
+        rejected = []
+        for document in change.documents:
+            document.metadata.pop("rejected", None)
+            if document.key in failures:
+                document.metadata["rejected"] = str(failures[document.key])
+                rejected.append(document.metadata)
+        if rejected:
+            self.report.unread.append((change.source, _tell(rejected)))
+        elif not change.documents[0].content:
+            self.report.textless.append(change.source)
+        elif change.is_new:
+            self.report.new += 1
+        else:
+            self.report.changed += 1
+        return len(rejected) < len(change.documents)
 
     def _replace(self, changes: Sequence[Change]) -> None:
         documents = [document for change in changes for document in change.documents]
+        if not documents:
+            return
         with transaction.atomic(using=self.collection.alias):
+            self._save_collection()
             for change in changes:
-                kept = [document.key for document in change.documents]
-                self._ingested(change.source).exclude(key__in=kept).delete()
-            self.report.documents += self.collection.store(documents)
-        counted = [change for change in changes if change.documents]
-        self.report.new += sum(change.is_new for change in counted)
-        self.report.changed += sum(not change.is_new for change in counted)
+                change.outdated.delete()
+            self.collection.store(documents)
+        self.report.documents += sum(bool(document.content) for document in documents)
 
-    def _ingested(self, source: str | None = None) -> Any:
+    def _save_collection(self) -> None:
+        if self.collection.pk is not None:
+            return
+        given = {name: getattr(self.collection, name) for name in ("embedder", "distance", "metadata")}
+        made, _ = Collection.objects.using(self.collection.alias).get_or_create(
+            name=self.collection.name, defaults=given
+        )
+        if made.embedder != self.collection.embedder:
+            raise ValidationError(f'Collection "{made.name}" was made meanwhile, for the embedder "{made.embedder}".')
+        self.collection = made
+
+    def _ingested(self, source: str | None = None) -> QuerySet[Document]:
         """Return the documents that came from files, or from one file."""
+        if self.collection.pk is None:
+            return Document.objects.none()
         ingested = self.collection.documents.filter(metadata__has_key="fingerprint")
         return ingested if source is None else ingested.filter(metadata__contains={"source": source})
 
@@ -177,3 +224,10 @@ class Ingest:
         if suffix == ".md":
             return RecursiveCharacterTextSplitter.from_language(Language.MARKDOWN, **options)
         return RecursiveCharacterTextSplitter(**options)
+
+
+def _tell(rejected: Sequence[Mapping[str, Any]]) -> str:
+    """Return the reason why a file lacks the vectors of some pieces, by their metadata."""
+    number, first = len(rejected), rejected[0]
+    pieces = f"{number:,} piece{pluralize(number)} that cannot be embedded"
+    return f"has {pieces}, chunk {first['chunk']} first: {first['rejected']}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -110,8 +111,8 @@ class Collection(models.Model):
         """
         Let these documents be the whole content, as add() stores them; readers see the old or the new.
 
-        Vectors may have other dimensions than before. The index is then built anew in the same transaction, which
-        locks all collections until it ends.
+        Vectors may have other dimensions than before. The index is then built anew once the transaction is committed,
+        while reads and writes go on; searches read all of the collection until it stands.
         Returns how many documents were stored.
         """
         gathered = gather(self, documents)
@@ -120,7 +121,7 @@ class Collection(models.Model):
             options = self._empty_for(gathered)
             stored = self.store(gathered)
             if options is not None:
-                building.build_index(self, self.alias, options, concurrently=False)
+                transaction.on_commit(partial(building.rebuild_index, self, self.alias, options), using=self.alias)
         return stored
 
     def store(self, documents: Sequence[Document]) -> int:
@@ -172,31 +173,25 @@ class Collection(models.Model):
         """Drop the collection's index, if there is one; searches read all of the collection from then on."""
         building.drop_index(self, self.alias, concurrently=concurrently)
 
-    def delete_if_empty(self) -> None:
-        """Delete the collection if it has no document; who writes the first waits meanwhile."""
-        with transaction.atomic(using=self.alias):
-            for held in type(self)._base_manager.using(self.alias).select_for_update().filter(pk=self.pk):
-                if not held.documents.using(self.alias).exists():
-                    held.delete()
-
     @property
     def alias(self) -> str:
         """The database that the documents are written to."""
         return router.db_for_write(Document, instance=self)
 
     def _empty_for(self, documents: Sequence[Document]) -> dict[str, Any] | None:
-        """Delete all documents; where the new ones have other dimensions, also the index, and return its options."""
+        """Delete all documents; return the options of the index, if it is to be built for other dimensions."""
         held = type(self)._base_manager.using(self.alias).select_for_update().get(pk=self.pk)
         self.dimensions, self.hnsw = held.dimensions, held.hnsw
         self.documents.all().delete()
-        sizes = {len(document.embedding) for document in documents if document.embedding is not None}
+        sizes = [len(document.embedding) for document in documents if document.embedding is not None]
         if not sizes or self.dimensions in sizes:
             return None
         options = self.hnsw
         if options is not None:
-            building.drop_index(self, self.alias, concurrently=False)
-        self.dimensions = None
-        self.save(using=self.alias, update_fields=["dimensions"])
+            building.check_index(self, self.alias, options, sizes[0])
+        # The old index stays, and holds none of the new rows: dropping it would lock all collections.
+        self.dimensions = self.hnsw = None
+        self.save(using=self.alias, update_fields=["dimensions", "hnsw"])
         return options
 
 
@@ -237,7 +232,7 @@ class Document(models.Model):
         ]
 
     def __str__(self) -> str:
-        return Truncator(" ".join(self.content[:200].split())).chars(80)
+        return Truncator(" ".join(self.content[:200].split())).chars(80) or self.key
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """As Django's; the vector must have the collection's dimensions, which the first one decides."""

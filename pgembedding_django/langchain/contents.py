@@ -11,16 +11,19 @@ from langchain_core.documents import Document
 
 from pgembedding_django.diversity import diversify
 from pgembedding_django.documents.contents import listed, make_documents
-from pgembedding_django.documents.filters import parse_filter
+from pgembedding_django.documents.filters import is_storable, parse_filter
 from pgembedding_django.langchain.search import Filter, Found, SearchMethods
 from pgembedding_django.langchain.setup import APP_LABEL
 from pgembedding_django.vectors import to_vector
 
-__all__ = ["DocumentMethods", "Ids", "Metadatas", "Vectors"]
+__all__ = ["DocumentMethods", "Ids", "Metadatas", "Vectors", "check_counts"]
 
-Ids = Sequence[str | None]
-Metadatas = Sequence[dict[str, Any]]
-Vectors = Sequence[Sequence[float]]
+Ids = Iterable[str | None]
+Metadatas = Iterable[dict[str, Any]]
+Vectors = Iterable[Sequence[float]]
+
+#: Texts, metadatas and ids as one call gives them; None where it gives none.
+Given = tuple[list[str], list[dict[str, Any]] | None, list[str | None] | None]
 
 
 class DocumentMethods(SearchMethods):
@@ -41,9 +44,9 @@ class DocumentMethods(SearchMethods):
         ids: one that the collection has, or that came before, replaces that document. Returns the ids, new ones where
             none were given.
         """
-        texts = listed(texts, "texts")
-        embeddings = self.embeddings.embed_documents(texts) if texts else []
-        return self.add_embeddings(texts, embeddings, metadatas, ids)
+        given = check_counts(texts, metadatas, ids)
+        embeddings = self.embeddings.embed_documents(given[0]) if given[0] else []
+        return self.database.run(self._write, embeddings, given)
 
     def add_embeddings(
         self,
@@ -54,25 +57,25 @@ class DocumentMethods(SearchMethods):
         **kwargs: Any,
     ) -> list[str]:
         """Store texts whose embeddings are at hand."""
-        return self.database.run(self._write, listed(texts, "texts"), embeddings, metadatas, ids)
+        return self.database.run(self._write, embeddings, check_counts(texts, metadatas, ids))
 
     def add_documents(self, documents: Iterable[Document], **kwargs: Any) -> list[str]:
         return super().add_documents(list(documents), **kwargs)
 
-    def delete(self, ids: Sequence[str] | None = None, **kwargs: Any) -> bool:
+    def delete(self, ids: Iterable[str] | None = None, **kwargs: Any) -> bool:
         """Delete the documents of some ids, or all where ids is None; an unknown id is no error. Returns True."""
         return self.database.run(self._delete, ids)
 
-    def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
+    def get_by_ids(self, ids: Iterable[str], /) -> list[Document]:
         """Return the documents of some ids, in their order; unknown ones are left out."""
         return self.database.run(self._get_by_ids, ids)
 
     async def aadd_texts(
         self, texts: Iterable[str], metadatas: Metadatas | None = None, ids: Ids | None = None, **kwargs: Any
     ) -> list[str]:
-        texts = listed(texts, "texts")
-        embeddings = await self.embeddings.aembed_documents(texts) if texts else []
-        return await self.aadd_embeddings(texts, embeddings, metadatas, ids)
+        given = check_counts(texts, metadatas, ids)
+        embeddings = await self.embeddings.aembed_documents(given[0]) if given[0] else []
+        return await self.database.arun(self._write, embeddings, given)
 
     async def aadd_embeddings(
         self,
@@ -82,15 +85,15 @@ class DocumentMethods(SearchMethods):
         ids: Ids | None = None,
         **kwargs: Any,
     ) -> list[str]:
-        return await self.database.arun(self._write, listed(texts, "texts"), embeddings, metadatas, ids)
+        return await self.database.arun(self._write, embeddings, check_counts(texts, metadatas, ids))
 
     async def aadd_documents(self, documents: Iterable[Document], **kwargs: Any) -> list[str]:
         return await super().aadd_documents(list(documents), **kwargs)
 
-    async def adelete(self, ids: Sequence[str] | None = None, **kwargs: Any) -> bool:
+    async def adelete(self, ids: Iterable[str] | None = None, **kwargs: Any) -> bool:
         return await self.database.arun(self._delete, ids)
 
-    async def aget_by_ids(self, ids: Sequence[str], /) -> list[Document]:
+    async def aget_by_ids(self, ids: Iterable[str], /) -> list[Document]:
         return await self.database.arun(self._get_by_ids, ids)
 
     # In the database
@@ -117,38 +120,53 @@ class DocumentMethods(SearchMethods):
     def _diverse(
         self, embedding: Sequence[float], k: int, fetch_k: int, lambda_mult: float, filter: Filter | None
     ) -> Found:
+        if not 0 <= lambda_mult <= 1:
+            raise ValueError(f"lambda_mult must be a number from 0 to 1, got {lambda_mult}.")
         rows = self._find_collection().documents.filter(parse_filter(filter or {})).nearest(embedding, max(k, fetch_k))
         return [(_as_document(row), row.distance) for row in diversify(rows, embedding, k, diversity=1 - lambda_mult)]
 
-    def _write(
-        self,
-        texts: list[str],
-        embeddings: Vectors,
-        metadatas: Metadatas | None,
-        ids: Ids | None,
-        replace: bool = False,
-    ) -> list[str]:
-        given = {"embedding": embeddings, "metadata": metadatas or texts, "id": texts if ids is None else ids}
-        for name, values in given.items():
-            if len(values) != len(texts):
-                raise ValueError(f"Each text must have one {name}, got {len(values)} for {len(texts)} texts.")
+    def _write(self, embeddings: Vectors, given: Given, replace: bool = False) -> list[str]:
+        texts, metadatas, ids = given
+        embeddings = list(embeddings)
+        _check_count("embedding", embeddings, texts)
         collection = self._find_collection()
-        keys = None if ids is None else [None if key is None else str(key) for key in listed(ids, "ids")]
-        rows = make_documents(collection, texts, metadatas or None, keys)
+        rows = make_documents(collection, texts, metadatas, ids)
         for position, row in enumerate(rows):
             row.embedding = to_vector(embeddings[position], name=f"The embedding of text {position}")
         (collection.replace if replace else collection.add)(rows)
         return [row.key for row in rows]
 
-    def _delete(self, ids: Sequence[str] | None) -> bool:
+    def _delete(self, ids: Iterable[str] | None) -> bool:
         documents = self._find_collection().documents.all()
-        (documents if ids is None else documents.filter(key__in=listed(ids, "ids"))).delete()
+        (documents if ids is None else documents.filter(key__in=_keys(ids))).delete()
         return True
 
-    def _get_by_ids(self, ids: Sequence[str]) -> list[Document]:
-        rows = self._find_collection().documents.filter(key__in=listed(ids, "ids")).defer("embedding")
+    def _get_by_ids(self, ids: Iterable[str]) -> list[Document]:
+        keys = _keys(ids)
+        rows = self._find_collection().documents.filter(key__in=keys).defer("embedding")
         found = {row.key: _as_document(row) for row in rows}
-        return [found[key] for key in dict.fromkeys(ids) if key in found]
+        return [found[key] for key in keys if key in found]
+
+
+def check_counts(texts: Iterable[str], metadatas: Metadatas | None, ids: Ids | None) -> Given:
+    """Return as lists what a call gives; raises ValueError, before anything is paid for, if their lengths differ."""
+    listed_texts = listed(texts, "texts")
+    # LangChain's classes take an empty list of metadatas for none.
+    listed_metadatas = listed(metadatas or (), "metadatas") or None
+    listed_ids = None if ids is None else [None if key is None else str(key) for key in listed(ids, "ids")]
+    _check_count("metadata", listed_metadatas, listed_texts)
+    _check_count("id", listed_ids, listed_texts)
+    return listed_texts, listed_metadatas, listed_ids
+
+
+def _check_count(name: str, values: Sequence[Any] | None, texts: list[str]) -> None:
+    if values is not None and len(values) != len(texts):
+        raise ValueError(f"Each text must have one {name}, got {len(values)} for {len(texts)} texts.")
+
+
+def _keys(ids: Iterable[str]) -> list[str]:
+    """Return the ids that a document can have, each once."""
+    return list(dict.fromkeys(key for key in map(str, listed(ids, "ids")) if is_storable(key)))
 
 
 def _as_document(row: Any) -> Document:

@@ -14,8 +14,8 @@ from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
 from langchain_core.utils import get_from_dict_or_env
 
-from pgembedding_django.documents.contents import listed
-from pgembedding_django.langchain.contents import DocumentMethods, Ids, Metadatas, Vectors
+from pgembedding_django.documents.building import check_index
+from pgembedding_django.langchain.contents import DocumentMethods, Given, Ids, Metadatas, Vectors, check_counts
 from pgembedding_django.langchain.setup import find_database
 
 __all__ = ["PGEmbedding"]
@@ -130,10 +130,10 @@ class PGEmbedding(DocumentMethods):
         pre_delete_collection: bool = False,
         **kwargs: Any,
     ) -> Self:
-        texts = listed(texts, "texts")
-        embeddings = embedding.embed_documents(texts) if texts else []
+        given = check_counts(texts, metadatas, ids)
+        embeddings = embedding.embed_documents(given[0]) if given[0] else []
         options = {"collection_name": collection_name, **kwargs}
-        return cls._from_embeddings(texts, embeddings, embedding, metadatas, ids, pre_delete_collection, options)
+        return cls._from_embeddings(given, embeddings, embedding, pre_delete_collection, options)
 
     @classmethod
     def from_embeddings(
@@ -147,9 +147,9 @@ class PGEmbedding(DocumentMethods):
         **kwargs: Any,
     ) -> Self:
         pairs = list(text_embeddings)
-        texts, embeddings = [text for text, _ in pairs], [vector for _, vector in pairs]
+        given, embeddings = check_counts([text for text, _ in pairs], metadatas, ids), [vector for _, vector in pairs]
         options = {"collection_name": collection_name, **kwargs}
-        return cls._from_embeddings(texts, embeddings, embedding, metadatas, ids, pre_delete_collection, options)
+        return cls._from_embeddings(given, embeddings, embedding, pre_delete_collection, options)
 
     @classmethod
     def from_documents(
@@ -187,11 +187,11 @@ class PGEmbedding(DocumentMethods):
         pre_delete_collection: bool = False,
         **kwargs: Any,
     ) -> Self:
-        texts = listed(texts, "texts")
-        embeddings = await embedding.aembed_documents(texts) if texts else []
+        given = check_counts(texts, metadatas, ids)
+        embeddings = await embedding.aembed_documents(given[0]) if given[0] else []
         options = {"collection_name": collection_name, **kwargs}
         make = sync_to_async(cls._from_embeddings)
-        return await make(texts, embeddings, embedding, metadatas, ids, pre_delete_collection, options)
+        return await make(given, embeddings, embedding, pre_delete_collection, options)
 
     @classmethod
     async def afrom_documents(cls, documents: Iterable[Document], embedding: Embeddings, **kwargs: Any) -> Self:
@@ -204,17 +204,10 @@ class PGEmbedding(DocumentMethods):
 
     @classmethod
     def _from_embeddings(
-        cls,
-        texts: list[str],
-        embeddings: Vectors,
-        embedding: Embeddings,
-        metadatas: Metadatas | None,
-        ids: Ids | None,
-        replace: bool,
-        options: dict[str, Any],
+        cls, given: Given, embeddings: Vectors, embedding: Embeddings, replace: bool, options: dict[str, Any]
     ) -> Self:
         store = cls(embedding_function=embedding, **options)
-        store.database.run(store._write, texts, embeddings, metadatas, ids, replace)
+        store.database.run(store._write, embeddings, given, replace)
         return store
 
     def _prepare(self) -> None:
@@ -232,8 +225,11 @@ class PGEmbedding(DocumentMethods):
             self._collections().get_or_create(name=self.collection_name, defaults=defaults)
 
     def _create_index(self, dims: int, options: dict[str, int]) -> None:
+        if not isinstance(dims, int) or isinstance(dims, bool) or dims < 1:
+            raise ValueError(f"dims must be a positive integer, got {dims!r}.")
         collection = self._find_collection()
         if collection.dimensions is None:
+            check_index(collection, self.database.alias, options, dims)  # Before the collection is bound to them.
             collection.claim_dimensions(dims)
         if collection.dimensions != dims:
             given = f"the default dims={dims}" if dims == ADA_TOKEN_COUNT else f"dims={dims}"

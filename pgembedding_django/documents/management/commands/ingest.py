@@ -40,12 +40,8 @@ class Command(BaseCommand):
         found = find_files(options["paths"])
         try:
             with told_in_a_sentence():
-                collection, made = _get_collection(options["collection"], options["embedder"], options["database"])
-                try:
-                    report = self._ingest(collection, found, options)
-                finally:
-                    if made:
-                        collection.delete_if_empty()
+                collection = _get_collection(options["collection"], options["embedder"], options["database"])
+                report = self._ingest(collection, found, options)
         except EmbeddingError as error:
             raise CommandError(f"{error} {RESUME}") from error
         except ValidationError as error:
@@ -73,7 +69,7 @@ class Command(BaseCommand):
         for name in report.textless:
             self.stderr.write(f"  {_printable(name)} has no text")
         for name, reason in report.unread:
-            self.stderr.write(f"  {_printable(name)} {reason}")
+            self.stderr.write(f"  {_printable(f'{name} {reason}')}")
         if report.unread:
             raise CommandError(f"{len(report.unread):,} could not be read or embedded.")
 
@@ -85,22 +81,24 @@ def _check_sizes(size: int, overlap: int) -> None:
         raise CommandError(f"--chunk-overlap must be from 0 to less than --chunk-size = {size}, got {overlap}.")
 
 
-def _get_collection(name: str, embedder: str | None, using: str) -> tuple[Collection, bool]:
+def _get_collection(name: str, embedder: str | None, using: str) -> Collection:
+    """Return the collection of a name, which is not saved where there was none."""
     try:
         Collection.check_name(name)
     except ValueError as error:
         raise CommandError(str(error)) from error
     if embedder is not None:
-        get_embedder(embedder)  # Before a collection is made for an embedder that is not there.
-    collection, made = Collection.objects.using(using).get_or_create(
-        name=name, defaults={"embedder": embedder or "default"}
-    )
+        get_embedder(embedder)  # An unknown one is told first.
+    collection = Collection.objects.using(using).filter(name=name).first()
+    if collection is None:
+        collection = Collection(name=name, embedder=embedder or "default")
+        collection._state.db = using
     if embedder not in (None, collection.embedder):
         raise CommandError(
             f'Collection "{name}" has the embedder "{collection.embedder}", and its vectors could not be compared with '
             f'those of "{embedder}". Leave out --embedder, or ingest into another collection.'
         )
-    return collection, made
+    return collection
 
 
 def _printable(text: str) -> str:
