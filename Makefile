@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 LANGCHAIN := $(VENV)/langchain
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint serve tox bench clean
+.PHONY: demo test lint docs serve tox bench clean
 
 demo: $(READY)
 	$(BIN)/python manage.py demo
@@ -22,6 +22,10 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(READY)
+	$(BIN)/python -m pip install --quiet --group docs
+	$(BIN)/python -m sphinx -W --keep-going --quiet docs docs/_build
 
 tox: $(READY)
 	$(BIN)/tox
@@ -43,4 +47,4 @@ $(READY): pyproject.toml
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) .postgres .tox .coverage .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) docs/_build .postgres .tox .coverage .mypy_cache .ruff_cache .pytest_cache

@@ -15,7 +15,7 @@ from django.db.models.lookups import Exact
 from django.db.models.sql.compiler import SQLCompiler
 from django.utils.translation import gettext_lazy as _
 
-from pgembedding_django import vectors
+from pgembedding_django import vectors, wire
 from pgembedding_django.attributes import VectorAttribute
 from pgembedding_django.engines import get_engine
 from pgembedding_django.engines.base import Converter
@@ -46,8 +46,9 @@ class EmbeddingField(_Field):
     sync: who embeds a row that became stale: "manual" leaves it to embed(), "task" enqueues a task when its transaction
         commits, "save" does it inside save(), which then takes the embedder's time and raises its errors.
     storage: "single" takes 4 bytes a dimension and "half" 2 (a reloaded vector is then rounded to half precision).
-    Loads as float32 ndarray of shape (dimensions,); accepts what `vectors.to_vector` does. Assignment converts,
-    `clean()` and `save()` raise ValidationError for what is no vector of this field, before any SQL.
+    Loads as float32 ndarray of shape (dimensions,); accepts a sequence of numbers, an array of any kind, the text
+        "[1,2,3]" and the bytes of little-endian float32. Assignment converts.
+    Raises ValidationError in `clean()` and `save()`, before any SQL, for what is no vector of this field.
     """
 
     description = _("Embedding")
@@ -227,7 +228,7 @@ class EmbeddingField(_Field):
 
     def value_to_string(self, obj: Model) -> Any:
         vector = self.value_from_object(obj)
-        return vectors.encode_text(vector) if isinstance(vector, np.ndarray) else vector
+        return wire.encode_text(vector) if isinstance(vector, np.ndarray) else vector
 
 
 @EmbeddingField.register_lookup

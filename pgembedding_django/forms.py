@@ -15,7 +15,7 @@ from django.utils.text import Truncator
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from pgembedding_django import vectors
+from pgembedding_django import vectors, wire
 from pgembedding_django.vectors import InvalidVector, Vector
 
 __all__ = ["EmbeddingFormField", "EmbeddingWidget", "EmptyValues", "describe"]
@@ -122,7 +122,7 @@ class EmbeddingFormField(forms.Field):
             vector = self.to_python(value)
         except ValidationError:
             return value
-        return vector if vector is None or read_only else vectors.encode_text(vector)
+        return vector if vector is None or read_only else wire.encode_text(vector)
 
     def has_changed(self, initial: Any, data: Any) -> bool:
         if self.disabled:

@@ -13,7 +13,17 @@ from pgembedding_django.engines import get_engine
 from pgembedding_django.engines.base import Scan
 from pgembedding_django.vectors import Vector
 
-__all__ = ["Centroid", "CosineDistance", "Distance", "L1Distance", "L2Distance", "MaxInnerProduct", "get_distance"]
+__all__ = [
+    "Centroid",
+    "CosineDistance",
+    "Distance",
+    "IndexedDistance",
+    "L1Distance",
+    "L2Distance",
+    "MaxInnerProduct",
+    "VectorValue",
+    "get_distance",
+]
 
 
 class VectorValue(Value):

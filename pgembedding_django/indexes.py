@@ -15,7 +15,7 @@ from pgembedding_django.engines import DISTANCES, Engine, distance_of_opclass, g
 if TYPE_CHECKING:
     from pgembedding_django.fields import EmbeddingField
 
-__all__ = ["HnswIndex"]
+__all__ = ["HnswIndex", "find_index", "is_option_value"]
 
 PRECISIONS = ("half", "binary")
 OPTIONS = ("m", "ef_construction", "ef_search", "max_elements")

@@ -10,7 +10,7 @@ from django.db.migrations.state import ProjectState
 
 from pgembedding_django.engines import ENGINES, Engine, get_engine
 
-__all__ = ["CreateEmbeddingExtension"]
+__all__ = ["CreateEmbeddingExtension", "CreateView", "create_extension", "find_other_engine", "sqlstate"]
 
 #: The advisory lock of two processes that create the extension at once, "pgem" in ASCII.
 CREATE_LOCK = 0x7067656D
@@ -22,15 +22,8 @@ CREATE_REFUSED = {
 }
 
 
-class CreateEmbeddingExtension(Operation):
-    """
-    Create the extension of the connection's engine, where it is missing.
-
-    Other vendors and databases that the router keeps this app's migrations off are left alone.
-    Raises ProgrammingError if the role may not create it, NotSupportedError if the server does not have it; both say
-        what to run.
-    Reversing drops the extension; the server refuses that while any column depends on it.
-    """
+class _CreateForApp(Operation):
+    """Create something, or drop it again, in the PostgreSQL databases that the router gives this app."""
 
     reversible = True
     category = OperationCategory.ADDITION
@@ -45,13 +38,8 @@ class CreateEmbeddingExtension(Operation):
         from_state: ProjectState,
         to_state: ProjectState,
     ) -> None:
-        connection = schema_editor.connection
-        if not _is_ours(connection, app_label):
-            return
-        if schema_editor.collect_sql:
-            schema_editor.execute(_create_statement(get_engine(connection)))
-        else:
-            create_extension(connection)
+        if _is_ours(schema_editor.connection, app_label):
+            self.create(schema_editor)
 
     def database_backwards(
         self,
@@ -60,9 +48,35 @@ class CreateEmbeddingExtension(Operation):
         from_state: ProjectState,
         to_state: ProjectState,
     ) -> None:
+        if _is_ours(schema_editor.connection, app_label):
+            self.drop(schema_editor)
+
+    def create(self, schema_editor: BaseDatabaseSchemaEditor) -> None:
+        raise NotImplementedError
+
+    def drop(self, schema_editor: BaseDatabaseSchemaEditor) -> None:
+        raise NotImplementedError
+
+
+class CreateEmbeddingExtension(_CreateForApp):
+    """
+    Create the extension of the connection's engine, where it is missing.
+
+    Other vendors and databases that the router keeps this app's migrations off are left alone.
+    Raises ProgrammingError if the role may not create it, NotSupportedError if the server does not have it; both say
+        what to run.
+    Reversing drops the extension; the server refuses that while any column depends on it.
+    """
+
+    def create(self, schema_editor: BaseDatabaseSchemaEditor) -> None:
         connection = schema_editor.connection
-        if not _is_ours(connection, app_label):
-            return
+        if schema_editor.collect_sql:
+            schema_editor.execute(_create_statement(get_engine(connection)))
+        else:
+            create_extension(connection)
+
+    def drop(self, schema_editor: BaseDatabaseSchemaEditor) -> None:
+        connection = schema_editor.connection
         engine = get_engine(connection)
         try:
             schema_editor.execute(f"DROP EXTENSION IF EXISTS {engine.extension}", params=None)
@@ -83,43 +97,23 @@ class CreateEmbeddingExtension(Operation):
         return "create_embedding_extension"
 
 
-class CreateView(Operation):
+class CreateView(_CreateForApp):
     """
     Create a view that everybody may read, on PostgreSQL alone.
 
     query: of catalogues that everybody may read.
     """
 
-    reversible = True
-    category = OperationCategory.ADDITION
-
     def __init__(self, name: str, query: str) -> None:
         self.name, self.query = name, query
 
-    def state_forwards(self, app_label: str, state: ProjectState) -> None:
-        pass
+    def create(self, schema_editor: BaseDatabaseSchemaEditor) -> None:
+        name = schema_editor.quote_name(self.name)
+        schema_editor.execute(f"CREATE VIEW {name} AS {self.query}", params=None)
+        schema_editor.execute(f"GRANT SELECT ON {name} TO PUBLIC", params=None)
 
-    def database_forwards(
-        self,
-        app_label: str,
-        schema_editor: BaseDatabaseSchemaEditor,
-        from_state: ProjectState,
-        to_state: ProjectState,
-    ) -> None:
-        if _is_ours(schema_editor.connection, app_label):
-            name = schema_editor.quote_name(self.name)
-            schema_editor.execute(f"CREATE VIEW {name} AS {self.query}", params=None)
-            schema_editor.execute(f"GRANT SELECT ON {name} TO PUBLIC", params=None)
-
-    def database_backwards(
-        self,
-        app_label: str,
-        schema_editor: BaseDatabaseSchemaEditor,
-        from_state: ProjectState,
-        to_state: ProjectState,
-    ) -> None:
-        if _is_ours(schema_editor.connection, app_label):
-            schema_editor.execute(f"DROP VIEW {schema_editor.quote_name(self.name)}", params=None)
+    def drop(self, schema_editor: BaseDatabaseSchemaEditor) -> None:
+        schema_editor.execute(f"DROP VIEW {schema_editor.quote_name(self.name)}", params=None)
 
     def describe(self) -> str:
         return f"Creates the view {self.name}"

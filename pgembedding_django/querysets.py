@@ -7,18 +7,18 @@ from typing import Any, Self, TypeVar, cast
 
 from asgiref.sync import sync_to_async
 from django.db import connections
-from django.db.models import F, Manager, Model, Q, QuerySet
-from django.db.models.lookups import LessThanOrEqual
+from django.db.models import Manager, Model, QuerySet
 
 from pgembedding_django import arguments
 from pgembedding_django.bulk import BulkLoad, check_vectors
 from pgembedding_django.fields import EmbeddingField
-from pgembedding_django.functions import Distance, VectorValue, get_distance
+from pgembedding_django.functions import Distance, get_distance
 from pgembedding_django.hybrid import fuse_ranks, rank_by_words
 from pgembedding_django.indexes import find_index
 from pgembedding_django.pipeline import EmbedReport, EmbedRun, get_field, stale_rows
 from pgembedding_django.plans import Search, choose_scan
-from pgembedding_django.scans import DistanceLimit, NearestQuery, Scanned
+from pgembedding_django.ranking import cut, rank
+from pgembedding_django.scans import NearestQuery
 
 __all__ = ["EmbeddingManager", "EmbeddingQuerySet"]
 
@@ -86,8 +86,8 @@ class EmbeddingQuerySet(QuerySet[M]):
             filtered=self._is_filtered() or is_row or found.model is not self.model._meta.concrete_model,
         )
         rows = self.exclude(pk=query.pk) if is_row else self
-        ranked = rows._rank(search)
-        return ranked if limit is None else ranked._within(limit)
+        ranked = rank(rows, search)
+        return ranked if limit is None else cut(ranked, limit)
 
     def hybrid(
         self,
@@ -125,7 +125,7 @@ class EmbeddingQuerySet(QuerySet[M]):
         """As Django's; of what nearest() found, keep the rows within a distance: `filter(distance__lt=0.5)`."""
         query = self.query
         if isinstance(query, NearestQuery) and query.is_sliced and not query.combinator and (args or kwargs):
-            return self._within(arguments.checked_cut(query.search.alias, args, kwargs))
+            return cut(self, arguments.checked_cut(query.search.alias, args, kwargs))
         return super().filter(*args, **kwargs)
 
     def explain_nearest(self) -> str:
@@ -138,29 +138,6 @@ class EmbeddingQuerySet(QuerySet[M]):
             raise TypeError("explain_nearest() explains a queryset that nearest() returned.")
         return choose_scan(self.query, self.query.search, connections[self.db]).explain()
 
-    def _rank(self, search: Search) -> Self:
-        # Bound to its field already: it is checked, and Django hashes it by its bytes instead of number by number.
-        measured = search.distance(search.field.get_operand(), VectorValue(search.vector, output_field=search.field))
-        measured.ranks = True
-        rows = self.filter(Scanned(self, search))
-        # What annotate(), order_by() and [:k] do, on one copy of the query.
-        ranked = cast(NearestQuery, rows.query.chain(NearestQuery))
-        ranked.search = search
-        ranked.add_annotation(measured, search.alias, select=True)
-        ranked.clear_ordering(force=True, clear_default=False)
-        ranked.add_ordering(F(search.alias).asc())
-        ranked.set_limits(high=search.k)
-        vars(rows)["_query"] = ranked  # The setter of `query` would turn values_list() into values().
-        return rows
-
-    def _within(self, limit: float) -> Self:
-        """Cut a ranking, or a page of it, where the distance passes a limit: what is left out is the end of it."""
-        rows = self.all()
-        query = cast(NearestQuery, rows.query)
-        query.search = query.search.within(limit)
-        query.add_q(Q(DistanceLimit(LessThanOrEqual(F(query.search.alias), limit))))
-        return rows
-
     def bulk_create(self, objs: Iterable[M], *args: Any, **kwargs: Any) -> list[M]:
         """As Django's, but a vector that is wrong is named with its row before anything is written."""
         objs = list(objs)
@@ -169,8 +146,7 @@ class EmbeddingQuerySet(QuerySet[M]):
 
     def bulk_update(self, objs: Iterable[M], fields: Iterable[str], *args: Any, **kwargs: Any) -> int:
         """As Django's, but a vector that is wrong is named with its row before anything is written."""
-        objs = list(objs)
-        fields = list(fields)
+        objs, fields = list(objs), list(fields)
         self._check_rows(objs, fields)
         return super().bulk_update(objs, fields, *args, **kwargs)
 

@@ -1,10 +1,9 @@
-"""Checks, converts, encodes and decodes vectors; knows numpy and orjson, but no Django."""
+"""What is a vector: checks and converts values; knows numpy and orjson, but no Django."""
 
 from __future__ import annotations
 
 import numbers
 from collections.abc import Collection, Mapping, Set
-from struct import Struct
 from typing import Any
 
 import numpy as np
@@ -15,9 +14,6 @@ Vector = NDArray[np.float32]
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
-#: Below it a float32 is subnormal, held with less than full precision (IEEE 754 binary32).
-SMALLEST_NORMAL = float(np.finfo(np.float32).smallest_normal)
-
 #: The first magnitude that halfvec refuses: it rounds to infinity (IEEE 754 binary16).
 HALF_LIMIT = 65520.0
 
@@ -26,11 +22,6 @@ HALF_LIMIT = 65520.0
 MAX_NORM = FLOAT32_MAX**0.5 / 2
 
 _PLAIN_NUMBERS = frozenset({float, int})
-_DIMENSIONS = Struct(">hh")
-#: Dimensions, whether NULLs are in it, element type, length, lower bound.
-_ARRAY_HEADER = Struct(">iiiii")
-_FLOAT4_OID = 700
-_ARRAY_ELEMENT = np.dtype([("length", ">i4"), ("value", ">f4")])
 
 
 class InvalidVector(ValueError):
@@ -88,64 +79,6 @@ def to_vector(
 def is_zero(vector: Vector) -> bool:
     """Tell whether a vector has no direction, so that no cosine distance to it is defined."""
     return not vector.any()
-
-
-def encode_text(vector: Vector) -> str:
-    """Return "[0.1,2.0]": the shortest decimal text that reads back as the same float32."""
-    # orjson writes contiguous arrays in the machine's byte order only.
-    return orjson.dumps(np.ascontiguousarray(vector, np.float32), option=orjson.OPT_SERIALIZE_NUMPY).decode()
-
-
-def encode_array_text(vector: Vector) -> str:
-    """Return "{0.1,2.0}", as Postgres writes a real[]; a subnormal number becomes zero."""
-    return "{" + encode_text(_without_subnormals(vector))[1:-1] + "}"
-
-
-def pack_vector(vector: Vector) -> bytes:
-    """Write what `vector_recv` reads: int16 dimensions, int16 zero, then big-endian float32."""
-    return _DIMENSIONS.pack(vector.size, 0) + vector.astype(">f4").tobytes()
-
-
-def pack_halfvec(vector: Vector) -> bytes:
-    """Write what `halfvec_recv` reads: int16 dimensions, int16 zero, then big-endian float16."""
-    return _DIMENSIONS.pack(vector.size, 0) + vector.astype(">f2").tobytes()
-
-
-def pack_array(vector: Vector) -> bytes:
-    """Write what `array_recv` reads of a real[]: its header, then (int32 length, float32) for each element."""
-    elements = np.empty(vector.size, _ARRAY_ELEMENT)
-    elements["length"], elements["value"] = 4, _without_subnormals(vector)
-    return _ARRAY_HEADER.pack(1, 0, _FLOAT4_OID, vector.size, 1) + elements.tobytes()
-
-
-def decode_vector(data: bytes | memoryview) -> Vector:
-    """Read what `vector_send` wrote: int16 dimensions, int16 zero, then big-endian float32."""
-    return np.frombuffer(data, ">f4", offset=4).astype(np.float32)
-
-
-def decode_halfvec(data: bytes | memoryview) -> Vector:
-    """Read what `halfvec_send` wrote: int16 dimensions, int16 zero, then big-endian float16."""
-    return np.frombuffer(data, ">f2", offset=4).astype(np.float32)
-
-
-def decode_array(data: bytes | memoryview) -> Vector:
-    """Read what `array_send` wrote of a real[] without NULLs: 20 bytes of header, then (int32 length, float32)."""
-    return np.frombuffer(data, _ARRAY_ELEMENT, offset=20)["value"].astype(np.float32)
-
-
-def decode_text(text: str) -> Vector:
-    """Read "[1,2]" or "{1,2}", which raw SQL and RETURNING deliver."""
-    return np.array(orjson.loads("[" + text[1:-1] + "]"), dtype=np.float32)
-
-
-def _without_subnormals(vector: Vector) -> Vector:
-    """
-    Return the vector with zero for each subnormal number.
-
-    pg_embedding is built with -Ofast, so that a server that has loaded it holds a subnormal number for an underflow and
-    refuses its text ("1e-45" is out of range for type real).
-    """
-    return np.where(np.abs(vector) < SMALLEST_NORMAL, np.copysign(np.float32(0), vector), vector)
 
 
 def _to_array(value: object, name: str) -> NDArray[Any]:

@@ -16,6 +16,7 @@ from django.db import connection, connections
 from django.test.utils import isolate_apps
 
 from pgembedding_django import embedded
+from pgembedding_django.embedders.dummy import DummyEmbedder
 from pgembedding_django.engines import ENGINES
 from pgembedding_django.operations import create_extension
 from tests.many import VECTORS
@@ -327,3 +328,49 @@ def server(tmp_path_factory):
 def process_id(file):
     """Return the process that a server's own file names."""
     return int(file.read_text().split()[0])
+
+
+@pytest.fixture
+def own_database(server, django_db_blocker):
+    """A connection to that server, which has the extension and no table `item`."""
+    with django_db_blocker.unblock():
+        connections.settings["own"] = {**connections.settings["default"], **server}
+        with connections["own"].cursor() as cursor:
+            cursor.execute("CREATE EXTENSION IF NOT EXISTS vector")
+            cursor.execute("DROP TABLE IF EXISTS item")
+        yield connections["own"]
+        connections["own"].close()
+        del connections["own"]
+        del connections.settings["own"]
+
+
+@pytest.fixture
+def run_script():
+    """Start a Python script in a process of its own; whatever still runs at the end is killed."""
+    started = []
+
+    def run_script(script, *arguments):
+        command = [sys.executable, "-c", script, *arguments]
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=django_settings.ROOT
+        )
+        started.append(process)
+        return process
+
+    yield run_script
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(name="embedded")
+def embedded_texts(monkeypatch):
+    """The texts that were embedded as documents."""
+    texts, compute = [], DummyEmbedder.compute
+
+    def count(self, batch):
+        texts.extend(batch)
+        return compute(self, batch)
+
+    monkeypatch.setattr(DummyEmbedder, "compute", count)
+    return texts

@@ -1,6 +1,8 @@
-"""What the tests of maintenance share: a table with an index, and something that holds a build up."""
+"""What the tests of maintenance share: a table with an index, and what holds a build up or cancels it."""
 
 from contextlib import contextmanager
+
+from tests.conftest import wait_for
 
 INDEX = "article_embedding_hnsw"
 
@@ -48,3 +50,16 @@ def cancel_builds(database):
     database.execute(
         "SELECT pg_cancel_backend(pid) FROM pg_stat_progress_create_index WHERE datname = current_database()"
     )
+
+
+def interrupt(database, background, sql, hold):
+    """Cancel a concurrent statement while it waits for what `hold` holds."""
+    with hold:
+        future = background(database.execute, sql)
+        wait_for(database, BUILDING)
+        cancel_builds(database)
+        assert future.exception() is not None
+
+
+def interrupt_rebuild(database, engine, background, name=INDEX):
+    interrupt(database, background, f'REINDEX INDEX CONCURRENTLY "{name}"', writer(database, engine))

@@ -3,15 +3,10 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
-from django.db import OperationalError, connections
-
-ROOT = Path(__file__).resolve().parent.parent
+from django.db import OperationalError
 
 #: Loads rows in batches of 1,000 and says how many it has loaded; the second batch of a slow load stops in
 #: the middle of its COPY.
@@ -54,34 +49,21 @@ Item.objects.bulk_load(stream(), batch_size=1000, progress=say, **known)
 
 
 @pytest.fixture
-def database(server, django_db_blocker):
-    """A connection to that server, with an empty table `item`."""
-    with django_db_blocker.unblock():
-        connections.settings["faults"] = {**connections.settings["default"], **server}
-        with connections["faults"].cursor() as cursor:
-            cursor.execute("CREATE EXTENSION IF NOT EXISTS vector")
-            cursor.execute("DROP TABLE IF EXISTS item")
-            cursor.execute("CREATE TABLE item (id integer PRIMARY KEY, embedding vector(256) NOT NULL)")
-        yield connections["faults"]
-        connections["faults"].close()
-        del connections["faults"]
-        del connections.settings["faults"]
+def database(own_database):
+    """A database with an empty table `item`."""
+    with own_database.cursor() as cursor:
+        cursor.execute("CREATE TABLE item (id integer PRIMARY KEY, embedding vector(256) NOT NULL)")
+    return own_database
 
 
 @pytest.fixture
-def load(server):
-    """Start the script; whatever still runs at the end is killed."""
-    started = []
+def load(server, run_script):
+    """Start the script."""
 
-    def start(command, rows=3000):
-        arguments = [sys.executable, "-c", SCRIPT, json.dumps(server), command, str(rows)]
-        started.append(subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT))
-        return started[-1]
+    def load(command, rows=3000):
+        return run_script(SCRIPT, json.dumps(server), command, str(rows))
 
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
+    return load
 
 
 def rows_of(database):

@@ -10,7 +10,7 @@ from pgembedding_django.maintenance.catalogue import State, counted_since, find_
 from pgembedding_django.maintenance.rebuild import rebuild
 from pgembedding_django.models import HnswIndexStatus, IndexRun, RecallMeasurement
 from tests.conftest import wait_for
-from tests.maintenance import BUILDING, INDEX, cancel_builds, fill, writer
+from tests.maintenance import BUILDING, INDEX, cancel_builds, fill, interrupt_rebuild, writer
 from tests.models import Article, Pair
 
 
@@ -243,11 +243,7 @@ def test_leftover_after_the_swap_is_known_and_maintained_by_writes(migrated_data
 def test_leftover_of_a_name_of_63_characters_is_known(migrated_database, engine, background):
     name = "n" * 63
     migrated_database.execute(f"ALTER INDEX {INDEX} RENAME TO {name}")
-    with writer(migrated_database, engine):
-        first = background(migrated_database.execute, f"REINDEX INDEX CONCURRENTLY {name}")
-        wait_for(migrated_database, BUILDING)
-        cancel_builds(migrated_database)
-        first.exception()
+    interrupt_rebuild(migrated_database, engine, background, name)
     assert report("n" * 57 + "_ccnew").leftover_of == name
 
 

@@ -42,19 +42,6 @@ def filled():
     return collections
 
 
-@pytest.fixture
-def embedded(monkeypatch):
-    """The texts that were embedded as documents."""
-    texts, compute = [], DummyEmbedder.compute
-
-    def count(self, batch):
-        texts.extend(batch)
-        return compute(self, batch)
-
-    monkeypatch.setattr(DummyEmbedder, "compute", count)
-    return texts
-
-
 def documents(vectors):
     return [
         Document(key=str(i), content=f"text {i}", metadata={"even": i % 2 == 0}, embedding=v)

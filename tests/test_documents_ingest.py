@@ -31,19 +31,6 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def embedded(monkeypatch):
-    """The texts that were embedded."""
-    texts, compute = [], DummyEmbedder.compute
-
-    def count(self, batch):
-        texts.extend(batch)
-        return compute(self, batch)
-
-    monkeypatch.setattr(DummyEmbedder, "compute", count)
-    return texts
-
-
-@pytest.fixture
 def two_embedders(settings):
     """The default embedder under the alias "other" too."""
     default = settings.PGEMBEDDING["EMBEDDERS"]["default"]

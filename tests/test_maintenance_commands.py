@@ -11,7 +11,7 @@ from pgembedding_django.maintenance.rebuild import rebuild
 from pgembedding_django.management.base import DatabaseCommand
 from pgembedding_django.models import IndexRun
 from tests.conftest import wait_for
-from tests.maintenance import BUILDING, INDEX, cancel_builds, fill, writer
+from tests.maintenance import BUILDING, INDEX, fill, interrupt_rebuild, writer
 
 
 def call(name, *args, **options):
@@ -19,14 +19,6 @@ def call(name, *args, **options):
     output, errors = io.StringIO(), io.StringIO()
     call_command(name, *args, database="fresh", stdout=output, stderr=errors, no_color=True, **options)
     return output.getvalue() + errors.getvalue()
-
-
-def leave_behind(database, engine, background):
-    with writer(database, engine):
-        future = background(database.execute, f"REINDEX INDEX CONCURRENTLY {INDEX}")
-        wait_for(database, BUILDING)
-        cancel_builds(database)
-        assert future.exception() is not None
 
 
 # hnsw_indexes
@@ -243,7 +235,7 @@ def test_rebuild_that_fails_goes_on_with_the_next_and_fails_at_the_end(migrated_
 
 
 def test_repair_says_what_it_does_and_does_it(migrated_database, engine, background):
-    leave_behind(migrated_database, engine, background)
+    interrupt_rebuild(migrated_database, engine, background)
     migrated_database.execute("DROP INDEX pair_two_l1")
     output = call("rebuild_hnsw_indexes", "--repair", interactive=False)
     assert output.splitlines()[:2] == [

@@ -3,20 +3,15 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
-from pathlib import Path
 
 import pytest
-from django.db import OperationalError, connections
+from django.db import OperationalError
 
 from pgembedding_django.management.commands.embed import INTERRUPTED
 from tests.conftest import wait_for
 from tests.models import Article
-
-ROOT = Path(__file__).resolve().parent.parent
 
 ROWS = 200
 
@@ -63,38 +58,24 @@ print(Item.objects.embed(batch_size=10, concurrency=2).embedded, Item.objects.st
 
 
 @pytest.fixture
-def database(server, django_db_blocker):
-    """A connection to that server, with a table `item` of 200 texts."""
-    with django_db_blocker.unblock():
-        connections.settings["faults"] = {**connections.settings["default"], **server}
-        with connections["faults"].cursor() as cursor:
-            cursor.execute("CREATE EXTENSION IF NOT EXISTS vector")
-            cursor.execute("DROP TABLE IF EXISTS item")
-            cursor.execute(
-                "CREATE TABLE item (id bigserial PRIMARY KEY, text text, embedding vector(3), "
-                "embedding_digest varchar(64))"
-            )
-            cursor.execute("INSERT INTO item (text) SELECT 'text ' || n FROM generate_series(1, %s) n", [ROWS])
-        yield connections["faults"]
-        connections["faults"].close()
-        del connections["faults"]
-        del connections.settings["faults"]
+def database(own_database):
+    """A database with a table `item` of 200 texts."""
+    with own_database.cursor() as cursor:
+        cursor.execute(
+            "CREATE TABLE item (id bigserial PRIMARY KEY, text text, embedding vector(3), embedding_digest varchar(64))"
+        )
+        cursor.execute("INSERT INTO item (text) SELECT 'text ' || n FROM generate_series(1, %s) n", [ROWS])
+    return own_database
 
 
 @pytest.fixture
-def start(server, tmp_path):
-    """Start the script; whatever still runs at the end is killed."""
-    started = []
+def start(server, tmp_path, run_script):
+    """Start the script."""
 
     def start(how):
-        arguments = [sys.executable, "-c", SCRIPT, json.dumps(server), str(tmp_path / "paid"), how]
-        started.append(subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT))
-        return started[-1]
+        return run_script(SCRIPT, json.dumps(server), str(tmp_path / "paid"), how)
 
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
+    return start
 
 
 def ask(database, sql):

@@ -9,25 +9,12 @@ from pgembedding_django.maintenance.repair import Step, plan_repair, queue_step
 from pgembedding_django.maintenance.session import IndexBusy
 from pgembedding_django.models import HnswIndexStatus, IndexRun
 from tests.conftest import wait_for
-from tests.maintenance import BUILDING, INDEX, cancel_builds, fill, snapshot, writer
+from tests.maintenance import BUILDING, INDEX, fill, interrupt, interrupt_rebuild, snapshot, writer
 from tests.models import Article
 
 DROP = Step(
     "drop", "public", f"{INDEX}_ccnew", "tests_article", f"Drop {INDEX}_ccnew of tests_article, which is left over."
 )
-
-
-def interrupt(database, background, sql, hold):
-    """Cancel a concurrent statement while it waits for what `hold` holds."""
-    with hold:
-        future = background(database.execute, sql)
-        wait_for(database, BUILDING)
-        cancel_builds(database)
-        assert future.exception() is not None
-
-
-def interrupt_rebuild(database, engine, background, name=INDEX):
-    interrupt(database, background, f'REINDEX INDEX CONCURRENTLY "{name}"', writer(database, engine))
 
 
 def build_again(engine):

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
-from weakref import WeakKeyDictionary
 
-from django.db import NotSupportedError, connections
+from django.db import NotSupportedError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
-from django.utils.connection import ConnectionProxy
 
+from pgembedding_django.engines.extension import Extension
 from pgembedding_django.vectors import Vector
 
 if TYPE_CHECKING:
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 #: The bound of ef_search: pgvector's of hnsw.ef_search (pgvector 0.8, src/hnsw.h).
 MAX_EF_SEARCH = 1000
 
-Version = tuple[int, ...]
 Converter = Callable[[Any, Any, BaseDatabaseWrapper], Vector | None]
 
 #: The distance names that a user writes, and the class that pgembedding_django.functions has for each.
@@ -71,17 +69,11 @@ class Scan:
         return bool(self.index) and not self.candidates
 
 
-class Engine:
+class Engine(Extension):
     """What one Postgres extension can do, and how a vector travels to it and back."""
 
+    #: What PGEMBEDDING["ENGINE"] calls it.
     name: ClassVar[str]
-    #: The name for CREATE EXTENSION.
-    extension: ClassVar[str]
-    #: What a database administrator installs on the server.
-    package: ClassVar[str]
-    #: The oldest extension that this engine is tested for, and the oldest free of known faults.
-    minimum_version: ClassVar[Version]
-    advised_version: ClassVar[Version]
     #: What a system check says of the engine itself, or "" where there is nothing to say.
     caution: ClassVar[str] = ""
 
@@ -99,36 +91,6 @@ class Engine:
     queries_set_ef_search: ClassVar[bool] = True
     #: The reduced precisions that an index may have.
     precisions: ClassVar[tuple[str, ...]] = ()
-
-    def __init__(self) -> None:
-        self._versions: WeakKeyDictionary[BaseDatabaseWrapper, Version] = WeakKeyDictionary()
-
-    def version(self, connection: BaseDatabaseWrapper) -> Version:
-        """Return the extension's version, such as (0, 8, 5), or () where it is not created; asked once a connection."""
-        connection = _unwrap(connection)
-        if connection not in self._versions:
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT extversion FROM pg_extension WHERE extname = %s", [self.extension])
-                row = cursor.fetchone()
-            if row is None:
-                return ()
-            self._versions[connection] = parse_version(row[0])
-        return self._versions[connection]
-
-    def forget_version(self, connection: BaseDatabaseWrapper) -> None:
-        """Ask the server anew at the next need, after the extension was created or dropped."""
-        self._versions.pop(_unwrap(connection), None)
-
-    def hidden_schema(self, connection: BaseDatabaseWrapper) -> str | None:
-        """Return the schema that holds the extension where the search path leaves it out, else None."""
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace "
-                "WHERE e.extname = %s AND n.nspname <> ALL (current_schemas(true))",
-                [self.extension],
-            )
-            row = cursor.fetchone()
-        return row[0] if row else None
 
     def operator(self, distance: str) -> str:
         """
@@ -268,21 +230,6 @@ class Engine:
         return f"({sql})"
 
 
-def _unwrap(connection: BaseDatabaseWrapper) -> BaseDatabaseWrapper:
-    """Return the connection behind `django.db.connection`, which is no key of a mapping itself."""
-    return connections[connection.alias] if isinstance(connection, ConnectionProxy) else connection
-
-
 def pages_size(rows: int, element: int) -> int:
     """Return the bytes of pages of 8 kB that hold rows of one element each; an element does not cross pages."""
     return 8192 * -(-rows // max(1, (8192 - 32) // element))
-
-
-def parse_version(text: str) -> Version:
-    """Return (0, 8, 5) for "0.8.5"; what follows the first part that is no number is left out."""
-    parts: list[int] = []
-    for part in text.split("."):
-        if not part.isdigit():
-            break
-        parts.append(int(part))
-    return tuple(parts)

@@ -9,7 +9,7 @@ import numpy as np
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 
-from pgembedding_django import vectors
+from pgembedding_django import wire
 from pgembedding_django.engines import guard
 from pgembedding_django.engines.base import Converter, Engine, IndexOption, Scan, pages_size
 from pgembedding_django.vectors import Vector
@@ -67,7 +67,7 @@ class PgEmbeddingEngine(Engine):
         return f"array_ndims({quoted_column}) = 1 AND cardinality({quoted_column}) {length} AND {unwanted}"
 
     def encode(self, vector: Vector) -> str:
-        return vectors.encode_array_text(vector)
+        return wire.encode_array_text(vector)
 
     def cast(self, storage: str) -> str:
         return "real[]"
@@ -76,7 +76,7 @@ class PgEmbeddingEngine(Engine):
         return "array_send(%s)"
 
     def binary_encoder(self, storage: str) -> Callable[[Vector], bytes]:
-        return vectors.pack_array
+        return wire.pack_array
 
     def converter(self, storage: str) -> Converter:
         def convert(value: Any, expression: object, connection: BaseDatabaseWrapper) -> Vector | None:
@@ -84,7 +84,7 @@ class PgEmbeddingEngine(Engine):
                 return None
             if isinstance(value, list):
                 return np.array(value, dtype=np.float32)
-            return vectors.decode_text(value) if isinstance(value, str) else vectors.decode_array(value)
+            return wire.decode_text(value) if isinstance(value, str) else wire.decode_array(value)
 
         return convert
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from pgembedding_django import vectors
+from pgembedding_django import wire
 from pgembedding_django.engines.base import MAX_EF_SEARCH, Converter, Engine, IndexOption, Scan, pages_size
 from pgembedding_django.vectors import Vector
 
@@ -38,7 +38,7 @@ _INDEXED = {
     "half": 4000,
     "binary": 64000,
 }  # dimensions that fit an index page (pgvector 0.8 README, "HNSW")
-_DECODERS = {"single": vectors.decode_vector, "half": vectors.decode_halfvec}
+_DECODERS = {"single": wire.decode_vector, "half": wire.decode_halfvec}
 
 
 class PgvectorEngine(Engine):
@@ -78,7 +78,7 @@ class PgvectorEngine(Engine):
         return _TYPES[storage] if dimensions is None else f"{_TYPES[storage]}({dimensions})"
 
     def encode(self, vector: Vector) -> str:
-        return vectors.encode_text(vector)
+        return wire.encode_text(vector)
 
     def cast(self, storage: str) -> str:
         return _TYPES[storage]
@@ -87,7 +87,7 @@ class PgvectorEngine(Engine):
         return f"{_TYPES[storage]}_send(%s)"
 
     def binary_encoder(self, storage: str) -> Callable[[Vector], bytes]:
-        return vectors.pack_vector if storage == "single" else vectors.pack_halfvec
+        return wire.pack_vector if storage == "single" else wire.pack_halfvec
 
     def converter(self, storage: str) -> Converter:
         decode = _DECODERS[storage]
@@ -95,7 +95,7 @@ class PgvectorEngine(Engine):
         def convert(value: Any, expression: object, connection: BaseDatabaseWrapper) -> Vector | None:
             if value is None:
                 return None
-            return vectors.decode_text(value) if isinstance(value, str) else decode(value)
+            return wire.decode_text(value) if isinstance(value, str) else decode(value)
 
         return convert
 

@@ -1,0 +1,177 @@
+"""Writes values of fields as the server's binary formats."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import json
+import re
+import uuid
+from collections.abc import Callable
+from decimal import Decimal
+from struct import Struct
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from django.db import NotSupportedError, models
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import Field, JSONField
+
+from pgembedding_django.engines import get_engine
+from pgembedding_django.fields import EmbeddingField
+
+__all__ = ["NULL", "get_encoder", "int16", "int32"]
+
+Encode = Callable[[Any], bytes]
+
+#: What stands for the length of a value that is not there.
+NULL = b"\xff\xff\xff\xff"
+
+int16, int32 = Struct(">h").pack, Struct(">i").pack
+_EPOCH_DATE = datetime.date(2000, 1, 1)
+_EPOCH = datetime.datetime(2000, 1, 1)
+_EPOCH_UTC = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
+_MICROSECOND = datetime.timedelta(microseconds=1)
+
+
+def _packer(form: str) -> Encode:
+    return Struct(form).pack
+
+
+def _text(value: Any) -> bytes:
+    # str() of a member of a str enumeration would be its name.
+    text = str.__str__(value) if isinstance(value, str) else str(value)
+    if "\0" in text:
+        raise ValueError("Postgres stores no NUL character in text")
+    return text.encode()
+
+
+def _numeric(value: Any) -> bytes:
+    """Write groups of four decimal digits: count, weight of the first, sign, digits after the point."""
+    number = Decimal(value)
+    sign, digits, exponent = number.as_tuple()
+    scale = max(0, -int(exponent))
+    text = "".join(map(str, digits)) + "0" * max(0, int(exponent))
+    whole, fraction = (text[:-scale], text[-scale:].rjust(scale, "0")) if scale else (text, "")
+    whole = whole.rjust(-(-len(whole) // 4) * 4, "0")
+    fraction = fraction.ljust(-(-len(fraction) // 4) * 4, "0")
+    groups = [int((whole + fraction)[i : i + 4]) for i in range(0, len(whole + fraction), 4)]
+    head = Struct(">hhHh").pack(len(groups), len(whole) // 4 - 1, 0x4000 if sign else 0, scale)
+    return head + b"".join(map(int16, groups))
+
+
+def _microseconds(delta: datetime.timedelta) -> bytes:
+    return Struct(">q").pack(delta // _MICROSECOND)
+
+
+def _timestamp(value: datetime.datetime) -> bytes:
+    return _microseconds(value - (_EPOCH if value.tzinfo is None else _EPOCH_UTC))
+
+
+def _time(value: datetime.time) -> bytes:
+    return _microseconds(datetime.datetime.combine(_EPOCH, value.replace(tzinfo=None)) - _EPOCH)
+
+
+def _interval(value: datetime.timedelta) -> bytes:
+    return Struct(">qii").pack(value // _MICROSECOND, 0, 0)
+
+
+def _inet(value: Any) -> bytes:
+    """Write address family (2 and 3 are Postgres's own numbers), bits, whether it is a cidr, length, address."""
+    address = ipaddress.ip_address(str(value))
+    return bytes([2 if address.version == 4 else 3, address.max_prefixlen, 0, len(address.packed)]) + address.packed
+
+
+#: The type's name in Postgres: (its oid, for arrays; how a value of it is written).
+TYPES: dict[str, tuple[int, Encode]] = {
+    "boolean": (16, _packer(">?")),
+    "bytea": (17, bytes),
+    "bigint": (20, _packer(">q")),
+    "smallint": (21, _packer(">h")),
+    "integer": (23, _packer(">i")),
+    "text": (25, _text),
+    "real": (700, _packer(">f")),
+    "double precision": (701, _packer(">d")),
+    "varchar": (1043, _text),
+    "char": (1042, _text),
+    "date": (1082, lambda value: int32((value - _EPOCH_DATE).days)),
+    "time": (1083, _time),
+    "timestamp": (1114, _timestamp),
+    "timestamp with time zone": (1184, _timestamp),
+    "interval": (1186, _interval),
+    "numeric": (1700, _numeric),
+    "inet": (869, _inet),
+    "uuid": (2950, lambda value: (value if isinstance(value, uuid.UUID) else uuid.UUID(str(value))).bytes),
+}
+
+#: Types whose fields leave a value to the driver, or wrap it for one.
+PREPARED = ("bytea", "inet", "interval")
+
+#: Django's own fields, not their subclasses, and the type of value that they hand on as it is.
+PLAIN: dict[type, type] = {
+    models.BigIntegerField: int,
+    models.BooleanField: bool,
+    models.CharField: str,
+    models.FloatField: float,
+    models.IntegerField: int,
+    models.SmallIntegerField: int,
+    models.TextField: str,
+}
+
+
+def get_encoder(field: Field[Any, Any], connection: BaseDatabaseWrapper) -> Encode:
+    """
+    Return what writes values of a field.
+
+    Raises NotSupportedError for a type that has no encoder here.
+    """
+    field = getattr(field, "target_field", field)
+    if isinstance(field, EmbeddingField):
+        write = get_engine(connection).binary_encoder(field.storage)
+        return lambda value: write(field.to_vector(value))
+    if isinstance(field, JSONField):
+        return lambda value: b"\x01" + json.dumps(value, cls=field.encoder).encode()
+    if (field.db_type(connection) or "").endswith("[]"):
+        return _array(*_scalar(field.base_field, connection))  # type: ignore[union-attr]
+    return _scalar(field, connection)[1]
+
+
+def _scalar(field: Field[Any, Any], connection: BaseDatabaseWrapper) -> tuple[int, Encode]:
+    name = re.sub(r"\(.*\)", "", field.db_type(connection) or "")
+    if name not in TYPES:
+        raise NotSupportedError(
+            f"{field.model.__name__}.{field.name} is of type {name!r}, which bulk_load() does not write. "
+            "Use bulk_create()."
+        )
+    oid, write = TYPES[name]
+    if name in PREPARED:
+        return oid, lambda value: write(field.to_python(value))
+    if name == "timestamp with time zone":
+        write = _zoned(connection)
+    plain = PLAIN.get(type(field))
+
+    def encode(value: Any) -> bytes:
+        # What Django's own field would hand on as it is needs no preparation.
+        return write(value if type(value) is plain else field.get_db_prep_save(value, connection))
+
+    return oid, encode
+
+
+def _zoned(connection: BaseDatabaseWrapper) -> Encode:
+    """Take a naive time (USE_TZ=False) for the session's own, as every other INSERT does."""
+    zone = ZoneInfo(connection.timezone_name)
+    return lambda value: _timestamp(value if value.tzinfo else value.replace(tzinfo=zone))
+
+
+def _array(oid: int, encode: Encode) -> Encode:
+    """Write a one-dimensional array: dimensions, whether NULLs are in it, element type, length, lower bound."""
+
+    def encode_array(values: Any) -> bytes:
+        if isinstance(values, str):
+            raise TypeError("must be a list, got str")
+        if not values:
+            return Struct(">iii").pack(0, 0, oid)
+        items = [NULL if value is None else int32(len(data := encode(value))) + data for value in values]
+        return Struct(">iiiii").pack(1, int(NULL in items), oid, len(items), 1) + b"".join(items)
+
+    return encode_array

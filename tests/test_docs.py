@@ -1,0 +1,48 @@
+"""The documentation names what is there: files, imports, commands and their options; docstrings become bullets."""
+
+import re
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from django.core.management import get_commands, load_command_class
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = {str(path.relative_to(ROOT)): path for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]}
+IMPORT = re.compile(r"^\s*from (pgembedding_django[\w.]*) import ([\w, ]+)", re.MULTILINE)
+COMMAND = re.compile(r"manage\.py (\w+)([^`\n#|]*)")
+
+each_page = pytest.mark.parametrize("page", PAGES)
+
+
+@each_page
+def test_links_lead_to_files(page):
+    text = PAGES[page].read_text()
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text)
+    assert [link for link in links if not (PAGES[page].parent / link).exists()] == []
+
+
+@each_page
+def test_imports_find_their_names(page):
+    for module, names in IMPORT.findall(PAGES[page].read_text()):
+        found = import_module(module)
+        for name in names.split(", "):
+            assert hasattr(found, name) or import_module(f"{module}.{name}")
+
+
+@each_page
+def test_commands_have_their_options(page):
+    for command, rest in COMMAND.findall(PAGES[page].read_text()):
+        app = get_commands().get(command, "")
+        if not app.startswith("pgembedding_django"):
+            continue
+        parser = load_command_class(app, command).create_parser("manage.py", command)
+        used = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", rest))
+        assert used <= set(parser._option_string_actions)
+
+
+def test_docstring_gets_a_bullet_for_each_name(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    lines = ["Load rows.", "", "size: of a batch,", "    or None. k: 4 * n.", "Returns how", "many."]
+    import_module("house_docstrings").render(None, "function", "load", None, None, lines)
+    assert lines == ["Load rows.", "", r"* **size**: of a batch, or None. **k**: 4 \* n.", "", "Returns how many.", ""]
