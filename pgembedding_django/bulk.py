@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from itertools import groupby, islice
 from typing import Any, cast
 
@@ -133,12 +134,23 @@ class BulkLoad:
             cursor.execute(f"DROP TABLE {STAGING}")
 
     def _copy(self, table: str, fields: Fields, rows: Batch) -> None:
-        encoder = RowEncoder(list(fields), self.connection)
+        encoder = RowEncoder(list(fields), self.connection, self._types)
         data = (encoder.encode(row, position) for position, row in rows)
         try:
             copy_rows(table, [self._column(field) for field in fields], data, self.connection)
         except Error as error:
             raise _with_row(error, rows) from error.__cause__
+
+    @cached_property
+    def _types(self) -> dict[str, str]:
+        """The types of the table's columns, since a binary COPY converts nothing."""
+        with self.connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT attname, format_type(atttypid, NULL) FROM pg_attribute "
+                "WHERE attrelid = to_regclass(%s) AND attnum > 0",
+                [self.connection.ops.quote_name(self.model._meta.db_table)],
+            )
+            return dict(cursor.fetchall())
 
     def _on_conflict(self, fields: Fields) -> str:
         target = ", ".join(map(self._column, self.unique))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -12,7 +12,7 @@ from django.db.models import Field, Model
 
 from pgembedding_django.encoders import NULL, get_encoder, int16, int32
 
-__all__ = ["RowEncoder", "copy_rows", "get_encoder", "pack_row"]
+__all__ = ["RowEncoder", "copy_rows", "pack_row"]
 
 #: Signature, flags and header extension (PostgreSQL documentation, "COPY", "Binary Format").
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
@@ -26,14 +26,16 @@ class RowEncoder:
     """
     Encode instances of a model as rows of a binary COPY.
 
-    fields: the concrete fields to write, in order.
+    fields: the concrete fields to write, in order. types: name of a column: its type in the table, for numbers.
     Raises NotSupportedError for a field whose type has no encoder here.
     """
 
-    def __init__(self, fields: list[Field[Any, Any]], connection: BaseDatabaseWrapper) -> None:
+    def __init__(
+        self, fields: list[Field[Any, Any]], connection: BaseDatabaseWrapper, types: Mapping[str, str]
+    ) -> None:
         self.fields = fields
         self.connection = connection
-        self._encoders = [get_encoder(field, connection) for field in fields]
+        self._encoders = [get_encoder(field, connection, types.get(str(field.column))) for field in fields]
 
     def encode(self, row: Model, position: int) -> bytes:
         """

@@ -20,7 +20,7 @@ from django.db.models import Field, JSONField
 from pgembedding_django.engines import get_engine
 from pgembedding_django.fields import EmbeddingField
 
-__all__ = ["NULL", "get_encoder", "int16", "int32"]
+__all__ = ["NULL", "NUMBERS", "get_encoder", "int16", "int32"]
 
 Encode = Callable[[Any], bytes]
 
@@ -104,6 +104,9 @@ TYPES: dict[str, tuple[int, Encode]] = {
     "uuid": (2950, lambda value: (value if isinstance(value, uuid.UUID) else uuid.UUID(str(value))).bytes),
 }
 
+#: Types of which a table's column may have another than its field says, as where it is older than BigAutoField.
+NUMBERS = ("smallint", "integer", "bigint", "real", "double precision", "numeric")
+
 #: Types whose fields leave a value to the driver, or wrap it for one.
 PREPARED = ("bytea", "inet", "interval")
 
@@ -119,10 +122,11 @@ PLAIN: dict[type, type] = {
 }
 
 
-def get_encoder(field: Field[Any, Any], connection: BaseDatabaseWrapper) -> Encode:
+def get_encoder(field: Field[Any, Any], connection: BaseDatabaseWrapper, column_type: str | None = None) -> Encode:
     """
     Return what writes values of a field.
 
+    column_type: of the table's column, where that is another type of number than the field's.
     Raises NotSupportedError for a type that has no encoder here.
     """
     field = getattr(field, "target_field", field)
@@ -133,11 +137,14 @@ def get_encoder(field: Field[Any, Any], connection: BaseDatabaseWrapper) -> Enco
         return lambda value: b"\x01" + json.dumps(value, cls=field.encoder).encode()
     if (field.db_type(connection) or "").endswith("[]"):
         return _array(*_scalar(field.base_field, connection))  # type: ignore[union-attr]
-    return _scalar(field, connection)[1]
+    return _scalar(field, connection, column_type)[1]
 
 
-def _scalar(field: Field[Any, Any], connection: BaseDatabaseWrapper) -> tuple[int, Encode]:
+def _scalar(
+    field: Field[Any, Any], connection: BaseDatabaseWrapper, column_type: str | None = None
+) -> tuple[int, Encode]:
     name = re.sub(r"\(.*\)", "", field.db_type(connection) or "")
+    name = column_type if column_type in NUMBERS and name in NUMBERS else name
     if name not in TYPES:
         raise NotSupportedError(
             f"{field.model.__name__}.{field.name} is of type {name!r}, which bulk_load() does not write. "

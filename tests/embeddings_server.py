@@ -75,12 +75,14 @@ class EmbeddingsServer:
     An answer is a function of the handler, or (status, body, headers); a body that is a list is the "data" of a good
     answer, and one that is a function makes that list of the texts. `requests` keeps what came: (path, headers, JSON
     body). `served` counts how often each text was answered with its vector, which is what a provider charges for.
-    latency: seconds before each answer. poison: a request with a text that holds it is refused with 400.
+    latency: seconds before each answer. poison: a request with a text that holds it is refused with 400, or gets the
+    answer `poisoned`.
     """
 
     def __init__(self):
         self.answers, self.requests, self.served = deque(), [], Counter()
         self.latency, self.poison = 0, None
+        self.poisoned = 400, error_of("'$.input' is invalid."), JSON
         self.stopping = threading.Event()
         self._lock = threading.Lock()
         self._rate, self._random = 0, random.Random()
@@ -118,7 +120,7 @@ class EmbeddingsServer:
             if self.answers:
                 return self.answers.popleft()
             if self.poison and any(self.poison in text for text in texts):
-                return 400, error_of("'$.input' is invalid."), JSON
+                return self.poisoned
             if self._random.random() < self._rate:
                 return self._random.choice(FAILURES)
             self.served.update(texts)

@@ -1,4 +1,4 @@
-"""A backend of Django's tasks framework that has workers somewhere else."""
+"""Backends of Django's tasks framework that have workers somewhere else."""
 
 try:
     from django.tasks.backends.dummy import DummyBackend
@@ -12,3 +12,10 @@ class RecordingBackend(DummyBackend):
     def enqueue(self, task, args, kwargs):
         self.enqueued.append(list(args))
         return super().enqueue(task, args, kwargs)
+
+
+class DownBackend(DummyBackend):
+    """One whose queue cannot be reached."""
+
+    def enqueue(self, task, args, kwargs):
+        raise ConnectionError("The queue is down.")

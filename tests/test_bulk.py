@@ -64,6 +64,41 @@ def test_bulk_load_writes_what_save_writes(name, value):
     assert np.array_equal(one, other) if name == "embedding" and value is not None else one == other
 
 
+@pytest.mark.parametrize(
+    ("column", "kind", "values"),
+    [
+        ("id", "integer", {"pk": 2**31 - 1}),
+        ("small", "bigint", {"small": -5}),
+        ("big", "smallint", {"big": 7}),
+        ("big", "numeric", {"big": 2**63 - 1}),
+        ("number", "real", {"number": 0.5}),
+        ("price", "double precision", {"price": Decimal("1.5")}),
+    ],
+)
+@pytest.mark.parametrize("conflicts", [{}, {"update_conflicts": True, "unique_fields": ["key"]}], ids=["", "conflicts"])
+def test_bulk_load_into_a_number_of_another_type_than_the_field_says_writes_it(column, kind, values, conflicts):
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER TABLE tests_everything ALTER {column} TYPE {kind}")
+    Everything.objects.bulk_load([Everything(**values)], **conflicts)
+    name, value = next(iter(values.items()))
+    assert Everything.objects.values_list(name, flat=True).get() == value
+
+
+def test_bulk_load_follows_foreign_keys_in_a_column_of_another_type():
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE tests_article ALTER section_id TYPE integer")
+    section = Section.objects.create(name="s")
+    Article.objects.bulk_load([Article(title="a", section=section)])
+    assert Article.objects.get().section == section
+
+
+def test_bulk_load_of_a_number_that_its_column_cannot_hold_names_the_row():
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE tests_everything ALTER big TYPE smallint")
+    with pytest.raises(ValidationError, match=r"Row 1 \(pk None\): Everything\.big: "):
+        Everything.objects.bulk_load([Everything(big=1), Everything(big=2**15)])
+
+
 def test_bulk_load_vector_reads_back_bit_for_bit():
     vectors = np.random.default_rng(1).standard_normal((50, 3)).astype(np.float32)
     Required.objects.bulk_load(Required(embedding=vector) for vector in vectors)

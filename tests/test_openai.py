@@ -20,6 +20,7 @@ from pgembedding_django.embedders import EmbedderUnavailable, EmbeddingError, Te
 from pgembedding_django.embedders.openai import OpenAIEmbedder
 from pgembedding_django.embedders.replies import retry_after
 from tests.embeddings_server import (
+    JSON,
     EmbeddingsServer,
     as_base64,
     cut,
@@ -508,7 +509,7 @@ def test_embed_key_that_the_server_repeats_is_hidden(server, make, caplog, body,
 
 
 def test_embed_long_words_of_the_server_are_cut(server, make):
-    server.answer(error_of("x" * 1000), status=500)
+    server.answer(error_of("x" * 1000), status=500, times=2)
     with pytest.raises(EmbedderUnavailable) as caught:
         make(deadline=0).embed(TEXTS)
     assert str(caught.value) == f"{server.where} answered 500: {'x' * 200}…"
@@ -574,7 +575,7 @@ def test_embed_each_outage_half_way_keeps_what_is_paid(server, make):
     outcomes = make(batch_size=1, concurrency=1, deadline=0).embed_each(TEXTS)
     assert outcomes[0].tolist() == vector_of("a")
     assert [type(outcome) for outcome in outcomes[1:]] == [EmbedderUnavailable] * 2
-    assert len(server.requests) == 2
+    assert server.sizes() == [1, 1, 1]  # the last is the probe
 
 
 def test_embed_each_fifth_of_the_requests_failing_pays_for_each_text_once(server, make, quick):
@@ -585,6 +586,101 @@ def test_embed_each_fifth_of_the_requests_failing_pays_for_each_text_once(server
     assert len(server.requests) > 80
 
 
+# A server that fails for one text, and serves every other
+
+#: What a server does for a text that it stumbles over.
+STUMBLES = {
+    "500": (500, error_of("Internal error."), JSON),
+    "reset": reset,
+    "cut": cut,
+    "hang": hang,
+}
+
+
+@pytest.mark.parametrize("poisoned", STUMBLES.values(), ids=STUMBLES)
+def test_embed_each_text_that_the_server_fails_for_is_found_by_halving(server, make, quick, poisoned):
+    server.poison, server.poisoned = "☠", poisoned
+    texts = [*"abcdefg", "☠"]
+    outcomes = make(deadline=0.05, timeout=0.3).embed_each(texts)
+    assert lists(outcomes[:7]) == vectors_of(texts[:7])
+    assert isinstance(outcomes[7], TextRejected)
+    assert str(outcomes[7]).startswith(f"OpenAIEmbedder cannot embed text 7: {server.where} ")
+    assert str(outcomes[7]).endswith(" It answers other texts.")
+    assert {server.served[text] for text in texts[:7]} == {1}
+
+
+def test_embed_each_text_that_the_server_fails_for_takes_few_requests(server, make):
+    server.poison, server.poisoned = "☠", STUMBLES["500"]
+    make(deadline=0, concurrency=1).embed_each([*"abcdefg", "☠"])
+    # Each part that fails is sent twice, and the probe in between.
+    assert sorted(server.sizes()) == sorted([8, 1, 8, 4, 4, 1, 4, 2, 2, 1, 2, 1, 1, 1, 1])
+
+
+def test_embed_each_text_that_the_server_fails_for_logs_no_text(server, make, caplog):
+    server.poison, server.poisoned = "☠", STUMBLES["500"]
+    make(deadline=0).embed_each(["☠"])
+    assert caplog.messages == [
+        f"{server.where} answered 500: Internal error. It answers other requests than this one of 1 texts."
+    ]
+
+
+def test_embed_each_alone_after_an_outage_that_ended_is_embedded(server, make):
+    server.answer(error_of("Away."), status=503)
+    assert lists(make(deadline=0).embed_each(["a"])) == vectors_of("a")
+    assert [body["input"] for _path, _headers, body in server.requests] == [["a"], ["text"], ["a"]]
+
+
+def test_embed_each_text_that_the_server_fails_for_is_found_after_a_refusal(server, make):
+    server.poison, server.poisoned = "☠", STUMBLES["500"]
+    server.answer(error_of("No."), status=400)
+    rejected, vector = make(deadline=0).embed_each(["☠", "a"])
+    assert "answered 500" in str(rejected)
+    assert vector.tolist() == vector_of("a")
+
+
+@pytest.mark.parametrize("waves", [1, 20])
+def test_embed_each_server_that_is_down_gets_one_request_more(server, make, waves):
+    server.answer(error_of("Away."), status=503, times=1000)
+    with pytest.raises(EmbedderUnavailable):
+        make(deadline=0, batch_size=4, concurrency=1).embed_each(["a"] * 4 * waves)
+    assert server.sizes() == [4, 1]
+
+
+def test_embed_each_server_that_goes_down_while_halving_stops_it(server, make):
+    server.answers.extend([STUMBLES["500"], (200, data_of, JSON)] + [STUMBLES["500"]] * 1000)
+    with pytest.raises(EmbedderUnavailable):
+        make(deadline=0, concurrency=1).embed_each([*"abcdefgh"])
+    assert server.sizes() == [8, 1, 8, 4, 1]
+
+
+def test_embed_each_server_that_fails_for_every_text_but_the_probe_is_given_up(server, make):
+    server.poison, server.poisoned = "☠", STUMBLES["500"]
+    with pytest.raises(EmbedderUnavailable, match=r"answered 500: Internal error\.$"):
+        make(deadline=0).embed_each(["☠"] * 256)
+    assert len(server.requests) < 256
+
+
+def test_embed_each_overload_while_halving_is_waited_for(server, make, monkeypatch):
+    monkeypatch.setattr(calls, "FIRST_WAIT", 8)  # more than the deadline, so that only the overload is waited for
+    server.poison, server.poisoned = "☠", STUMBLES["500"]
+    server.answers.extend([STUMBLES["500"], (200, data_of, JSON), STUMBLES["500"]])
+    server.answer(error_of("Later."), status=429, **SOON)
+    vector, rejected = make(deadline=3, concurrency=1).embed_each(["a", "☠"])
+    assert vector.tolist() == vector_of("a")
+    assert "answered 500" in str(rejected)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "headers"), [(429, error_of("Later."), {"retry_after": "300"}), (200, b"<html>", {})]
+)
+def test_embed_each_failure_that_is_about_no_text_ends_the_halving(server, make, status, body, headers):
+    server.answers.extend([STUMBLES["500"], (200, data_of, JSON)])
+    server.answer(body, status=status, **headers)
+    with pytest.raises(EmbedderUnavailable):
+        make(deadline=0).embed_each(["a", "b"])
+    assert server.sizes() == [2, 1, 2]
+
+
 def test_embed_unreachable_server_is_unavailable(make):
     with pytest.raises(EmbedderUnavailable) as caught:
         make(base_url="http://127.0.0.1:9/v1", deadline=0).embed(TEXTS)
@@ -593,7 +689,7 @@ def test_embed_unreachable_server_is_unavailable(make):
 
 
 def test_embed_silent_server_is_unavailable(server, make):
-    server.misbehave(hang)
+    server.misbehave(hang, times=2)
     with pytest.raises(EmbedderUnavailable) as caught:
         make(deadline=0, timeout=0.2).embed(TEXTS)
     assert str(caught.value) == f"{server.where} did not answer in 0.2 seconds."
@@ -601,7 +697,7 @@ def test_embed_silent_server_is_unavailable(server, make):
 
 def test_embed_server_back_after_an_outage_is_used_again(server, make):
     embedder = make(deadline=0)
-    server.answer(error_of("Away."), status=503)
+    server.answer(error_of("Away."), status=503, times=2)
     with pytest.raises(EmbedderUnavailable):
         embedder.embed(TEXTS)
     assert embedder.embed(TEXTS).tolist() == vectors_of(TEXTS)

@@ -8,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from asgiref.sync import async_to_sync
 from django.core.exceptions import ImproperlyConfigured
-from django.db import OperationalError, connection, connections, transaction
+from django.db import OperationalError, connection, connections, models, transaction
 from django.db.models import Q
 
+from pgembedding_django import EmbeddingField, EmbeddingManager
 from pgembedding_django.embedders import EmbedderUnavailable, EmbeddingError
 from pgembedding_django.pipeline import EmbedRun, estimate, get_field, rows
 from pgembedding_django.pipeline import settlement as settlements
@@ -232,6 +233,35 @@ def test_embed_logs_counts_and_no_text(scripted, caplog):
     Article.objects.embed()
     assert "Article.embedding: 1 rows embedded, 0 skipped, 0 changed, 0 failed; 1 texts" in caplog.text
     assert "cheese" not in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["integer", "smallint", "numeric"])
+def test_embed_of_a_table_whose_key_has_another_type_than_its_field_writes_it(scripted, kind):
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"ALTER TABLE tests_article ALTER id DROP IDENTITY; ALTER TABLE tests_article ALTER id TYPE {kind}"
+        )
+    Article.objects.bulk_create([Article(pk=1, title="a"), Article(pk=2, title="b")])
+    assert Article.objects.embed().embedded == 2
+    assert vectors() == {"a": vector_of("a"), "b": vector_of("b")}
+
+
+@pytest.mark.parametrize("kind", ["text", "char(9)"])
+def test_embed_of_a_table_whose_key_is_another_kind_of_text_writes_it(scripted, isolated, kind):
+    class Item(models.Model):
+        key = models.CharField(max_length=9, primary_key=True)
+        text = models.TextField()
+        embedding = EmbeddingField(dimensions=3, source="text", null=True)
+        objects = EmbeddingManager()
+
+    vector = Item._meta.get_field("embedding").db_type(connection)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"CREATE TABLE tests_item (key {kind} PRIMARY KEY, text text, embedding {vector}, embedding_digest text)"
+        )
+    Item.objects.create(key="k", text="a")
+    assert Item.objects.embed().embedded == 1
+    assert Item.objects.get().embedding.tolist() == vector_of("a")
 
 
 # What is paid for once

@@ -7,7 +7,7 @@ from django.db import connections
 
 from pgembedding_django.embedders import EmbedderUnavailable, get_embedder
 from pgembedding_django.embedders.errors import EmbeddingError
-from tests.embeddings_server import EmbeddingsServer, error_of, vector_of
+from tests.embeddings_server import JSON, EmbeddingsServer, error_of, vector_of
 from tests.models import Article
 
 ROWS = 10_000
@@ -56,6 +56,17 @@ def test_embed_of_a_text_that_the_server_refuses_embeds_the_others(server):
     report = Article.objects.embed()
     assert sorted(row.title for row in Article.objects.stale()) == ["17 texts", "7 texts"]
     assert (report.embedded, report.failed) == (18, 2)
+
+
+def test_embed_of_a_text_that_the_server_fails_for_embeds_the_others_and_names_its_row(server):
+    server.options["deadline"] = 0.1
+    server.poison, server.poisoned = "7 ", (500, error_of("Internal error."), JSON)
+    add(64)
+    report = Article.objects.embed(batch_size=16)
+    bad = Article.objects.filter(title__contains="7 ").order_by("pk")
+    assert (report.embedded, sorted(pk for pk, _ in report.failures)) == (58, [row.pk for row in bad])
+    assert [row.pk for row in Article.objects.stale().order_by("pk")] == [row.pk for row in bad]
+    assert report.failures[0][1].endswith("answered 500: Internal error. It answers other texts.")
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])

@@ -1,6 +1,7 @@
 """sync="save" and sync="task": what save() sets off."""
 
 import logging
+from contextlib import nullcontext
 from unittest import mock
 
 import pytest
@@ -239,6 +240,17 @@ def test_task_that_cannot_be_enqueued_fails_no_save(scripted, monkeypatch, caplo
     Queued.objects.create(text="a")
     assert Queued.objects.stale().count() == 1
     assert "Background work needs Django 6.0" in caplog.text
+
+
+@committed
+@pytest.mark.parametrize("together", [transaction.atomic, nullcontext])
+def test_task_whose_queue_is_down_fails_no_save_and_is_logged(scripted, settings, caplog, together):
+    settings.TASKS = {"default": {"BACKEND": "tests.tasks.DownBackend"}}
+    with together():
+        Queued.objects.create(text="a")
+    assert Queued.objects.stale().count() == 1
+    assert "The queue is down." in caplog.text
+    assert Queued.objects.embed().embedded == 1
 
 
 def run_task(row):

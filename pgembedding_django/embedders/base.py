@@ -153,9 +153,9 @@ class Embedder:
         """
         Return about how many tokens a document costs, without any request.
 
-        One for 3 ASCII characters, and one for 2 bytes of UTF-8 beyond ASCII: rather too many than too few for prose,
-        of which a token holds about 4 characters.
-        Source: OpenAI help, "What are tokens and how to count them?".
+        Rather too many than too few: one for 3 letters of ASCII (a token of English has about 4 characters), for each
+        symbol and for 3 digits, and two for 3 bytes of UTF-8 beyond ASCII.
+        Source: OpenAI help, "What are tokens and how to count them?"; OpenAI, "Hello GPT-4o".
         """
         return tokens.estimate_tokens(self.document_prefix + text)
 

@@ -30,6 +30,13 @@ LONGEST_RETRY_AFTER = 60.0
 #: Tries of a request whose answers make no sense: each of them may have been paid for.
 MOST_MALFORMED = 5
 
+#: Requests in a row that fail while PROBE is answered: more of them than a few bad texts explain.
+MOST_FUTILE = 32
+
+
+class Unanswered(TextRejected):
+    """The server fails for what was sent, again and again, while it answers other requests."""
+
 
 @dataclass(frozen=True)
 class Endpoint:
@@ -77,6 +84,7 @@ class Call:
     The requests of one call, of which some may fail.
 
     patience: seconds without any good answer after which no request is tried again.
+    futile: requests in a row that failed while the server answers others.
     failure: what stopped the call; no further request is sent then.
     """
 
@@ -84,6 +92,7 @@ class Call:
         self.endpoint, self.patience = endpoint, patience
         self.until = time.monotonic() + patience
         self.answered = False
+        self.futile = 0
         self.failure: EmbeddingError | None = None
         self.answers: dict[int, Any] = {}
 
@@ -98,36 +107,70 @@ class Call:
 
     async def ask(self, texts: list[str]) -> list[Any]:
         """Return the answers of one request, tried again as long as there is patience."""
-        tries = malformed = 0
         async with self.endpoint.gate:
-            while True:
-                if self.failure is not None:
-                    raise self.failure
-                try:
-                    answers = await self.endpoint.request(texts)
-                except EmbedderUnavailable as error:
-                    tries, malformed = tries + 1, malformed + isinstance(error, MalformedReply)
-                    if malformed == MOST_MALFORMED:
-                        raise
-                    # Inside the gate: while a server is overloaded, fewer requests reach it.
-                    await self._wait(tries, error)
-                else:
-                    self.answered, self.until = True, time.monotonic() + self.patience
-                    return answers
+            return await self._ask(texts)
 
-    async def _embed(self, texts: list[str], part: range) -> None:
+    async def _ask(self, texts: list[str], *, patient: bool = True) -> list[Any]:
+        tries = malformed = 0
+        while True:
+            if self.failure is not None:
+                raise self.failure
+            try:
+                answers = await self.endpoint.request(texts)
+            except EmbedderUnavailable as error:
+                tries, malformed = tries + 1, malformed + isinstance(error, MalformedReply)
+                if malformed == MOST_MALFORMED or not (patient or _is_about_no_text(error)):
+                    raise
+                # Inside the gate: while a server is overloaded, fewer requests reach it.
+                await self._wait(tries, error)
+            else:
+                self.answered, self.until = True, time.monotonic() + self.patience
+                return answers
+
+    async def _ask_part(self, texts: list[str], *, patient: bool) -> list[Any]:
+        """
+        Return the answers of one request.
+
+        Raises Unanswered, too, if the server fails for it and answers another one.
+        """
+        # Inside the gate: nothing else of the call is sent to a server that may be down.
+        async with self.endpoint.gate:
+            try:
+                return await self._ask(texts, patient=patient)
+            except EmbedderUnavailable as error:
+                if _is_about_no_text(error):
+                    raise
+                return await self._ask_after_probe(texts, error)
+
+    async def _ask_after_probe(self, texts: list[str], error: EmbedderUnavailable) -> list[Any]:
+        """Ask once more for what failed: the server may have come back just now."""
         try:
-            answers = await self.ask([texts[position] for position in part])
+            await self._ask([PROBE])
+        except EmbeddingError:
+            raise error from error.__cause__
+        try:
+            return await self._ask(texts, patient=False)
+        except EmbedderUnavailable as again:
+            self.futile += 1
+            if _is_about_no_text(again) or self.futile == MOST_FUTILE:
+                raise
+            logger.warning("%s It answers other requests than this one of %d texts.", again, len(texts))
+            raise Unanswered(f"{again} It answers other texts.") from again
+
+    async def _embed(self, texts: list[str], part: range, *, patient: bool = True) -> None:
+        try:
+            answers = await self._ask_part([texts[position] for position in part], patient=patient)
         except TextRejected as error:
-            await self._halve(texts, part, error)
+            await self._halve(texts, part, error, patient=patient and not isinstance(error, Unanswered))
         except MalformedReply as error:
             self.answers.update(dict.fromkeys(part, error))
         except EmbeddingError as error:
             self._fail(error)
         else:
+            self.futile = 0
             self.answers.update(zip(part, answers, strict=True))
 
-    async def _halve(self, texts: list[str], part: range, error: TextRejected) -> None:
+    async def _halve(self, texts: list[str], part: range, error: TextRejected, *, patient: bool) -> None:
         """Find the text that a request was refused for, unless the server refuses every text."""
         if not (self.answered or await self._probe()):
             return
@@ -135,7 +178,8 @@ class Call:
             self.answers[part[0]] = error
             return
         middle = len(part) // 2
-        await asyncio.gather(self._embed(texts, part[:middle]), self._embed(texts, part[middle:]))
+        halves = part[:middle], part[middle:]
+        await asyncio.gather(*(self._embed(texts, half, patient=patient) for half in halves))
 
     async def _probe(self) -> bool:
         try:
@@ -157,6 +201,11 @@ class Call:
             raise error
         logger.warning("%s Trying again in %.1f seconds (try %d failed).", error, seconds, tries)
         await asyncio.sleep(seconds)
+
+
+def _is_about_no_text(error: EmbedderUnavailable) -> bool:
+    """Tell whether a failure says so itself: the server asks to wait, or its answer makes no sense."""
+    return error.retry_after is not None or isinstance(error, MalformedReply)
 
 
 def _seconds(tries: int, retry_after: float | None) -> float:

@@ -47,7 +47,8 @@ class OpenAIEmbedder(Embedder):
     base_url: of a compatible server; OPENAI_BASE_URL of the environment, or OpenAI's, where it is None.
     api_key: OPENAI_API_KEY of the environment where it is None.
     timeout: seconds for each request. deadline: seconds without any good answer after which a request that failed with
-        408, 409, 429, 5xx, a timeout or a lost connection is not tried again; at most 10 for a question.
+        408, 409, 429, 5xx, a timeout or a lost connection is not tried again; at most 10 for a question. If the server
+        answers others then, the batch is halved to find the text that it fails for.
     concurrency: requests at once, in this process. batch_size: texts in one request, at most 2,048.
     max_tokens: of one text, by estimate. too_long: "reject" or "truncate" a text that has more.
     Every good answer is paid for.
@@ -119,37 +120,40 @@ class OpenAIEmbedder(Embedder):
 
     async def _each(self, texts: list[str]) -> list[Any]:
         fitted = self._fit(texts)
-        sent = [text for text in fitted if isinstance(text, str)]
-        parts = tokens.split(sent, most_texts=self.batch_size, most_tokens=MAX_REQUEST_TOKENS)
-        answers = iter(await Call(self._open(), patience=self.deadline).embed(sent, parts))
-        return [next(answers) if isinstance(text, str) else text for text in fitted]
+        sent = [fit for fit in fitted if not isinstance(fit, TextRejected)]
+        sizes = [size for _, size in sent]
+        parts = tokens.split(sizes, most_texts=self.batch_size, most_tokens=MAX_REQUEST_TOKENS)
+        call = Call(self._open(), patience=self.deadline)
+        answers = iter(await call.embed([text for text, _ in sent], parts))
+        return [fit if isinstance(fit, TextRejected) else next(answers) for fit in fitted]
 
     async def _query(self, text: str) -> Any:
-        [fitted] = self._fit([text])
-        if isinstance(fitted, TextRejected):
-            raise fitted
-        answers = await Call(self._open(), patience=min(self.deadline, QUERY_DEADLINE)).ask([fitted])
+        [fit] = self._fit([text])
+        if isinstance(fit, TextRejected):
+            raise fit
+        answers = await Call(self._open(), patience=min(self.deadline, QUERY_DEADLINE)).ask([fit[0]])
         return outcomes.raise_first(answers)[0]
 
-    def _fit(self, texts: list[str]) -> list[str | TextRejected]:
-        fitted = [text if tokens.estimate_tokens(text) <= self.max_tokens else self._shorten(text) for text in texts]
-        shortened = sum(new is not old for new, old in zip(fitted, texts, strict=True))
-        if shortened:
+    def _fit(self, texts: list[str]) -> list[tuple[str, int] | TextRejected]:
+        """Return each text and its tokens, or why it is not sent."""
+        sized = [(text, tokens.estimate_tokens(text)) for text in texts]
+        too_long = sum(size > self.max_tokens for _, size in sized)
+        if too_long:
             logger.warning(
                 '%s: %d of %d texts have more than %d tokens by estimate: too_long="%s".',
                 self.model,
-                shortened,
+                too_long,
                 len(texts),
                 self.max_tokens,
                 self.too_long,
             )
-        return fitted
+        return [(text, size) if size <= self.max_tokens else self._shorten(text, size) for text, size in sized]
 
-    def _shorten(self, text: str) -> str | TextRejected:
+    def _shorten(self, text: str, size: int) -> tuple[str, int] | TextRejected:
         if self.too_long == "truncate":
-            return tokens.truncate(text, self.max_tokens)
+            return tokens.truncate(text, self.max_tokens), self.max_tokens
         return TextRejected(
-            f"it has about {tokens.estimate_tokens(text):,} tokens, and {self.model} takes {self.max_tokens:,}. "
+            f"it has about {size:,} tokens, and {self.model} takes {self.max_tokens:,}. "
             'Split it, or set too_long="truncate" in the OPTIONS.'
         )
 

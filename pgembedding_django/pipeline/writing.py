@@ -7,7 +7,8 @@ from typing import Any, cast
 from django.db import connections, transaction
 from django.db.models import Field
 
-from pgembedding_django.copy import copy_rows, get_encoder, pack_row
+from pgembedding_django.copy import copy_rows, pack_row
+from pgembedding_django.encoders import NUMBERS, get_encoder
 from pgembedding_django.engines import get_engine
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.pipeline.rows import Row, base_rows, lock_rows, read_rows
@@ -49,8 +50,13 @@ def _update(wanted: list[tuple[Row, Vector]], field: EmbeddingField, using: str)
     # The vectors are checked, so that no instance and no second check stands between them and the server.
     pack_pk, pack = get_encoder(fields[0], connection), get_engine(connection).binary_encoder(field.storage)
     data = (pack_row((pack_pk(row.pk), pack(value), row.digest.encode())) for row, value in wanted)
+    # The server compares numbers of all types, but COPY converts none, and the table's may be older than the model.
+    kind = fields[0].db_type(connection)
+    staged = f"{pk}::{kind}" if kind in NUMBERS else pk
     with connection.cursor() as cursor:
-        cursor.execute(f"CREATE TEMPORARY TABLE {STAGING} AS SELECT {', '.join(columns)} FROM {table} WITH NO DATA")
+        cursor.execute(
+            f"CREATE TEMPORARY TABLE {STAGING} AS SELECT {staged}, {vector}, {digest} FROM {table} WITH NO DATA"
+        )
         copy_rows(STAGING, columns, data, connection)
         cursor.execute(
             f"UPDATE {table} SET {vector} = new.{vector}, {digest} = new.{digest} FROM {STAGING} new "
