@@ -14,7 +14,7 @@ from typing import Any
 
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
 from django.db import router
-from django.db.models import Model
+from django.db.models import Model, QuerySet
 
 from pgembedding_django import vectors
 from pgembedding_django.embedders import TextRejected, get_embedder
@@ -30,6 +30,7 @@ __all__ = [
     "check_direction",
     "check_flags",
     "check_text",
+    "check_unsliced",
     "check_words",
     "checked_candidates",
     "checked_cut",
@@ -178,6 +179,14 @@ def check_words(model: type[Model], fields: Sequence[str]) -> None:
         or not all(isinstance(name, str) and name not in vectors_ for name in fields)
     ):
         raise ValueError(f"fields must be a list of names of text fields, got {fields!r}.")
+
+
+def check_unsliced(rows: QuerySet[Any]) -> None:
+    if rows.query.is_sliced:
+        raise TypeError(
+            f"nearest() must stand before any slice, got {rows.model.__name__} rows that are sliced or ranked already. "
+            "Rank them through filter(pk__in=rows.values('pk'))."
+        )
 
 
 def check_alias(model: type[Model], annotations: Mapping[str, Any], alias: str) -> None:

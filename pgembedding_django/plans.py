@@ -84,15 +84,21 @@ def choose_scan(query: Query, search: Search, connection: BaseDatabaseWrapper) -
         return Scan(reason="no limit of its own stands on the ranking")
     if search.index.condition != search.field.scope and not search.filtered:
         return Scan(reason=f"{search.index.name} holds only some rows, and no filter stands before it")
-    if query.select_for_update and (search.filtered or engine.candidates(search.k, search.index.precision)):
-        return Scan(reason="select_for_update() locks what an index scan reads beyond k")
-    if query.distinct or query.group_by is not None or query.where.contains_over_clause:
-        return Scan(reason="no index can serve DISTINCT, GROUP BY or a filter on a window")
+    reads_on = search.filtered or search.max_distance is not None or engine.candidates(search.k, search.index.precision)
+    if query.select_for_update and reads_on:
+        return Scan(reason="select_for_update() locks what an index scan reads beyond the answer")
+    if query.distinct or query.group_by is not None or _has_window(query):
+        return Scan(reason="no index can serve DISTINCT, GROUP BY or a window")
     if search.max_distance is not None and search.alias not in query.annotation_select:
         return Scan(reason=f'"{search.alias}" is not selected, so the ranking cannot be cut at max_distance')
     if search.exact is None and search.filtered:
         return _choose_filtered(query, search, engine, connection)
     return _index_scan(search, engine, 0, 0, "no filter stands before it" if not search.filtered else "exact=False")
+
+
+def _has_window(query: Query) -> bool:
+    """Tell whether a row depends on rows that an index scan leaves out."""
+    return any(part.contains_over_clause for part in (query.where, *query.annotation_select.values()))
 
 
 def _choose_filtered(query: Query, search: Search, engine: Engine, connection: BaseDatabaseWrapper) -> Scan:

@@ -58,8 +58,10 @@ class EmbeddingQuerySet(QuerySet[M]):
         Returns a sliced queryset, so `filter` before it; rows without a vector are left out. Of what it found, `filter`
             keeps the rows within a distance, such as `filter(distance__lt=0.5)`, and nothing else.
         Raises ValueError for what is no vector of the field, and for every other argument out of bounds; TypeError if
-        the model has no EmbeddingField. NotSupportedError comes when the query runs, if the engine lacks the distance.
+        the model has no EmbeddingField or the queryset is sliced. NotSupportedError comes when the query runs, if the
+        engine lacks the distance.
         """
+        arguments.check_unsliced(self)
         found = self.get_embedding_field(field)
         k = arguments.checked_k(k)
         arguments.check_flags(exact, ef_search)

@@ -21,7 +21,9 @@ def rank(rows: Rows, search: Search) -> Rows:
     # Bound to its field already: it is checked, and Django hashes it by its bytes instead of number by number.
     measured = search.distance(search.field.get_operand(), VectorValue(search.vector, output_field=search.field))
     measured.ranks = True
-    found = rows.filter(Scanned(rows, search))
+    unordered = rows.all()
+    unordered.query.standard_ordering = True  # reverse() turned an order that is replaced here.
+    found = unordered.filter(Scanned(unordered.query, search))
     # What annotate(), order_by() and [:k] do, on one copy of the query.
     ranked = cast(NearestQuery, found.query.chain(NearestQuery))
     ranked.search = search

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, takewhile
 from typing import Any, cast
 
 from django.core.exceptions import FullResultSet
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import BooleanField, Expression, F, OrderBy, QuerySet
+from django.db.models.expressions import ColPairs
 from django.db.models.sql import Query
-from django.db.models.sql.compiler import SQLCompiler
+from django.db.models.sql.compiler import PositionRef, SQLCompiler
 from django.db.models.sql.constants import GET_ITERATOR_CHUNK_SIZE, MULTI
 
 from pgembedding_django.engines import get_engine
@@ -39,13 +40,18 @@ class NearestQuery(Query):
         query.clear_ordering(force=True)
         return Query.get_count(query, using)
 
+    @property
+    def is_page(self) -> bool:
+        """Whether the ranking was sliced again."""
+        return (self.low_mark, self.high_mark) != (0, self.search.k)
+
 
 class NearestCompiler(SQLCompiler):
     """
     Chooses the scan, runs it, and completes a short answer by an exact scan.
 
-    Where the SQL becomes part of another statement (a subquery, a union), no answer can be completed afterwards, so it
-    is exact unless exact=False was asked for.
+    Where the SQL becomes part of another statement (a subquery, a union), no answer can be completed or cut afterwards,
+    so it is exact unless exact=False was asked for, and no max_distance.
     """
 
     query: NearestQuery
@@ -59,43 +65,59 @@ class NearestCompiler(SQLCompiler):
         self.scan = choose_scan(self.query, self.query.search, self.connection)
         if not self.scan.index or self.query.explain_info:
             return super().execute_sql(result_type, chunked_fetch, chunk_size)
-        found, wanted = self._run_index_scan(), cast(int, self.query.high_mark) - self.query.low_mark
-        if len(found) < wanted * self.scan.margin:
-            self.scan = Scan(reason=f"the index found only {len(found)} rows")
+        found = list(chain.from_iterable(super().execute_sql(MULTI) or ()))
+        if len(found) < cast(int, self.query.high_mark) - self.query.low_mark:
+            self.scan = Scan(reason="the index found too few rows")
             return super().execute_sql(result_type, chunked_fetch, chunk_size)
-        return [self._within_distance(found[:wanted])]
+        return [self._within_distance(found)]
 
     def as_sql(self, with_limits: bool = True, with_col_aliases: bool = False) -> Any:
-        if self.scan is None and self.query.search.exact is False and self.query.order_by:
-            scan = choose_scan(self.query, self.query.search, self.connection)
+        search = self.query.search
+        if self.scan is None and search.exact is False and search.max_distance is None and self.query.order_by:
+            scan = choose_scan(self.query, search, self.connection)
             # Candidates are a query of their own, in which a reference to an outer one has no meaning.
             self.scan = scan if scan.reads_in_order else None
+        elif self.scan and self.scan.index and not self.query.subquery and (self.scan.margin > 1 or self.query.is_page):
+            return self._take_from_ranking(self.scan.margin)
         return super().as_sql(with_limits, with_col_aliases)
 
-    def _run_index_scan(self) -> list[Any]:
-        """Fetch what was asked for, times the margin that shows whether the candidates would have held more."""
-        if cast(Scan, self.scan).margin == 1:
-            return list(chain.from_iterable(super().execute_sql(MULTI) or ()))
-        asked = self.query
-        self.query = cast(NearestQuery, asked.clone())
-        high, low = cast(int, asked.high_mark), asked.low_mark
-        self.query.high_mark = low + (high - low) * cast(Scan, self.scan).margin
+    def _take_from_ranking(self, margin: int) -> Any:
+        """
+        Take what was asked for from the whole ranking, and nothing where that has not the margin.
+
+        Postgres plans the CTE without its outer limit, so every page has the plan, and the order of ties, of all
+        others, and reads the CTE no further than it must.
+        """
+        asked, ops = self.query, self.connection.ops
+        self.query = ranking = cast(NearestQuery, asked.clone())
+        ranking.explain_info = None
+        ranking.low_mark, ranking.high_mark = 0, asked.search.k * margin
         try:
-            return list(chain.from_iterable(super().execute_sql(MULTI) or ()))
+            sql, params = super().as_sql()
         finally:
             self.query = asked
+        explain = asked.explain_info
+        prefix = f"{ops.explain_query_prefix(explain.format, **explain.options)} " if explain else ""
+        enough = f' WHERE (SELECT count(*) FROM "ranking") = {ranking.high_mark}' if margin > 1 else ""
+        limits = ops.limit_offset_sql(asked.low_mark, asked.high_mark)
+        return f'{prefix}WITH "ranking" AS MATERIALIZED ({sql}) SELECT * FROM "ranking"{enough} {limits}', params
 
     def _within_distance(self, rows: list[Any]) -> list[Any]:
         """Cut the ranking where the distance passes max_distance: a filter in SQL would let the index scan on."""
         search = self.query.search
         if search.max_distance is None:
             return rows
-        column = self.annotation_col_map[search.alias]
+        column = self._distance_column()
         return [row for row in rows if row[column] <= search.max_distance]
+
+    def _distance_column(self) -> int:
+        """Return where the distance stands in a row; Django counts a composite key as one column (ticket 37354)."""
+        before = takewhile(lambda selected: selected[2] != self.query.search.alias, self.select)
+        return sum(len(column) if isinstance(column, ColPairs) else 1 for column, _, _ in before)
 
     def get_order_by(self) -> Any:
         """Break ties by primary key where that costs nothing: no index is there to lose."""
-        order = super().get_order_by()
+        order = [self._by_column(*each) for each in super().get_order_by()]
         if (
             not (self.scan and self.scan.reads_in_order)
             and self.query.order_by
@@ -103,10 +125,16 @@ class NearestCompiler(SQLCompiler):
             and not self.query.combinator
             and not self.query.distinct
         ):
-            key = self.query.get_meta().pk.get_col(self.query.get_initial_alias())
-            sql, params = self.compile(key)
-            order.append((OrderBy(key), (sql, params, False)))
+            for field in self.query.get_meta().pk_fields:
+                key = field.get_col(self.query.get_initial_alias())
+                order.append((OrderBy(key), (*self.compile(key), False)))
         return order
+
+    def _by_column(self, order: Any, sql: Any) -> Any:
+        if isinstance(order.expression, PositionRef) and cast(Any, order.expression).refs == self.query.search.alias:
+            direction = "DESC" if order.descending else "ASC"
+            return order, (f"{self._distance_column() + 1} {direction}", (), True)
+        return order, sql
 
 
 class Scanned(Expression):
@@ -114,12 +142,13 @@ class Scanned(Expression):
     The condition that a row has a vector and that the scan delivers it.
 
     Of an index whose order is the exact one, it holds the gate in which the engine readies the scan; of any other, it
-    asks for a row among the candidates, to be ranked again exactly. rows: the queryset that nearest() was called on.
+    asks for a row among the candidates, to be ranked again exactly. rows: what nearest() was called on; not a queryset,
+    of which pickle would read every row.
     """
 
     output_field = BooleanField()
 
-    def __init__(self, rows: QuerySet[Any], search: Search) -> None:
+    def __init__(self, rows: Query, search: Search) -> None:
         super().__init__()
         self.rows, self.search = rows, search
         self.column: Any = F(search.field.name)
@@ -145,7 +174,8 @@ class Scanned(Expression):
     def _among_candidates(self, scan: Scan, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> Any:
         search = self.search
         distance = IndexedDistance(search.field, search.vector, search.distance, scan.precision)
-        found = self.rows.filter(Scanned(self.rows, search)).order_by(distance).values("pk")[: scan.candidates]
+        rows: QuerySet[Any] = QuerySet(self.rows.model, self.rows).filter(Scanned(self.rows, search))
+        found = rows.order_by(distance).values("pk")[: scan.candidates]
         inner: Any = found.query.get_compiler(connection=connection)
         inner.query.subquery = True
         inner.scan = replace(scan, candidates=0)
@@ -156,9 +186,14 @@ class Scanned(Expression):
 
 
 class DistanceLimit(Expression):
-    """The condition `distance <= limit`; left out of an index scan, whose ranking is cut afterwards."""
+    """
+    The condition `distance <= limit`; left out of an index scan, whose ranking is cut afterwards.
+
+    It cuts what a filter on a window has kept, so it is no row of that window's.
+    """
 
     output_field = BooleanField()
+    contains_over_clause = False
 
     def __init__(self, condition: Any) -> None:
         super().__init__()
@@ -169,6 +204,12 @@ class DistanceLimit(Expression):
 
     def set_source_expressions(self, exprs: Any) -> None:
         (self.condition,) = exprs
+
+    def resolve_expression(self, query: Any = None, *args: Any, **kwargs: Any) -> Any:
+        resolved = super().resolve_expression(query, *args, **kwargs)
+        # As a subquery it is resolved again, in the outer query.
+        resolved.contains_over_clause = self.contains_over_clause or query.where.contains_over_clause
+        return resolved
 
     def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> Any:
         scan: Scan | None = getattr(compiler, "scan", None)

@@ -91,6 +91,19 @@ def test_nearest_bad_argument_is_refused_before_sql(arguments, message, django_a
     assert str(caught.value) == message
 
 
+@pytest.mark.parametrize(
+    "rows", [Article.objects.all()[:5], Article.objects.nearest(QUERY, exact=True)], ids=["sliced", "ranked"]
+)
+def test_nearest_after_a_slice_is_refused(rows):
+    for rank in (rows.nearest, lambda query: rows.hybrid("text", fields=["title"])):
+        with pytest.raises(TypeError) as caught:
+            rank(QUERY)
+        assert str(caught.value) == (
+            "nearest() must stand before any slice, got Article rows that are sliced or ranked already. "
+            "Rank them through filter(pk__in=rows.values('pk'))."
+        )
+
+
 def test_nearest_alias_of_an_annotation_is_refused():
     with pytest.raises(ValueError) as caught:
         Article.objects.annotate(distance=F("pk")).nearest(QUERY)

@@ -2,10 +2,10 @@
 
 import pytest
 from django.db import connection
-from django.db.models import Window
+from django.db.models import Count, Window
 from django.db.models.functions import RowNumber
 
-from tests.many import QUERY, RANKED, ids, ranked
+from tests.many import QUERY, RANKED, N, ids, ranked
 from tests.models import Article, Required, Section
 
 pytestmark = pytest.mark.django_db
@@ -59,14 +59,22 @@ def test_scan_without_declared_index_is_exact():
 
 def test_scan_under_distinct_is_exact(many):
     rows = Article.objects.distinct().nearest(QUERY, 5)
-    assert rows.explain_nearest() == "Exact scan: no index can serve DISTINCT, GROUP BY or a filter on a window."
+    assert rows.explain_nearest() == "Exact scan: no index can serve DISTINCT, GROUP BY or a window."
     assert ids(rows) == RANKED[:5]
 
 
 def test_scan_under_a_filter_on_a_window_is_exact(many):
     rows = Article.objects.annotate(place=Window(RowNumber(), order_by="pk")).filter(place__lte=50).nearest(QUERY, 3)
-    assert "a filter on a window" in rows.explain_nearest()
+    assert rows.explain_nearest().endswith("or a window.")
     assert ids(rows) == ranked(lambda i: i < 50)[:3]
+
+
+def test_scan_under_an_annotation_of_a_window_is_exact(many, force_index):
+    rows = Article.objects.filter(published=True).annotate(total=Window(Count("pk"))).nearest(QUERY, 3)
+    assert rows.explain_nearest().endswith("or a window.")
+    assert [row.total for row in rows] == [N // 2] * 3
+    afterwards = Article.objects.nearest(QUERY, 3).annotate(total=Window(Count("pk")))
+    assert [row.total for row in afterwards] == [N] * 3
 
 
 def test_scan_behind_a_filter_across_a_join_asks_the_planner(many):

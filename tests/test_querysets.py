@@ -207,8 +207,17 @@ def test_nearest_union_is_ordered_by_its_distance(articles):
 
 def test_nearest_for_update_locks_what_it_returns(articles):
     rows = Article.objects.filter(published=True).nearest(QUERY, 5, exact=False).select_for_update()
-    assert rows.explain_nearest() == "Exact scan: select_for_update() locks what an index scan reads beyond k."
+    reason = "Exact scan: select_for_update() locks what an index scan reads beyond the answer."
+    assert rows.explain_nearest() == reason
     assert titles(rows) == [i for i in order_by_hand(RANDOM, QUERY) if i % 2 == 0][:5]
+    assert Article.objects.nearest(QUERY, 5, max_distance=1).select_for_update().explain_nearest() == reason
+
+
+@pytest.mark.pgvector
+def test_nearest_page_for_update_locks_through_the_index(articles, force_index):
+    rows = Article.objects.nearest(QUERY, 10)[5:].select_for_update()
+    assert rows.explain_nearest().startswith("Index scan")
+    assert titles(rows) == order_by_hand(RANDOM, QUERY)[5:10]
 
 
 def test_nearest_keeps_the_vector_it_was_given(articles):

@@ -1,13 +1,15 @@
 """How nearest() runs, and that no answer is ever short."""
 
+import pickle
+
 import numpy as np
 import pytest
-from django.db import OperationalError, connection, transaction
-from django.db.models import OuterRef, Q, Subquery
+from django.db import OperationalError, connection, models, transaction
+from django.db.models import Count, OuterRef, Q, Subquery, Window
+from django.db.models.functions import RowNumber
 from django.test.utils import CaptureQueriesContext
 
-from pgembedding_django import HnswIndex
-from pgembedding_django.fields import EmbeddingField
+from pgembedding_django import EmbeddingField, EmbeddingManager, HnswIndex
 from pgembedding_django.plans import choose_scan
 from tests.many import QUERY, RANKED, VECTORS, N, ids, ranked
 from tests.models import Article, Required, Section
@@ -71,10 +73,51 @@ def test_nearest_pages_are_disjoint_and_complete(many):
     assert [i for page in pages for i in page] == RANKED[:100]
 
 
-def test_nearest_pages_of_ties_are_stable():
-    Article.objects.bulk_load(Article(title=str(i), embedding=[1, 2, 3]) for i in range(50))
-    ranking = Article.objects.nearest(QUERY, 50, exact=True)
-    assert sorted(ids(ranking[:25]) + ids(ranking[25:])) == list(range(50))
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("exact", [None, True, False])
+def test_nearest_pages_of_ties_are_disjoint_and_complete(exact):
+    # So few rows that the planner reads them all for a long page, and goes through the index for a short one.
+    Article.objects.bulk_load(Article(title=str(i), embedding=VECTORS[i % 40]) for i in range(1500))
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE tests_article")
+    ranking = Article.objects.nearest(QUERY, 100, exact=exact)
+    pages = [i for start in range(0, 100, 10) for i in ids(ranking[start : start + 10])]
+    assert pages == ids(ranking)
+    assert len(set(pages)) == 100
+
+
+def test_nearest_pages_behind_a_filter_are_disjoint_and_complete(many, force_index):
+    ranking = Article.objects.filter(published=True).nearest(QUERY, 20)
+    assert ranking.explain_nearest().startswith("Index scan")
+    pages = [i for start in range(0, 20, 5) for i in ids(ranking[start : start + 5])]
+    assert pages == ranked(lambda i: i % 2 == 0)[:20]
+
+
+@pytest.mark.pgvector
+def test_nearest_page_is_exact_where_its_ranking_is(many, force_index):
+    # Of the 200 candidates, the filter keeps 20: enough for a page of two, but not for three times ten.
+    titles = [str(i) for i in RANKED[180:]]
+    ranking = Article.objects.filter(title__in=titles).nearest(QUERY, 10)
+    for rows in (ranking, ranking[:2]):
+        with CaptureQueriesContext(connection) as captured:
+            assert ids(rows) == RANKED[180:190][: len(rows)]
+        assert "set_config" not in captured[-1]["sql"]
+
+
+def test_nearest_page_explains_its_own_plan(many, force_index):
+    assert "CTE ranking" in Article.objects.nearest(QUERY, 10)[5:].explain()
+
+
+def test_nearest_after_reverse_returns_the_nearest(many):
+    assert ids(Article.objects.order_by("pk").reverse().nearest(QUERY, 3)) == RANKED[:3]
+
+
+def test_nearest_query_is_pickled_without_its_rows(many, django_assert_num_queries):
+    rows, again = Article.objects.filter(published=True).nearest(QUERY, 3), Article.objects.all()
+    with django_assert_num_queries(0):
+        again.query = pickle.loads(pickle.dumps(rows.query))
+    assert ids(again) == ids(rows)
+    assert len(pickle.dumps(rows)) < 10_000
 
 
 def test_nearest_count_needs_no_ranking(many, django_assert_num_queries):
@@ -108,6 +151,48 @@ def test_nearest_within_distance_as_subquery(many):
     assert Article.objects.filter(pk__in=rows.values("pk")).count() == len(rows)
 
 
+@pytest.mark.parametrize("exact", [None, True, False])
+def test_nearest_within_distance_in_a_union_or_an_aggregate_is_cut_there(many, exact):
+    within = int((np.linalg.norm(VECTORS.astype(np.float64) - QUERY, axis=1) <= 0.35).sum())
+    rows = Article.objects.nearest(QUERY, 1000, max_distance=0.35, exact=exact)
+    assert len(rows.union(rows.all())) == rows.aggregate(found=Count("pk"))["found"] == within
+
+
+def test_nearest_within_distance_cuts_what_a_filter_on_a_window_kept(many):
+    placed = Article.objects.annotate(place=Window(RowNumber(), order_by="pk")).filter(place__lte=50)
+    distances = np.linalg.norm(VECTORS[:50].astype(np.float64) - QUERY, axis=1)
+    rows = placed.nearest(QUERY, 50, max_distance=1)
+    assert 0 < len(rows) == rows.count() == int((distances <= 1).sum()) < 50
+    assert all(row.place == int(row.title) + 1 for row in rows)
+    assert Article.objects.filter(pk__in=placed.nearest(QUERY, 5, max_distance=1).values("pk")).count() == 5
+
+
+# Composite keys
+
+
+@pytest.mark.parametrize("exact", [None, True])
+def test_nearest_values_with_a_composite_key_are_ordered_and_cut_by_the_distance(isolated, exact):
+    class Part(models.Model):
+        pk = models.CompositePrimaryKey("one", "two")
+        one = models.IntegerField()
+        two = models.IntegerField()
+        embedding = EmbeddingField(dimensions=3)
+        objects = EmbeddingManager()
+
+        class Meta:
+            app_label = "tests"
+            indexes = [HnswIndex(fields=["embedding"], name="part_hnsw")]
+
+    with connection.schema_editor() as editor:
+        editor.create_model(Part)
+    Part.objects.bulk_create(Part(one=0, two=i, embedding=[i, 0, 0]) for i in range(10))
+    rows = Part.objects.nearest([9, 0, 0], 3, exact=exact)
+    assert list(rows.values_list("pk", "distance")) == [((0, 9), 0), ((0, 8), 1), ((0, 7), 2)]
+    assert list(rows.filter(distance__lt=2).values_list("pk", "distance")) == [((0, 9), 0), ((0, 8), 1)]
+    placed = Part.objects.annotate(place=Window(RowNumber(), order_by="two")).filter(place__lte=5)
+    assert [row.two for row in placed.nearest([9, 0, 0], 2, exact=exact)] == [4, 3]
+
+
 # Reduced precision
 
 
@@ -132,6 +217,12 @@ def test_binary_precision_uses_its_index_and_ranks_candidates_again(reduced, for
     assert rows.explain_nearest() == (
         "Index scan on required_reduced with ef_search=320, 320 candidates ranked again: no filter stands before it."
     )
+
+
+@pytest.mark.pgvector
+@pytest.mark.parametrize("reduced", ["half"], indirect=True)
+def test_half_precision_after_reverse_returns_the_nearest(reduced, force_index):
+    assert [row.pk - 1 for row in Required.objects.order_by("pk").reverse().nearest(QUERY, 10)] == RANKED[:10]
 
 
 @pytest.mark.pgvector
