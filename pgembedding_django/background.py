@@ -9,7 +9,11 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
-__all__ = ["enqueue", "has_workers", "is_available", "task"]
+__all__ = ["NotEnqueued", "enqueue", "has_workers", "is_available", "task"]
+
+
+class NotEnqueued(RuntimeError):
+    """The backend of the setting TASKS did not take a task, as when its server is down."""
 
 
 def task(function: Callable[..., Any]) -> Any:
@@ -22,13 +26,20 @@ def enqueue(task: Any, *args: Any) -> None:
     """
     Hand a task to the backend of the setting TASKS.
 
-    args: what JSON holds. Raises ImproperlyConfigured if no tasks framework is installed.
+    args: what JSON holds.
+    Raises ImproperlyConfigured if no tasks framework is installed, NotEnqueued from whatever else the backend raises.
     """
     if not hasattr(task, "enqueue"):
         raise ImproperlyConfigured(
             'Background work needs Django 6.0, or django-tasks: pip install "pgembedding-django[tasks]"'
         )
-    task.enqueue(*args)
+    try:
+        task.enqueue(*args)
+    except Exception as error:
+        # Each backend raises what its own queue does, and these share no class. Their words may repeat a password.
+        raise NotEnqueued(
+            f"The backend of TASKS raised {type(error).__name__} and did not take the work. Start it, then try again."
+        ) from error
 
 
 def is_available() -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 from django.contrib.postgres.search import SearchQuery, SearchRank, SearchVector
-from django.db import connections
+from django.db import ProgrammingError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import BooleanField, F, FloatField, Func, QuerySet
 from django.db.models.sql import Query
@@ -46,11 +48,18 @@ def rank_by_words(rows: QuerySet[Any], text: str, fields: list[str], config: str
     return matching.order_by("-_rank", "pk")
 
 
-def fuse_ranks(rows: QuerySet[Any], meaning: QuerySet[Any], words: QuerySet[Any], alias: str) -> Any:
-    """Annotate the rows of two rankings with the sum of 1 / (60 + rank), the greatest first."""
+def fuse_ranks(
+    rows: QuerySet[Any], meaning: QuerySet[Any], words: QuerySet[Any], alias: str, config: str | None
+) -> Any:
+    """
+    Annotate the rows of two rankings with the sum of 1 / (60 + rank), the greatest first.
+
+    config: the text search configuration that the ranking by words names, so that an error can say so.
+    """
     fused = rows.filter(IsRanked("pk")).annotate(**{alias: Score("pk")}).order_by(F(alias).desc(), "pk")
     query = cast(HybridQuery, fused.query.chain(HybridQuery))
     query.meaning, query.words = cast(NearestQuery, meaning.values("pk").query), words.values("pk").query
+    query.config = config
     vars(fused)["_query"] = query  # The setter of `query` would turn values_list() into values().
     return fused
 
@@ -74,6 +83,11 @@ class HybridQuery(Query):
 
     meaning: NearestQuery
     words: Query
+    config: str | None
+
+    def get_aggregation(self, using: str | None, aggregate_exprs: Any) -> Any:
+        with _known_config(self.config):
+            return super().get_aggregation(using, aggregate_exprs)
 
     def get_compiler(
         self, using: str | None = None, connection: BaseDatabaseWrapper | None = None, elide_empty: bool = True
@@ -86,6 +100,10 @@ class HybridCompiler(SQLCompiler):
     """Writes both rankings before the query, once each, so that the condition and the score can name them."""
 
     query: HybridQuery
+
+    def execute_sql(self, *args: Any, **kwargs: Any) -> Any:
+        with _known_config(self.query.config):
+            return super().execute_sql(*args, **kwargs)
 
     def as_sql(self, with_limits: bool = True, with_col_aliases: bool = False) -> Any:
         sql, params = super().as_sql(with_limits, with_col_aliases)
@@ -116,3 +134,18 @@ class HybridCompiler(SQLCompiler):
         compiler.scan = scan
         sql, params = compiler.as_sql()
         return sql, params
+
+
+@contextmanager
+def _known_config(config: str | None) -> Iterator[None]:
+    """Raise ValueError where the server does not know a text search configuration; to ask first would cost a query."""
+    try:
+        yield
+    except ProgrammingError as error:
+        # The server's words depend on its language, and the names in them do not.
+        if config is None or not any(f'"{name}"' in str(error) for name in (config, config.split(".")[0])):
+            raise
+        raise ValueError(
+            f"config must name a text search configuration of the database, got {config!r}. "
+            "List them: SELECT cfgname FROM pg_ts_config"
+        ) from error

@@ -111,7 +111,8 @@ class EmbeddingQuerySet(QuerySet[M]):
         alias: the attribute that holds the score, the sum of 1 / (60 + rank) over both rankings.
         Returns a sliced queryset, one statement, before which the planner is asked where there is a filter. The ranking
             by meaning is as complete as nearest(); the words are searched in every row that the filter keeps.
-        Raises as nearest() does, and ValueError if fields is empty or the text has a NUL character.
+        Raises as nearest() does, and ValueError if fields is empty or the text has a NUL character, and when it runs if
+            there is no such config.
         Source: reciprocal rank fusion, see pgembedding_django.hybrid.
         """
         arguments.check_text(text)
@@ -121,7 +122,7 @@ class EmbeddingQuerySet(QuerySet[M]):
         wanted = arguments.checked_candidates(candidates, k)
         by_meaning = self.nearest(text, wanted, field=field)
         by_words = rank_by_words(self, text, list(fields), config)[:wanted]
-        return cast(Self, fuse_ranks(self, by_meaning, by_words, alias)[:k])
+        return cast(Self, fuse_ranks(self, by_meaning, by_words, alias, config)[:k])
 
     def filter(self, *args: Any, **kwargs: Any) -> Self:
         """As Django's; of what nearest() found, keep the rows within a distance: `filter(distance__lt=0.5)`."""

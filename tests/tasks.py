@@ -5,6 +5,9 @@ try:
 except ModuleNotFoundError:
     from django_tasks.backends.dummy import DummyBackend
 
+#: What we say of DownBackend.
+DOWN = "The backend of TASKS raised DownError and did not take the work. Start it, then try again."
+
 
 class RecordingBackend(DummyBackend):
     enqueued = []
@@ -14,8 +17,12 @@ class RecordingBackend(DummyBackend):
         return super().enqueue(task, args, kwargs)
 
 
+class DownError(Exception):
+    """What a queue's own client raises, which is no class that anybody else knows."""
+
+
 class DownBackend(DummyBackend):
-    """One whose queue cannot be reached."""
+    """The server of the queue is down."""
 
     def enqueue(self, task, args, kwargs):
-        raise ConnectionError("The queue is down.")
+        raise DownError("no answer from redis://user:secret@queue:6379")

@@ -6,6 +6,7 @@ from pgembedding_django.admin import embedding
 from pgembedding_django.tasks import embed_rows
 from tests.admin import ARTICLES, embed_with, messages, serve, staff, text
 from tests.models import Article, Memo, Pair
+from tests.tasks import DOWN
 
 pytestmark = pytest.mark.django_db
 
@@ -86,6 +87,17 @@ def test_action_hands_the_rows_to_a_worker_where_there_is_one(admin_client, enqu
         ("tests.Article", "embedding", 1, "default"),
     ]
     assert {pk for _, _, pks, _ in enqueued for pk in pks} == {str(row.pk) for row in rows}
+
+
+def test_action_on_one_row_tells_of_one(admin_client, enqueued):
+    answer = embed(admin_client, Article.objects.create(title="a"))
+    assert messages(answer) == ["Article.embedding: a worker embeds the row if it is not fresh."]
+
+
+def test_action_where_the_queue_is_down_says_so(admin_client, settings):
+    settings.TASKS = {"default": {"BACKEND": "tests.tasks.DownBackend"}}
+    answer = embed(admin_client, Article.objects.create(title="a"))
+    assert messages(answer) == [f"Article.embedding: {DOWN}"]
 
 
 class Replicated:

@@ -139,6 +139,23 @@ def test_list_shows_the_last_rebuild_and_recall():
     assert f'<td class="field-rebuilt">{timezone.localdate():%m/%d/%Y}</td>' in page
 
 
+def test_pages_without_time_zones_show_the_last_rebuild(settings):
+    settings.USE_TZ = False
+    record(finished=datetime(2026, 3, 4, 12, 30))
+    client = staff(*LOOK)
+    assert '<td class="field-rebuilt">03/04/2026</td>' in text(client.get(INDEXES))
+    assert "03/04/2026 12:30 p.m. by ada" in text(client.get(detail()))
+
+
+def test_list_of_no_index_says_how_to_get_one():
+    page = text(staff(*LOOK).get(INDEXES, {"q": "nothing"}))
+    assert "This database has no HNSW index." not in page
+    for name in (INDEX, "pair_one_cosine", "pair_two_l1"):
+        execute(f"DROP INDEX {name}")
+    page = text(staff(*LOOK, name="ben").get(INDEXES))
+    assert "This database has no HNSW index. A model declares one by HnswIndex in Meta.indexes." in page
+
+
 def test_list_shows_the_latest_work():
     run = record(status="failed", error="It broke.")
     page = text(staff(*LOOK).get(INDEXES))

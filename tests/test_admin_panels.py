@@ -138,7 +138,9 @@ def test_chart_of_a_long_vector_shows_the_largest_of_several():
 
 
 def test_chart_of_zeros_is_flat():
-    assert 'd="M1.5 24V24.0"' in draw_vector(np.zeros(1, np.float32))
+    chart = draw_vector(np.zeros(1, np.float32))
+    assert 'd="M1.5 24V24.0"' in chart
+    assert 'aria-label="The only number of the vector"' in chart
 
 
 def test_page_of_a_model_without_vectors_is_as_ever(settings, admin_client):

@@ -27,6 +27,7 @@ from tests.admin import (
 from tests.conftest import wait_for
 from tests.maintenance import fill, snapshot
 from tests.models import Article
+from tests.tasks import DOWN
 
 pytestmark = pytest.mark.django_db
 
@@ -121,7 +122,10 @@ def test_get_changes_nothing(page):
 def test_rebuild_page_says_what_will_be_done():
     page = text(staff(*CARE).get(rebuild_page()))
     assert "Rebuild 1 HNSW index" in page
-    assert f'<th scope="row">{INDEX}</th><td>public.tests_article</td>' in page
+    assert (
+        f'<th scope="row" class="pgembedding-name">{INDEX}</th><td class="pgembedding-name">public.tests_article</td>'
+        in page
+    )
     assert "Searches and writes go on." in page
 
 
@@ -223,6 +227,14 @@ def test_rebuild_is_done_in_the_background_and_its_outcome_shown(fresh, engine):
     assert "<noscript>" not in page
 
 
+def test_rebuild_where_the_queue_is_down_shows_that_it_failed(fresh, settings):
+    settings.TASKS = {"default": {"BACKEND": "tests.tasks.DownBackend"}}
+    page = rebuild_page(using="fresh")
+    answer = staff(*CARE).post(page, {"concurrently": "on"}, follow=True)
+    assert DOWN in text(answer)
+    assert [run.status for run in IndexRun.objects.using("fresh")] == ["failed"]
+
+
 def test_rebuild_by_a_role_that_does_not_own_the_table_says_what_to_do(fresh, role):
     fresh.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}", superuser=True)
     fresh.execute(f"GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {role}", superuser=True)
@@ -240,7 +252,8 @@ def test_rebuild_by_a_role_that_may_not_record_it_says_so(fresh, role):
     fresh.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}", superuser=True)
     answer = staff(*CARE).post(rebuild_page(using="fresh"), {"concurrently": "on"})
     assert answer.status_code == 200
-    assert "permission denied" in messages(answer)[0]
+    assert messages(answer)[0].startswith("permission denied for table pgembedding_django_indexrun. This needs SELECT ")
+    assert messages(answer)[0].endswith(f"ownership of the table: let the owner grant them to role {role}.")
 
 
 def test_read_only_database_shows_its_indexes_and_refuses_a_rebuild(fresh):
@@ -248,7 +261,8 @@ def test_read_only_database_shows_its_indexes_and_refuses_a_rebuild(fresh):
     client = staff(*CARE)
     assert INDEX in text(client.get(INDEXES))
     answer = client.post(rebuild_page(using="fresh"), {"concurrently": "on"})
-    assert "read-only transaction" in messages(answer)[0]
+    remedy = 'Database "fresh" is read-only here. Use a primary server and a role that may write.'
+    assert messages(answer)[0].endswith(f" in a read-only transaction. {remedy}")
 
 
 # Repair

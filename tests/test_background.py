@@ -5,6 +5,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from pgembedding_django import background
+from tests.tasks import DOWN
 
 
 def double(number):
@@ -22,6 +23,14 @@ def test_task_without_framework_is_the_function(no_framework):
 def test_enqueue_without_framework_says_what_to_install(no_framework):
     with pytest.raises(ImproperlyConfigured, match=r'pip install "pgembedding-django\[tasks\]"'):
         background.enqueue(double, 2)
+
+
+def test_enqueue_where_the_queue_is_down_says_so_without_its_words(settings):
+    settings.TASKS = {"default": {"BACKEND": "tests.tasks.DownBackend"}}
+    with pytest.raises(background.NotEnqueued) as caught:
+        background.enqueue(background.task(double), 2)
+    assert str(caught.value) == DOWN
+    assert type(caught.value.__cause__).__name__ == "DownError"
 
 
 def test_has_workers_without_framework_is_false(no_framework):

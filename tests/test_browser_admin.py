@@ -135,6 +135,23 @@ def leftover(database):
         cursor.execute("DROP INDEX IF EXISTS section_embedding_hnsw_ccnew")
 
 
+LONG = "n" * 62
+
+
+@pytest.fixture
+def long_names(database):
+    """An index, its table and a section whose names are one long word each, and the section's key."""
+    with database.open() as cursor:
+        cursor.execute(f"CREATE TABLE t{LONG} (e vector(3))")
+        cursor.execute(f"CREATE INDEX i{LONG} ON t{LONG} USING hnsw (e vector_l2_ops)")
+        cursor.execute("SELECT id, title FROM pydocs_section ORDER BY id DESC LIMIT 1")
+        pk, title = cursor.fetchone()
+        cursor.execute("UPDATE pydocs_section SET title = %s WHERE id = %s", [LONG, pk])
+        yield pk
+        cursor.execute("UPDATE pydocs_section SET title = %s WHERE id = %s", [title, pk])
+        cursor.execute(f"DROP TABLE t{LONG}")
+
+
 @pytest.fixture
 def stale(database):
     """A section that has another text than its vector stands for."""
@@ -302,6 +319,44 @@ def test_phone_shows_a_stale_vector_without_sideways_scrolling(page, stale, sche
     expect(state).to_have_text("Stale: the text or the embedder changed since")
     assert state.evaluate(CONTRAST) >= 4.5
     assert page.evaluate(SIDEWAYS) == 0
+
+
+@pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
+def test_pages_wrap_names_of_one_long_word(page, long_names, size):
+    page.set_viewport_size(size)
+    page.goto(INDEXES)
+    assert page.evaluate(SIDEWAYS) == 0
+    page.get_by_role("link", name=f"i{LONG}", exact=True).click()
+    assert page.evaluate(SIDEWAYS) == 0
+    page.goto(f"{SECTIONS}{long_names}/change/")
+    assert page.evaluate(SIDEWAYS) == 0
+
+
+def test_list_shows_every_column_on_a_desktop_beside_a_long_name(page, long_names):
+    page.goto(INDEXES)
+    expect(page.get_by_role("columnheader", name="Rebuilt")).to_be_in_viewport(ratio=1)
+
+
+@pytest.fixture
+def failed(database):
+    """The key of a run that failed before one that is still queued."""
+    names = 'schema, index, "table", action, person, parameters, part, parts, created, notice, error, status'
+    values = "'public', 'i', 't', 'rebuild', '', '{}', 1, 1, now(), '', 'Why.'"
+    table = "pgembedding_django_indexrun"
+    with database.open() as cursor:
+        for status in ("failed", "queued"):
+            cursor.execute(f"INSERT INTO {table} ({names}) VALUES ({values}, '{status}') RETURNING id")
+        pk = cursor.fetchone()[0]
+        yield pk - 1
+        cursor.execute(f"DELETE FROM {table} WHERE id IN ({pk - 1}, {pk})")
+
+
+def test_bar_of_a_run_that_failed_stands_still_while_another_is_awaited(page, failed):
+    with page.expect_response("**/progress/**"):
+        page.goto(f"{INDEXES}runs/?run={failed}&run={failed + 1}")
+    expect(page.locator(f"#run-{failed + 1} progress:indeterminate")).to_be_visible()
+    page.wait_for_timeout(200)
+    expect(page.locator(f"#run-{failed} progress:indeterminate")).to_have_count(0)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -1,12 +1,17 @@
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.core.management import call_command
 from django.db import ProgrammingError, connections
+from django.db.migrations.recorder import MigrationRecorder
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+from django.utils.formats import date_format
 
-from pgembedding_django.maintenance.catalogue import State, counted_since, find_index, list_indexes
+from pgembedding_django.maintenance.catalogue import counted_since, list_indexes
+from pgembedding_django.maintenance.diagnosis import State
+from pgembedding_django.maintenance.lookup import find_index
 from pgembedding_django.maintenance.rebuild import rebuild
 from pgembedding_django.models import HnswIndexStatus, IndexRun, RecallMeasurement
 from tests.conftest import wait_for
@@ -322,13 +327,76 @@ def test_new_index_of_a_server_that_never_reset_its_statistics_is_not_unused(mig
     assert report.state is State.HEALTHY
 
 
+@pytest.fixture
+def counting(migrated_database):
+    """A large table whose server counts since a year ago; call it to set when its migration ran."""
+    migrated_database.execute("UPDATE pg_class SET reltuples = 100000 WHERE relname = 'tests_article'")
+    migrated_database.execute("SELECT pg_stat_reset()")
+    view = migrated_database.execute("SELECT pg_get_viewdef('pgembedding_hnsw_index')")[0][0]
+    year_ago = view.replace("pg_stat_get_db_stat_reset_time(b.oid)", "now() - interval '1 year'")
+    migrated_database.execute(f"CREATE OR REPLACE VIEW pgembedding_hnsw_index AS {year_ago}")
+
+    def migrated(**ago):
+        applied = timezone.now() - timedelta(**ago)
+        sql = "UPDATE django_migrations SET applied = %s WHERE app = 'tests'"
+        migrated_database.execute(sql, [applied], superuser=True)
+
+    return migrated
+
+
+def test_index_that_nothing_read_since_its_migration_is_unused_after_a_week(counting):
+    counting(days=6)
+    assert report().state is State.HEALTHY
+    counting(days=8)
+    found = report()
+    assert found.state is State.UNUSED
+    assert date_format(timezone.now() - timedelta(days=8)) in found.advice
+
+
+def test_index_of_an_age_that_nothing_tells_is_not_called_unused(migrated_database, counting):
+    counting(days=100)
+    migrated_database.execute(f"ALTER INDEX {INDEX} RENAME TO by_hand")
+    assert report("by_hand").state is State.HEALTHY
+
+
+def test_index_is_not_called_unused_to_a_role_that_may_not_read_the_migrations(migrated_database, counting, role):
+    counting(days=100)
+    assert report().state is State.HEALTHY
+
+
+def test_index_that_is_missing_is_listed_for_a_role_that_may_not_read_the_migrations(migrated_database, role):
+    migrated_database.execute(f"DROP INDEX {INDEX}", superuser=True)
+    found = report()
+    assert (found.state, found.repairable) == (State.MISSING, False)
+    assert found.advice == "This role may not read which migrations have run. Ask one that may."
+
+
+def test_index_that_no_migration_adds_is_not_called_unused(migrated_database, counting, settings):
+    counting(days=100)
+    settings.MIGRATION_MODULES = {"tests": None}
+    assert report().state is State.HEALTHY
+
+
+def test_index_whose_migration_counts_as_not_run_is_not_called_unused(migrated_database, counting):
+    counting(days=100)
+    MigrationRecorder(connections["fresh"]).record_unapplied("tests", "0001_initial")
+    assert report().state is State.HEALTHY
+
+
 @pytest.mark.parametrize(
-    ("reset", "started", "built", "since"),
-    [(1, 2, None, 1), (None, 2, None, 2), (1, 2, 3, 3), (4, 2, 3, 4), (None, 2, 1, 2)],
+    ("reset", "started", "built", "migrated", "since"),
+    [
+        (1, 2, None, None, None),
+        (4, 5, None, 3, 4),
+        (None, 5, None, 3, 5),
+        (1, 2, 3, None, 3),
+        (4, 2, 3, 1, 4),
+        (None, 2, 3, 4, 4),
+    ],
 )
-def test_scans_count_since_the_reset_or_the_start_and_the_last_build(reset, started, built, since):
-    reset, started, built, since = (
-        each and datetime(2026, 1, each, tzinfo=UTC) for each in (reset, started, built, since)
+def test_scans_count_since_the_reset_or_the_start_and_the_last_build(reset, started, built, migrated, since):
+    reset, started, built, migrated, since = (
+        each and datetime(2026, 1, each, tzinfo=UTC) for each in (reset, started, built, migrated, since)
     )
     run = built and IndexRun(created=built)
-    assert counted_since(HnswIndexStatus(stats_reset=reset), started, run) == since
+    assert counted_since(HnswIndexStatus(stats_reset=reset), started, run, migrated) == since

@@ -43,6 +43,19 @@ def test_command_says_how_many_are_the_same(scripted):
     assert len(rows) == 3
 
 
+def test_command_counts_one_row_as_one(scripted):
+    Memo.objects.create(embedding=[0, 0, 1], loud=[0, 0, 1])
+    with pytest.raises(
+        CommandError, match=r"^Memo has 1 row with both embedding and loud, so nothing can be compared\.$"
+    ):
+        call_command("compare_embeddings", "tests.Memo", "embedding", "loud")
+    Memo.objects.create(embedding=[1, 0, 1], loud=[1, 0, 1])
+    out = io.StringIO()
+    call_command("compare_embeddings", "tests.Memo", "embedding", "loud", sample=1, stdout=out)
+    assert "of the 1 nearest row, 100% are the same" in out.getvalue()
+    assert "(1 row drawn of 2 that have both)" in out.getvalue()
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [

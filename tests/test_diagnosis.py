@@ -73,7 +73,7 @@ WAITING = Progress("waiting for old snapshots", 97, (7, 8))
         (
             {"building_pid": 7, "progress": WAITING},
             State.BUILDING,
-            "Backend 7 is building it: waiting for old snapshots, 97%. It waits for backend 7, 8.",
+            "Backend 7 is building it: waiting for old snapshots, 97%. It waits for backends 7, 8.",
         ),
         (
             {"valid": False, "ready": False},
@@ -119,6 +119,7 @@ WAITING = Progress("waiting for old snapshots", 97, (7, 8))
         ({"scans": 0, "entries_read": 0, "rows": 9_999, "size": 0}, State.HEALTHY, ""),
         ({"scans": 0, "entries_read": 0, "partitioned": True}, State.HEALTHY, ""),
         ({"scans": 0, "entries_read": 0, "since": NOW - timedelta(days=6)}, State.HEALTHY, ""),
+        ({"scans": 0, "entries_read": 0, "since": None}, State.HEALTHY, ""),
     ],
 )
 def test_diagnosis_says_what_is_wrong_and_what_to_do(changed, state, advice):

@@ -3,8 +3,8 @@ import re
 import pytest
 
 from pgembedding_django.engines import ENGINES
-from pgembedding_django.maintenance.catalogue import find_index
 from pgembedding_django.maintenance.estimate import estimate_memory, warn_of_memory
+from pgembedding_django.maintenance.lookup import find_index
 from pgembedding_django.maintenance.rebuild import rebuild
 from tests.maintenance import INDEX, fill
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from django.db import connection
+from django.db import ProgrammingError, connection
 
 from pgembedding_django.embedders import get_embedder
 from tests.models import Article
@@ -172,3 +172,22 @@ def test_hybrid_with_candidates_out_of_bounds_is_refused(candidates):
     with pytest.raises(ValueError) as caught:
         Article.objects.hybrid("fox", 10, fields=["title"], candidates=candidates)
     assert str(caught.value) == f"candidates must be an integer from k = 10 to 2147483647, got {candidates!r}."
+
+
+@pytest.mark.parametrize("config", ["klingon", "public.klingon", "nowhere.english"])
+@pytest.mark.parametrize("run", [list, lambda rows: rows.count(), lambda rows: rows.exists()])
+def test_hybrid_with_an_unknown_configuration_names_it_and_where_they_are(articles, config, run):
+    with pytest.raises(ValueError) as caught:
+        run(Article.objects.hybrid("fox", 3, fields=["title"], config=config))
+    assert str(caught.value) == (
+        f"config must name a text search configuration of the database, got '{config}'. "
+        "List them: SELECT cfgname FROM pg_ts_config"
+    )
+
+
+@pytest.mark.parametrize("config", [None, "simple"])
+def test_hybrid_shows_other_errors_of_the_server_as_they_are(articles, config):
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE tests_article RENAME TO gone")
+    with pytest.raises(ProgrammingError, match="tests_article"):
+        list(Article.objects.hybrid("fox", 3, fields=["title"], config=config))

@@ -4,14 +4,15 @@ import pytest
 from django.db import DataError, connections, transaction
 from django.utils import timezone
 
-from pgembedding_django.maintenance.catalogue import find_index
 from pgembedding_django.maintenance.jobs import perform, perform_in_background, start_rebuild, start_repair
+from pgembedding_django.maintenance.lookup import find_index
 from pgembedding_django.maintenance.repair import Step
 from pgembedding_django.maintenance.runs import current_status, progress_of, queue_run, unfinished_runs
 from pgembedding_django.maintenance.session import IndexBusy
 from pgembedding_django.models import IndexRun
 from tests.conftest import wait_for
 from tests.maintenance import BUILDING, INDEX, fill, snapshot, writer
+from tests.tasks import DOWN
 
 DONE = "SELECT 1 WHERE NOT EXISTS (SELECT FROM pgembedding_django_indexrun WHERE status IN ('queued', 'running'))"
 
@@ -116,6 +117,14 @@ def test_task_is_enqueued_where_the_framework_has_workers(migrated_database, set
     assert stored(migrated_database)[0].status == "succeeded"
 
 
+def test_run_that_no_queue_takes_is_failed_and_blocks_nobody(migrated_database, settings):
+    settings.TASKS = {"default": {"BACKEND": "tests.tasks.DownBackend"}}
+    start_rebuild([find_index(INDEX, "fresh"), find_index("pair_two_l1", "fresh")], using="fresh")
+    runs = stored(migrated_database)
+    assert {(run.status, run.error, run.started) for run in runs} == {("failed", DOWN, None)}
+    assert unfinished_runs("fresh") == []
+
+
 # Where a run is
 
 
@@ -208,6 +217,50 @@ def test_run_that_replaces_one_that_nothing_began_is_the_only_one_done(migrated_
     assert IndexRun.objects.using("fresh").get(pk=old.pk).status == "interrupted"
     perform_run([new.pk])
     assert IndexRun.objects.using("fresh").get(pk=new.pk).status == "succeeded"
+
+
+def number(database):
+    """Return what each rebuild changes of an index."""
+    return database.execute("SELECT %s::regclass::oid", [INDEX])
+
+
+def test_run_that_a_worker_begins_after_it_was_given_up_is_not_done(migrated_database, workers):
+    run, before = queued_ago(hours=25), number(migrated_database)
+    perform_run([run.pk])
+    run.refresh_from_db()
+    assert (run.status, run.started) == ("interrupted", None)
+    assert number(migrated_database) == before
+
+
+def test_run_that_is_delivered_to_two_workers_is_done_once(migrated_database, engine, workers, background):
+    run = queued_ago(hours=1)
+    with writer(migrated_database, engine):
+        first = background(perform_run, [run.pk])
+        wait_for(migrated_database, BUILDING)
+        perform_run([run.pk])
+    first.result()
+    run.refresh_from_db()
+    assert (run.status, run.error) == ("succeeded", "")
+
+
+def test_run_that_is_delivered_again_after_its_worker_died_stays_interrupted(migrated_database, workers):
+    run, before = gone(migrated_database, status="queued"), number(migrated_database)
+    perform_run([run.pk])
+    assert current_status(run) == "interrupted"
+    assert number(migrated_database) == before
+
+
+def test_run_of_two_that_waits_for_the_first_is_claimed_with_it(migrated_database, engine, workers, background):
+    first = queued_ago(hours=1)
+    second = queue_run(IndexRun(schema="public", index="pair_two_l1", table="tests_pair"), "fresh")
+    with writer(migrated_database, engine):
+        future = background(perform_run, [first.pk, second.pk])
+        wait_for(migrated_database, BUILDING)
+        perform_run([second.pk])
+        second.refresh_from_db()
+        assert (second.status, second.pid is not None) == ("queued", True)
+    future.result()
+    assert [run.status for run in stored(migrated_database)] == ["succeeded", "succeeded"]
 
 
 def test_run_that_gets_no_connection_is_failed_and_blocks_nobody(migrated_database):

@@ -1,6 +1,8 @@
 import io
 import json
+from datetime import UTC, datetime
 from unittest.mock import ANY
+from uuid import uuid4
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -9,7 +11,7 @@ from django.db.migrations.recorder import MigrationRecorder
 
 from pgembedding_django.maintenance.rebuild import rebuild
 from pgembedding_django.management.base import DatabaseCommand
-from pgembedding_django.models import IndexRun
+from pgembedding_django.models import IndexRun, RecallMeasurement
 from tests.conftest import wait_for
 from tests.maintenance import BUILDING, INDEX, fill, interrupt_rebuild, writer
 
@@ -24,22 +26,51 @@ def call(name, *args, **options):
 # hnsw_indexes
 
 
-def test_list_is_a_table_of_at_most_100_columns(migrated_database, engine):
+@pytest.fixture
+def terminal(monkeypatch):
+    """Return what sets the columns of the terminal, which are those of a pipe else."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    return lambda columns: monkeypatch.setenv("COLUMNS", str(columns))
+
+
+def measured(recall, index=INDEX):
+    """Store that nearest() by itself had a recall."""
+    values = dict.fromkeys(("low", "high", "p50_ms", "p95_ms"), 1.0) | dict.fromkeys(("k", "sample", "rows"), 1)
+    RecallMeasurement.objects.using("fresh").create(
+        run=uuid4(), schema="public", index=index, model="tests.Article", field="embedding", recall=recall, **values
+    )
+
+
+def test_list_is_a_table_with_the_last_rebuild_and_recall(migrated_database, engine, terminal):
+    terminal(120)
     fill(migrated_database, engine, 5)
     migrated_database.execute("ANALYZE tests_article")
-    migrated_database.execute(f"ALTER INDEX pair_two_l1 RENAME TO {'p' * 63}")
     migrated_database.execute("DROP INDEX pair_one_cosine")
+    rebuild(INDEX, using="fresh")
+    IndexRun.objects.using("fresh").update(finished=datetime(2026, 3, 4, 12, tzinfo=UTC))
+    measured(0.9876)
     lines = call("hnsw_indexes").splitlines()
-    assert max(map(len, lines)) <= 100
-    assert lines[0].split() == ["state", "index", "table", "distance", "size", "rows", "dead", "scans"]
-    healthy = next(line for line in lines if INDEX in line)
-    assert healthy.split()[:4] == ["healthy", INDEX, "tests_article", "l2"]
-    assert healthy.split()[-3:] == ["5", "0%", "0"]
-    assert healthy.split()[-4] == "KB"
+    names = ["state", "index", "table", "distance", "size", "rows", "dead", "scans", "rebuilt", "recall"]
+    assert lines[0].split() == names
+    healthy = next(line for line in lines if INDEX in line).split()
+    assert healthy[:4] == ["healthy", INDEX, "tests_article", "l2"]
+    assert healthy[5:] == ["KB", "5", "0%", "0", "2026-03-04", "0.988"]
+    other = next(line for line in lines if "pair_two_l1" in line).split()
+    assert other[-2:] == ["-", "-"]
     assert "missing  pair_one_cosine" in lines[1]
     assert "pair_one_cosine: It was dropped after migration tests.0001_initial had created it. Repair creates it" in (
         "\n".join(lines)
     )
+
+
+@pytest.mark.parametrize(("columns", "left_out"), [(80, ["table", "distance"]), (100, ["distance"]), (120, [])])
+def test_list_leaves_out_what_a_narrow_terminal_has_no_room_for(migrated_database, terminal, columns, left_out):
+    terminal(columns)
+    rebuild(INDEX, using="fresh")
+    lines = call("hnsw_indexes").splitlines()
+    assert max(map(len, lines)) <= columns
+    names = ["state", "index", "table", "distance", "size", "rows", "dead", "scans", "rebuilt", "recall"]
+    assert lines[0].split() == [name for name in names if name not in left_out]
 
 
 def test_list_of_an_empty_database_says_so(ready_database):
@@ -47,12 +78,19 @@ def test_list_of_an_empty_database_says_so(ready_database):
     assert call("hnsw_indexes") == 'Database "fresh" has no HNSW index.\n'
 
 
-def test_list_with_long_names_cuts_both(migrated_database):
+def test_list_without_time_zones_has_the_day_of_the_rebuild(migrated_database, settings, terminal):
+    settings.USE_TZ = False
+    rebuild(INDEX, using="fresh")
+    IndexRun.objects.using("fresh").update(finished=datetime(2026, 3, 4, 12))
+    assert "2026-03-04" in call("hnsw_indexes")
+
+
+def test_list_cuts_the_name_of_an_index_that_fills_the_line(migrated_database, terminal):
     migrated_database.execute(f"ALTER TABLE tests_pair RENAME TO {'t' * 63}")
     migrated_database.execute(f"ALTER INDEX pair_two_l1 RENAME TO {'p' * 63}")
     lines = call("hnsw_indexes").splitlines()
     assert max(map(len, lines)) <= 100
-    assert any("ppp…" in line and "ttt…" in line for line in lines)
+    assert any("ppp…  " in line for line in lines)
 
 
 def test_list_as_json_has_everything(migrated_database, engine):
@@ -225,11 +263,11 @@ def test_rebuild_that_fails_goes_on_with_the_next_and_fails_at_the_end(migrated_
             "pair_two_l1",
             database="fresh",
             interactive=False,
-            give_up=0.7,
+            give_up=1.0,
             stderr=errors,
         )
     assert str(caught.value) == "1 of 2 failed."
-    assert "was given up after 0.7 seconds" in errors.getvalue()
+    assert "was given up after 1 second of waiting for backend " in errors.getvalue()
     runs = IndexRun.objects.using("fresh").order_by("pk")
     assert [(run.index, run.status) for run in runs] == [(INDEX, "failed"), ("pair_two_l1", "succeeded")]
 
@@ -309,6 +347,17 @@ def test_rebuild_by_a_role_without_rights_says_what_to_grant(migrated_database, 
         "SELECT, INSERT and UPDATE on pgembedding_django_indexrun, and ownership of the table: let the owner grant "
         "them to role "
         f"{role}.\n"
+    )
+
+
+def test_rebuild_where_nobody_may_write_says_where_to_ask(migrated_database):
+    migrated_database.become(OPTIONS={"options": "-c default_transaction_read_only=on"})
+    errors = io.StringIO()
+    with pytest.raises(CommandError, match=r"^1 of 1 failed\.$"):
+        call_command("rebuild_hnsw_indexes", INDEX, database="fresh", interactive=False, stderr=errors, no_color=True)
+    assert errors.getvalue() == (
+        'cannot execute UPDATE in a read-only transaction. Database "fresh" is read-only here. Use a primary '
+        "server and a role that may write.\n"
     )
 
 

@@ -69,6 +69,11 @@ def test_command_prints_a_table_and_what_to_do(many):
     assert err == ""
 
 
+def test_command_that_asks_for_one_row_says_so(many):
+    out, _ = run("tests.Article", "--sample=5", "--k=1")
+    assert "5 of 1,000 rows asked for the 1 nearest other. New" in out
+
+
 def test_command_measures_behind_a_filter(many):
     out, _ = run("tests.Article.embedding", "--sample=5", "--filter", "published=true")
     assert "5 of 500 rows where published=True asked" in out

@@ -7,7 +7,7 @@ from django.db import OperationalError, ProgrammingError, connections, transacti
 from django.db.transaction import TransactionManagementError
 
 from pgembedding_django.engines import guard
-from pgembedding_django.maintenance.catalogue import find_index
+from pgembedding_django.maintenance.lookup import find_index
 from pgembedding_django.maintenance.rebuild import rebuild
 from pgembedding_django.maintenance.repair import plan_repair
 from pgembedding_django.maintenance.session import IndexBusy

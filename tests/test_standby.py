@@ -144,7 +144,7 @@ def test_stale_rows_are_found_and_embed_names_the_primary(primary, standby, rows
         run("embed", "tests.Article", "--noinput")
     assert str(caught.value) == (
         "cannot execute SELECT FOR UPDATE in a read-only transaction. "
-        'Database "standby" is read-only here, a standby perhaps: use the primary.'
+        'Database "standby" is read-only here. Use a primary server and a role that may write.'
     )
     primary.execute("DELETE FROM tests_article WHERE title = 'new'")
     wait_for(standby, "SELECT 1 WHERE NOT EXISTS (SELECT 1 FROM tests_article WHERE title = 'new')")
@@ -154,7 +154,7 @@ def test_rebuild_names_the_primary(standby):
     out, err = StringIO(), StringIO()
     with pytest.raises(CommandError, match="1 of 1 failed"):
         call_command("rebuild_hnsw_indexes", "tests.Article", "--noinput", database="standby", stdout=out, stderr=err)
-    assert 'Database "standby" is read-only here, a standby perhaps: use the primary.' in err.getvalue()
+    assert 'Database "standby" is read-only here. Use a primary server' in err.getvalue()
 
 
 def test_tuning_asks_for_the_primary(standby):

@@ -16,6 +16,7 @@ from pgembedding_django.sync import watch
 from pgembedding_django.tasks import embed_row
 from tests.models import Article, Queued, Saved
 from tests.scripted import AWAY, vector_of
+from tests.tasks import DOWN
 
 pytestmark = pytest.mark.django_db
 
@@ -249,7 +250,7 @@ def test_task_whose_queue_is_down_fails_no_save_and_is_logged(scripted, settings
     with together():
         Queued.objects.create(text="a")
     assert Queued.objects.stale().count() == 1
-    assert "The queue is down." in caplog.text
+    assert DOWN in caplog.text
     assert Queued.objects.embed().embedded == 1
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from pgembedding_django.vectors import Vector
 
@@ -40,5 +41,5 @@ def draw_vector(vector: Vector) -> SafeString:
 
 def _describe(size: int, bars: int) -> str:
     if size == bars:
-        return _("The %(size)d numbers of the vector") % {"size": size}
+        return ngettext("The only number of the vector", "The %(size)d numbers of the vector", size) % {"size": size}
     return _("The vector, each bar the largest of about %(each)d numbers") % {"each": round(size / bars)}

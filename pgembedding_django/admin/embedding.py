@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import router
 from django.db.models import Model, QuerySet
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from pgembedding_django import background, tasks
 from pgembedding_django.admin.search import embedding_fields, rankable
@@ -18,6 +20,8 @@ from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.sources import InvalidSource
 
 __all__ = ["embed_rows", "source_fields"]
+
+logger = logging.getLogger("pgembedding_django")
 
 #: The most rows that a request embeds: at the pace of a slow embedder, ten a second, it then still answers in time.
 MAX_ROWS = 200
@@ -64,10 +68,19 @@ def embed_rows(selected: QuerySet[Any]) -> Iterator[tuple[int, str]]:
 def _hand_over(selected: QuerySet[Any]) -> Iterator[tuple[int, str]]:
     pks = [str(pk) for pk in selected.values_list("pk", flat=True)]
     for field in source_fields(selected.model):
-        for start in range(0, len(pks), TASK_ROWS):
-            page = pks[start : start + TASK_ROWS]
-            background.enqueue(tasks.embed_rows, selected.model._meta.label, field.name, page, _alias(selected))
-        text = _("%(field)s: a worker embeds those of the %(count)d rows that are not fresh.")
+        try:
+            for start in range(0, len(pks), TASK_ROWS):
+                page = pks[start : start + TASK_ROWS]
+                background.enqueue(tasks.embed_rows, selected.model._meta.label, field.name, page, _alias(selected))
+        except background.NotEnqueued as error:
+            logger.exception("Cannot enqueue rows of %s", field.label)
+            yield messages.ERROR, f"{field.label}: {error}"
+            continue
+        text = ngettext(
+            "%(field)s: a worker embeds the row if it is not fresh.",
+            "%(field)s: a worker embeds those of the %(count)d rows that are not fresh.",
+            len(pks),
+        )
         yield messages.SUCCESS, text % {"field": field.label, "count": len(pks)}
 
 

@@ -10,7 +10,7 @@ from django.template.defaultfilters import filesizeformat
 from django.utils.formats import date_format, number_format
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
-from django.utils.timezone import localtime
+from django.utils.timezone import is_aware, localtime
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -100,7 +100,7 @@ def definition(row: Any) -> SafeString:
 @admin.display(description=gettext_lazy("rebuilt"))
 def rebuilt(row: Any) -> str | None:
     run = row.report.last_rebuild
-    return None if run is None else date_format(localtime(run.finished), "SHORT_DATE_FORMAT")
+    return None if run is None else _moment(run.finished, "SHORT_DATE_FORMAT")
 
 
 @admin.display(description=gettext_lazy("recall"))
@@ -109,8 +109,9 @@ def recall(row: Any) -> str | None:
     return None if measured is None else str(number_format(round(measured.recall, 3), 3))
 
 
-def _moment(when: Any) -> str:
-    return date_format(localtime(when), "SHORT_DATETIME_FORMAT")
+def _moment(when: Any, form: str = "SHORT_DATETIME_FORMAT") -> str:
+    # With USE_TZ=False all moments are naive.
+    return date_format(localtime(when) if is_aware(when) else when, form)
 
 
 Column = Callable[[Any], Any]

@@ -8,6 +8,7 @@ from typing import Any
 from django.http import HttpRequest
 from django.template.defaultfilters import filesizeformat
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from pgembedding_django.admin.access import database
 from pgembedding_django.maintenance.runs import progress_of
@@ -44,7 +45,12 @@ class RunView:
             parts.append(f"{self.percent:.0f}%")
         if self.progress["blocked_by"]:
             pids = ", ".join(map(str, self.progress["blocked_by"]))
-            parts.append(_("waiting for backend %(pids)s to end its transaction") % {"pids": pids})
+            waiting = ngettext(
+                "waiting for backend %(pids)s to end its transaction",
+                "waiting for backends %(pids)s to end their transactions",
+                len(self.progress["blocked_by"]),
+            )
+            parts.append(waiting % {"pids": pids})
         return " · ".join(filter(None, parts))
 
     @property

@@ -18,11 +18,13 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from pgembedding_django.admin import index_columns as columns
 from pgembedding_django.admin.access import database, may_rebuild, may_repair
 from pgembedding_django.admin.catalogue import reports_of, select
 from pgembedding_django.admin.forms import RebuildForm
 from pgembedding_django.admin.progress import runs_named
 from pgembedding_django.maintenance.catalogue import IndexReport
+from pgembedding_django.maintenance.errors import REBUILD_RIGHTS, explain_refusal
 from pgembedding_django.maintenance.estimate import estimate_memory, warn_of_memory
 from pgembedding_django.maintenance.jobs import start_rebuild, start_repair
 from pgembedding_django.maintenance.repair import Step, plan_repair
@@ -110,7 +112,7 @@ def _start(request: HttpRequest, start: Callable[[str], list[IndexRun]]) -> list
     try:
         started = start(request.user.get_username())
     except (DatabaseError, HnswIndexStatus.DoesNotExist) as error:
-        messages.error(request, (str(error).splitlines() or [type(error).__name__])[0])
+        messages.error(request, explain_refusal(error, database(), REBUILD_RIGHTS))
         return []
     if not started:
         messages.warning(request, _("The state of the indexes has changed. Look at the plan again."))
@@ -120,7 +122,8 @@ def _start(request: HttpRequest, start: Callable[[str], list[IndexRun]]) -> list
 def _build(report: IndexReport) -> dict[str, Any]:
     status: Any = report.status
     memory = estimate_memory(status, database())
-    return {"report": report, "memory": memory, "warning": warn_of_memory(status, None, database())}
+    warning = warn_of_memory(status, None, database())
+    return {"report": report, "rows": columns.rows(status), "memory": memory, "warning": warning}
 
 
 def _key(step: Step) -> str:

@@ -1,4 +1,4 @@
-"""A check of the indexes that a database has: none is left by an interrupted build, or incomplete after a crash."""
+"""A check of the indexes that a database has: each is whole, and as its model declares it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from typing import Any
 from django.core.checks import CheckMessage, Warning
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
+from django.utils import translation
 
+from pgembedding_django.checks.built import find_differences
 from pgembedding_django.checks.common import AppConfigs
 from pgembedding_django.engines import get_engine_for
-from pgembedding_django.maintenance.catalogue import IndexReport, State, can_read, list_indexes
+from pgembedding_django.maintenance.catalogue import IndexReport, list_indexes
+from pgembedding_django.maintenance.diagnosis import State
+from pgembedding_django.maintenance.lookup import can_read
 from pgembedding_django.models import HnswIndexStatus
 
 REPAIR = " Run: manage.py rebuild_hnsw_indexes --repair"
@@ -20,8 +24,11 @@ REPAIR = " Run: manage.py rebuild_hnsw_indexes --repair"
 def check_indexes(
     app_configs: AppConfigs = None, databases: Sequence[str] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """Check that each index of the databases asked about serves; none is where the view of them cannot be read."""
-    return [message for alias in databases or () for report in _list(alias) for message in _check_report(report, alias)]
+    """Check that each index of the databases asked about serves as declared; silent where it may not read them."""
+    # Messages of checks are English, and so is the advice in them.
+    with translation.override(None):
+        reports = [(report, alias) for alias in databases or () for report in _list(alias)]
+    return [message for report, alias in reports for message in _check_report(report, alias)]
 
 
 def _check_report(report: IndexReport, alias: str) -> Iterator[CheckMessage]:
@@ -39,6 +46,14 @@ def _check_report(report: IndexReport, alias: str) -> Iterator[CheckMessage]:
             hint=report.advice + REPAIR,
             obj=report.model,
             id="pgembedding.W028",
+        )
+    if differences := find_differences(report, alias):
+        built, declared = (", ".join(each) for each in zip(*differences, strict=True))
+        yield Warning(
+            f"{where} was built with {built}, and the model declares {declared}.",
+            hint="Run makemigrations and migrate. Where no migration is left to run, drop the index." + REPAIR,
+            obj=report.model,
+            id="pgembedding.W029",
         )
 
 

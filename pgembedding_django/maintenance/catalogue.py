@@ -7,19 +7,25 @@ from datetime import datetime
 from typing import TypeVar
 
 from django.db import DEFAULT_DB_ALIAS, connections
-from django.db.migrations.loader import MigrationLoader
 from django.db.models import Model, QuerySet
 
 from pgembedding_django.engines import distance_of_opclass, get_engine
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.indexes import HnswIndex
-from pgembedding_django.maintenance.declared import Declaration, advise_missing, declarations, model_tables
-from pgembedding_django.maintenance.diagnosis import State, diagnose, find_parent
-from pgembedding_django.maintenance.lookup import can_read, find_index, root_of, statuses
+from pgembedding_django.maintenance.declared import (
+    Declaration,
+    advise_missing,
+    creation_times,
+    declarations,
+    load_migrations,
+    model_tables,
+)
+from pgembedding_django.maintenance.diagnosis import State, diagnose, find_parent, is_unread
+from pgembedding_django.maintenance.lookup import can_read, root_of, statuses
 from pgembedding_django.maintenance.progress import read_progress
 from pgembedding_django.models import HnswIndexStatus, IndexRun, RecallMeasurement
 
-__all__ = ["IndexReport", "State", "can_read", "find_index", "list_indexes", "root_of", "statuses"]
+__all__ = ["IndexReport", "counted_since", "list_indexes"]
 
 Record = TypeVar("Record", IndexRun, RecallMeasurement)
 
@@ -89,6 +95,8 @@ def _report_present(
     rebuilds = _latest(succeeded.filter(action__in=BUILDS))
     recalls = _latest(RecallMeasurement.objects.using(using).filter(ef_search=None))
     started = _server_start(using)
+    keys = [(status.table_oid, status.name) for status in found if is_unread(status)]
+    migrated = creation_times([declared[key] for key in keys if key in declared], using)
     reports = []
     for status in found:
         root = root_of(status, found)
@@ -99,7 +107,7 @@ def _report_present(
         state, advice = diagnose(
             status,
             engine=engine,
-            since=counted_since(status, started, built),
+            since=counted_since(status, started, built, migrated.get((status.table_oid, status.name))),
             sound=sound,
             leftover_of=leftover_of,
             progress=progress,
@@ -128,11 +136,17 @@ def _report_present(
     return reports
 
 
-def counted_since(status: HnswIndexStatus, started: datetime, built: IndexRun | None) -> datetime:
-    """Return from when on the scans of an index are known to be counted: the server started, and it was built."""
+def counted_since(
+    status: HnswIndexStatus, started: datetime, built: IndexRun | None, migrated: datetime | None
+) -> datetime | None:
+    """
+    Return from when on the scans of an index are known to be counted; None where nothing tells its age.
+
+    The server does not record when an index was made: the migration that adds it does, and our own builds.
+    """
+    made = [each for each in (built and built.created, migrated) if each]
     # Of statistics that nobody has reset, no more is known than that they count since the server's start.
-    since = status.stats_reset or started
-    return max(since, built.created) if built else since
+    return max(status.stats_reset or started, *made) if made else None
 
 
 def _server_start(using: str) -> datetime:
@@ -145,7 +159,7 @@ def _server_start(using: str) -> datetime:
 def _report_missing(using: str, missing: list[Declaration]) -> list[IndexReport]:
     if not missing:
         return []
-    loader = MigrationLoader(connections[using], ignore_no_migrations=True)
+    loader = load_migrations(using)
     reports = []
     for declaration in missing:
         advice, repairable = advise_missing(loader, declaration.model, declaration.index.name, using)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db.models import Model, Q
+from django.template.defaultfilters import pluralize
 
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.querysets import EmbeddingQuerySet
@@ -51,7 +52,8 @@ def compare(model: type[Model], old: str, new: str, *, sample: int = 100, k: int
     candidates = rows.count()
     if candidates < 2:
         raise ValueError(
-            f"{model.__name__} has {candidates} rows with both {old} and {new}, so nothing can be compared."
+            f"{model.__name__} has {candidates} row{pluralize(candidates)} with both {old} and {new}, so nothing can "
+            "be compared."
         )
     k = min(k, candidates - 1)
     overlaps = {row.pk: _overlap(rows, row, old, new, k) for row in rows.order_by("?")[:sample]}

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
 from django.apps import apps
 from django.db import connections, router
 from django.db.migrations import AddIndex, CreateModel, Migration
 from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.recorder import MigrationRecorder
 from django.db.models import Model
 from django.utils.translation import gettext as _
 
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.indexes import HnswIndex
 
-__all__ = ["Declaration", "advise_missing", "declarations", "model_tables"]
+__all__ = ["Declaration", "advise_missing", "creation_times", "declarations", "load_migrations", "model_tables"]
 
 
 @dataclass(frozen=True)
@@ -58,8 +62,35 @@ def declarations(tables: dict[int, type[Model]]) -> dict[tuple[int, str], Declar
     }
 
 
-def advise_missing(loader: MigrationLoader, model: type[Model], name: str, using: str) -> tuple[str, bool]:
+def load_migrations(using: str) -> MigrationLoader | None:
+    """Return the migrations of the project; None where the role may not read which of them have run."""
+    table = MigrationRecorder.Migration._meta.db_table
+    with connections[using].cursor() as cursor:
+        cursor.execute("SELECT has_table_privilege(to_regclass(%s), 'SELECT')", [table])
+        # Without the table, none has run.
+        forbidden = cursor.fetchone()[0] is False
+    return None if forbidden else MigrationLoader(connections[using], ignore_no_migrations=True)
+
+
+def creation_times(declared: Iterable[Declaration], using: str) -> dict[tuple[int, str], datetime]:
+    """Return when the migrations ran that add some indexes, as far as known, by table oid and name of the index."""
+    found = list(declared)
+    loader = load_migrations(using) if found else None
+    if loader is None:
+        return {}
+    times: dict[tuple[int, str], datetime] = {}
+    for each in found:
+        migration, applied = _find_migration(loader, each.model, each.index.name) or (None, False)
+        if migration and applied:
+            record: Any = loader.applied_migrations[migration.app_label, migration.name]
+            times[each.table_oid, each.index.name] = record.applied
+    return times
+
+
+def advise_missing(loader: MigrationLoader | None, model: type[Model], name: str, using: str) -> tuple[str, bool]:
     """Say how a declared index comes into the database, and whether repair should create it."""
+    if loader is None:
+        return _("This role may not read which migrations have run. Ask one that may."), False
     found = _find_migration(loader, model, name)
     if found is None:
         return _("No migration adds it. Run makemigrations and migrate, or let repair create it."), True

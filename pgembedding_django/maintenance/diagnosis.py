@@ -10,13 +10,13 @@ from django.db.models import TextChoices
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 
 from pgembedding_django.engines import Engine
 from pgembedding_django.maintenance.progress import Progress
 from pgembedding_django.models import HnswIndexStatus
 
-__all__ = ["State", "describe_progress", "diagnose", "find_parent"]
+__all__ = ["State", "describe_progress", "diagnose", "find_parent", "is_unread"]
 
 #: Share of a table's rows that are dead: past it autovacuum should have come (autovacuum_vacuum_scale_factor is 0.2).
 BLOATED_DEAD_SHARE = 0.2
@@ -53,7 +53,7 @@ def diagnose(
     status: HnswIndexStatus,
     *,
     engine: Engine,
-    since: datetime,
+    since: datetime | None,
     sound: bool = True,
     leftover_of: str = "",
     progress: Progress | None = None,
@@ -62,7 +62,7 @@ def diagnose(
     """
     Return the state of an index and the advice that goes with it.
 
-    since: from when on its scans are known to have been counted.
+    since: from when on its scans are known to have been counted, None where its age is not known.
     sound: whether the engine lets anything use the table's indexes.
     """
     if status.building_pid is not None:
@@ -76,7 +76,7 @@ def diagnose(
         )
     if bloat := _advise_bloated(status, engine):
         return State.BLOATED, bloat
-    if _is_unread(status) and (now or timezone.now()) - since >= UNUSED_AFTER:
+    if since is not None and is_unread(status) and (now or timezone.now()) - since >= UNUSED_AFTER:
         return State.UNUSED, _("No search has read it since %(since)s. See why by explain_nearest(), or drop it.") % {
             "since": date_format(since)
         }
@@ -113,7 +113,8 @@ def describe_progress(pid: int, progress: Progress | None) -> str:
     }
     if not progress.blocked_by:
         return text
-    return text + " " + _("It waits for backend %(pids)s.") % {"pids": ", ".join(map(str, progress.blocked_by))}
+    waits = ngettext("It waits for backend %(pids)s.", "It waits for backends %(pids)s.", len(progress.blocked_by))
+    return text + " " + waits % {"pids": ", ".join(map(str, progress.blocked_by))}
 
 
 def _twins(status: HnswIndexStatus, other: HnswIndexStatus) -> bool:
@@ -150,6 +151,7 @@ def _advise_bloated(status: HnswIndexStatus, engine: Engine) -> str:
     }
 
 
-def _is_unread(status: HnswIndexStatus) -> bool:
+def is_unread(status: HnswIndexStatus) -> bool:
+    """Tell whether no search has read an index that is large enough to be worth it, as far as the server counts."""
     # pg_embedding counts the entries that its scans return, not the scans.
     return not (status.scans or status.entries_read or status.partitioned) and (status.rows or 0) >= SMALL_ROWS

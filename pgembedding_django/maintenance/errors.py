@@ -5,17 +5,40 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from django.db import Error
+from django.db import Error, connections
+from django.template.defaultfilters import pluralize
 
-from pgembedding_django.maintenance.catalogue import statuses
+from pgembedding_django.maintenance.lookup import statuses
 from pgembedding_django.maintenance.session import Session
 from pgembedding_django.models import HnswIndexStatus
 from pgembedding_django.operations import sqlstate
 
-__all__ = ["explained"]
+__all__ = ["REBUILD_RIGHTS", "explain_refusal", "explained"]
 
 #: PostgreSQL 17 has the privilege MAINTAIN.
 MAINTAIN_VERSION = 170000
+
+#: SQLSTATE of a right that a role lacks, of a write where only reading is allowed, and of a statement cancelled.
+NO_RIGHT, READ_ONLY, CANCELLED = "42501", "25006", "57014"
+
+#: What a role needs that rebuilds and repairs.
+REBUILD_RIGHTS = (
+    "SELECT on pgembedding_hnsw_index, SELECT, INSERT and UPDATE on pgembedding_django_indexrun, and ownership of "
+    "the table"
+)
+
+
+def explain_refusal(error: Exception, using: str, rights: str) -> str:
+    """Return an error of the server in one sentence, with the remedy where a right is missing or nobody may write."""
+    said = (str(error).splitlines() or [type(error).__name__])[0]
+    if sqlstate(error) == NO_RIGHT:
+        role = connections[using].settings_dict["USER"]
+        return f"{said.rstrip('.')}. This needs {rights}: let the owner grant them to role {role}."
+    if sqlstate(error) == READ_ONLY:
+        return (
+            f'{said.rstrip(".")}. Database "{using}" is read-only here. Use a primary server and a role that may write.'
+        )
+    return said
 
 
 @contextmanager
@@ -37,18 +60,22 @@ def explained(status: HnswIndexStatus, session: Session) -> Iterator[None]:
 
 def _reason(error: Error, status: HnswIndexStatus, session: Session) -> str:
     code = sqlstate(error)
-    if code == "42501":
+    if code == NO_RIGHT:
         return f"cannot be changed by role {_remedy_of_rights(status, session)}"
-    if code == "57014":
+    if code == CANCELLED:
         return _reason_of_cancel(session)
     return "failed: " + (str(error).splitlines() or [type(error).__name__])[0].strip().rstrip(".")
 
 
 def _reason_of_cancel(session: Session) -> str:
     """Tell giving up from a cancel by somebody else, and who was in the way."""
-    reason = f"was given up after {session.give_up:g} seconds" if session.gave_up else "was cancelled"
+    reason = "was cancelled"
+    if session.gave_up:
+        reason = f"was given up after {session.give_up:g} second{pluralize(session.give_up)}"
     blockers = session.last_progress.blocked_by if session.last_progress else ()
-    return reason + (f" of waiting for backend {', '.join(map(str, blockers))}" if blockers else "")
+    return reason + (
+        f" of waiting for backend{pluralize(blockers)} {', '.join(map(str, blockers))}" if blockers else ""
+    )
 
 
 def _remedy_of_rights(status: HnswIndexStatus, session: Session) -> str:

@@ -10,12 +10,13 @@ from typing import Unpack
 
 from django.core.exceptions import ObjectDoesNotExist
 from django.db import DEFAULT_DB_ALIAS, Error, connections, transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from pgembedding_django import background
 from pgembedding_django.maintenance.rebuild import RebuildOptions, Watch, perform_rebuild, queue_rebuild
 from pgembedding_django.maintenance.repair import Step, perform_create, perform_drop, plan_repair, queue_step
-from pgembedding_django.maintenance.runs import open_session
+from pgembedding_django.maintenance.runs import claim, give_up_late, open_session
 from pgembedding_django.models import HnswIndexStatus, IndexRun
 
 __all__ = ["perform", "perform_in_background", "repair", "start_rebuild", "start_repair"]
@@ -83,7 +84,12 @@ def start_repair(
 
 @background.task
 def perform_in_background(using: str, ids: Sequence[int]) -> None:
-    """Do queued runs one after another, each whatever became of the one before."""
+    """
+    Do queued runs one after another, each whatever became of the one before.
+
+    Runs that are given up by now, that another worker has begun, or that were replaced, are left alone.
+    """
+    give_up_late(_queued(using, ids))
     _perform_all(using, ids)
 
 
@@ -94,10 +100,14 @@ def _start(runs: list[IndexRun], using: str) -> list[IndexRun]:
 
 
 def _launch(using: str, ids: list[int]) -> None:
-    if background.has_workers():
-        background.enqueue(perform_in_background, using, ids)
+    if not background.has_workers():
+        threading.Thread(target=_perform_in_thread, args=(using, ids), name="pgembedding_django", daemon=True).start()
         return
-    threading.Thread(target=_perform_in_thread, args=(using, ids), name="pgembedding_django", daemon=True).start()
+    try:
+        background.enqueue(perform_in_background, using, ids)
+    except background.NotEnqueued as error:
+        logger.exception("Cannot enqueue runs %s", ids)
+        _fail(_queued(using, ids), error)
 
 
 def _perform_in_thread(using: str, ids: list[int]) -> None:
@@ -108,19 +118,26 @@ def _perform_in_thread(using: str, ids: list[int]) -> None:
 
 
 def _perform_all(using: str, ids: Sequence[int]) -> None:
-    queued = IndexRun.objects.using(using).filter(pk__in=ids, status=IndexRun.Status.QUEUED)
-    runs = list(queued.order_by("pk"))
-    if not runs:
+    queued = _queued(using, ids)
+    first = queued.first()
+    if first is None:
         return
     try:
-        with open_session(runs[0]) as session:
-            # So that the later ones are known to be interrupted if this connection ends.
-            queued.update(pid=session.pid, backend_start=session.backend_start)
-            for run in runs:
+        with open_session(first) as session:
+            for run in claim(queued, session):
                 try:
                     PERFORMERS[IndexRun.Action(run.action)](run, session, None)
                 except (Error, LookupError, ObjectDoesNotExist):
                     logger.exception("%s", run)
     except Error as error:
-        logger.exception("Cannot begin %s", runs[0])
-        queued.update(status=IndexRun.Status.FAILED, error=str(error), finished=timezone.now())
+        logger.exception("Cannot begin %s", first)
+        _fail(queued, error)
+
+
+def _queued(using: str, ids: Sequence[int]) -> QuerySet[IndexRun]:
+    """Return those of some runs that nothing has begun."""
+    return IndexRun.objects.using(using).filter(pk__in=ids, status=IndexRun.Status.QUEUED, pid=None).order_by("pk")
+
+
+def _fail(runs: QuerySet[IndexRun], error: Exception) -> None:
+    runs.update(status=IndexRun.Status.FAILED, error=str(error), finished=timezone.now())

@@ -9,10 +9,10 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.transaction import TransactionManagementError
 
 from pgembedding_django.engines import get_engine
-from pgembedding_django.maintenance.catalogue import find_index, root_of, statuses
 from pgembedding_django.maintenance.diagnosis import find_parent
 from pgembedding_django.maintenance.errors import explained
 from pgembedding_django.maintenance.estimate import warn_of_memory
+from pgembedding_django.maintenance.lookup import find_index, root_of, statuses
 from pgembedding_django.maintenance.progress import Progress
 from pgembedding_django.maintenance.runs import open_session, queue_run, recorded
 from pgembedding_django.maintenance.session import Session, check_build, quote

@@ -10,14 +10,13 @@ from typing import Any, cast
 from uuid import uuid4
 
 from django.db import DEFAULT_DB_ALIAS, NotSupportedError, connections, transaction
-from django.db.migrations.loader import MigrationLoader
 from django.db.models import BigIntegerField, Func, Model, Value
 
 from pgembedding_django.engines import MAX_EF_SEARCH, get_engine
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.indexes import HnswIndex, find_index
-from pgembedding_django.maintenance.catalogue import statuses
-from pgembedding_django.maintenance.declared import advise_missing
+from pgembedding_django.maintenance.declared import advise_missing, load_migrations
+from pgembedding_django.maintenance.lookup import statuses
 from pgembedding_django.maintenance.report import GRAPH, BuiltIndex, RecallReport
 from pgembedding_django.maintenance.sampling import IndexUnusable, Sample, draw
 from pgembedding_django.models import RecallMeasurement
@@ -149,8 +148,7 @@ def find_built(field: EmbeddingField, index: HnswIndex, using: str) -> BuiltInde
     relation = Func(table, template="to_regclass(%(expressions)s)::oid::bigint", output_field=BigIntegerField())
     status = indexes.filter(name=index.name, table_oid=relation).first()
     if status is None:
-        loader = MigrationLoader(connections[using], ignore_no_migrations=True)
-        advice, repairable = advise_missing(loader, field.model, index.name, using)
+        advice, repairable = advise_missing(load_migrations(using), field.model, index.name, using)
         remedy = " Run: manage.py rebuild_hnsw_indexes --repair" if repairable else ""
         raise IndexUnusable(f'{index.name} is missing in database "{using}". {advice}{remedy}')
     if not status.valid:

@@ -9,10 +9,11 @@ from typing import Unpack
 from django.db import DEFAULT_DB_ALIAS
 from django.utils.translation import gettext as _
 
-from pgembedding_django.maintenance.catalogue import IndexReport, State, find_index, list_indexes, statuses
+from pgembedding_django.maintenance.catalogue import IndexReport, list_indexes
 from pgembedding_django.maintenance.declared import declarations, model_tables
-from pgembedding_django.maintenance.diagnosis import find_parent
+from pgembedding_django.maintenance.diagnosis import State, find_parent
 from pgembedding_django.maintenance.errors import explained
+from pgembedding_django.maintenance.lookup import find_index, statuses
 from pgembedding_django.maintenance.progress import Progress
 from pgembedding_django.maintenance.rebuild import RebuildOptions, queue_rebuild
 from pgembedding_django.maintenance.runs import queue_run, recorded

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.db import Error, connections, transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -16,7 +17,16 @@ from pgembedding_django.maintenance.progress import read_progress
 from pgembedding_django.maintenance.session import REBUILD_LOCK, IndexBusy, Session
 from pgembedding_django.models import HnswIndexStatus, IndexRun
 
-__all__ = ["current_status", "open_session", "progress_of", "queue_run", "recorded", "unfinished_runs"]
+__all__ = [
+    "claim",
+    "current_status",
+    "give_up_late",
+    "open_session",
+    "progress_of",
+    "queue_run",
+    "recorded",
+    "unfinished_runs",
+]
 
 UNFINISHED = (IndexRun.Status.QUEUED, IndexRun.Status.RUNNING)
 
@@ -60,6 +70,23 @@ def open_session(run: IndexRun) -> Iterator[Session]:
                 run.save()
             raise
         yield session
+
+
+def give_up_late(queued: QuerySet[IndexRun]) -> None:
+    """Record that those of some queued runs are interrupted which already show as such: a worker comes too late."""
+    queued.filter(created__lte=timezone.now() - PATIENCE[True]).update(status=IndexRun.Status.INTERRUPTED)
+
+
+def claim(queued: QuerySet[IndexRun], session: Session) -> list[IndexRun]:
+    """
+    Take queued runs into a session, with which they end, and return them.
+
+    Of two workers that are given the same ones, as queues do that deliver twice, the second gets none.
+    """
+    ids = list(queued.values_list("pk", flat=True))
+    backend = {"pid": session.pid, "backend_start": session.backend_start}
+    queued.update(**backend)
+    return list(IndexRun.objects.using(session.using).filter(pk__in=ids, **backend).order_by("pk"))
 
 
 def unfinished_runs(using: str, **filters: Any) -> list[IndexRun]:

@@ -7,6 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DEFAULT_DB_ALIAS, InternalError, ProgrammingError, connections
 
+from pgembedding_django.maintenance.errors import NO_RIGHT, READ_ONLY, explain_refusal
 from pgembedding_django.operations import sqlstate
 
 __all__ = ["INTERRUPTED", "DatabaseCommand"]
@@ -14,9 +15,8 @@ __all__ = ["INTERRUPTED", "DatabaseCommand"]
 #: The exit status of a command that Ctrl-C ended (128 + SIGINT), as shells have it.
 INTERRUPTED = 130
 
-#: SQLSTATE of a right that a role lacks, of a write where nothing may be written, such as a standby, and of tables and
-#: columns that are not there.
-NO_RIGHT, READ_ONLY, ABSENT = "42501", "25006", ("42P01", "42703")
+#: SQLSTATE of tables and columns that are not there.
+ABSENT = ("42P01", "42703")
 
 
 class DatabaseCommand(BaseCommand):
@@ -56,17 +56,7 @@ class DatabaseCommand(BaseCommand):
             raise CommandError("Nobody is there to answer. Pass --noinput to go on without a question.") from error
 
     def explain(self, error: Exception, using: str) -> str:
-        """Return an error of the server with its remedy; other errors as they are."""
-        code, sentence = sqlstate(error), str(error)
-        if code == NO_RIGHT:
-            role = connections[using].settings_dict["USER"]
-            return f"{_first_line(sentence)}. This needs {self.rights}: let the owner grant them to role {role}."
-        if code == READ_ONLY:
-            return f'{_first_line(sentence)}. Database "{using}" is read-only here, a standby perhaps: use the primary.'
-        if code in ABSENT:
-            return f"{_first_line(sentence)}. Run: manage.py migrate --database {using}"
-        return sentence
-
-
-def _first_line(text: str) -> str:
-    return text.splitlines()[0].rstrip(".")
+        """Return an error of the server in one sentence, with its remedy where there is one."""
+        if sqlstate(error) in ABSENT:
+            return f"{str(error).splitlines()[0].rstrip('.')}. Run: manage.py migrate --database {using}"
+        return explain_refusal(error, using, self.rights)

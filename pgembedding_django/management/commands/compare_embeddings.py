@@ -6,6 +6,7 @@ from typing import Any
 
 from django.core.management import CommandError
 from django.core.management.base import CommandParser
+from django.template.defaultfilters import pluralize
 
 from pgembedding_django.maintenance.comparison import compare
 from pgembedding_django.maintenance.targets import parse_target
@@ -35,9 +36,10 @@ class Command(DatabaseCommand):
             found = compare(model, old, new, sample=sample, k=k, using=database)
         except ValueError as error:
             raise CommandError(str(error)) from error
+        drawn = len(found.overlaps)
         self.stdout.write(
-            f"{label}: of the {found.k} nearest rows, {found.mean:.0%} are the same by {old} and by {new} "
-            f"({len(found.overlaps):,} rows drawn of {found.candidates:,} that have both)."
+            f"{label}: of the {found.k} nearest row{pluralize(found.k)}, {found.mean:.0%} are the same by {old} and by "
+            f"{new} ({drawn:,} row{pluralize(drawn)} drawn of {found.candidates:,} that have both)."
         )
         for pk, overlap in found.worst(WORST):
             self.stdout.write(f"  pk {pk}: {overlap:.0%}")

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import json
 import sys
+from shutil import get_terminal_size
 from textwrap import wrap
 from typing import Any
 
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser, no_translations
 from django.core.serializers.json import DjangoJSONEncoder
 from django.template.defaultfilters import filesizeformat
+from django.utils.timezone import is_aware, localtime
 
-from pgembedding_django.maintenance.catalogue import IndexReport, State, list_indexes
+from pgembedding_django.maintenance.catalogue import IndexReport, list_indexes
+from pgembedding_django.maintenance.diagnosis import State
 from pgembedding_django.management.base import DatabaseCommand
 
-COLUMNS = ("state", "index", "table", "distance", "size", "rows", "dead", "scans")
-NUMBERS = ("size", "rows", "dead", "scans")
+COLUMNS = ("state", "index", "table", "distance", "size", "rows", "dead", "scans", "rebuilt", "recall")
+NUMBERS = ("size", "rows", "dead", "scans", "recall")
+
+#: What is left out, the first one first, where a line would be wider than the terminal.
+SPARED = ("distance", "table", "dead")
+
+#: Columns where there is no terminal, and of sentences at most.
 WIDTH = 100
 
 
@@ -34,6 +42,7 @@ class Command(DatabaseCommand):
             help=f"Exit with status 1 if an index is in one of these states: {', '.join(State.values)}.",
         )
 
+    @no_translations
     def handle(self, *args: Any, **options: Any) -> None:
         fatal = set(filter(None, options["fail_on"].split(",")))
         if unknown := fatal - set(State.values):
@@ -50,25 +59,22 @@ class Command(DatabaseCommand):
         if not reports:
             self.stdout.write(f'Database "{using}" has no HNSW index.')
             return
+        width = get_terminal_size((WIDTH, 24)).columns
         rows = [_as_row(report) for report in reports]
-        widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in COLUMNS}
-        spare = WIDTH - sum(widths.values()) - 2 * (len(COLUMNS) - 1)
-        if spare < 0:
-            # What is numbers stays whole; long names are cut in the table and whole below it.
-            widths["index"], widths["table"] = _shrink(widths["index"], widths["table"], -spare)
-        self.stdout.write(_line(dict(zip(COLUMNS, COLUMNS, strict=True)), widths))
-        for row in rows:
+        widths = _fit(rows, width)
+        for row in (dict(zip(COLUMNS, COLUMNS, strict=True)), *rows):
             self.stdout.write(_line(row, widths))
         for report in reports:
             # What a rebuild builds says what the index says that it replaces.
             if not report.advice or (report.state is State.BUILDING and report.leftover_of):
                 continue
             self.stdout.write("")
-            self.stdout.write("\n".join(wrap(f"{report.label}: {report.advice}", WIDTH, break_on_hyphens=False)))
+            said = wrap(f"{report.label}: {report.advice}", min(width, WIDTH), break_on_hyphens=False)
+            self.stdout.write("\n".join(said))
 
 
 def _as_row(report: IndexReport) -> dict[str, str]:
-    status = report.status
+    status, rebuild, recall = report.status, report.last_rebuild, report.last_recall
     row = dict.fromkeys(COLUMNS, "")
     row.update(state=report.state.value, index=report.name, table=report.table, distance=report.distance or "unknown")
     if status is not None:
@@ -77,8 +83,28 @@ def _as_row(report: IndexReport) -> dict[str, str]:
             rows="?" if status.rows is None else str(status.rows),
             dead=f"{status.dead_share:.0%}",
             scans=str(status.scans),
+            rebuilt=_day(rebuild.finished) if rebuild else "-",
+            recall=f"{recall.recall:.3f}" if recall else "-",
         )
     return row
+
+
+def _day(when: Any) -> str:
+    return f"{localtime(when) if is_aware(when) else when:%Y-%m-%d}"
+
+
+def _fit(rows: list[dict[str, str]], width: int) -> dict[str, int]:
+    """Return the columns that a line has room for and their widths; the name of an index is cut where none is left."""
+    widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in COLUMNS}
+    for name in SPARED:
+        if _length(widths) > width:
+            del widths[name]
+    widths["index"] = max(widths["index"] - max(_length(widths) - width, 0), len("index"))
+    return widths
+
+
+def _length(widths: dict[str, int]) -> int:
+    return sum(widths.values()) + 2 * (len(widths) - 1)
 
 
 def _line(row: dict[str, str], widths: dict[str, int]) -> str:
@@ -91,16 +117,6 @@ def _line(row: dict[str, str], widths: dict[str, int]) -> str:
 
 def _cut(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
-
-
-def _shrink(first: int, second: int, by: int) -> tuple[int, int]:
-    """Take from the longer of two widths until both are equal, then from both."""
-    total = max(first + second - by, 16)
-    half = total // 2
-    if min(first, second) <= half:
-        small = min(first, second)
-        return (small, total - small) if first <= second else (total - small, small)
-    return total - half, half
 
 
 def _as_json(report: IndexReport) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError, CommandParser
 from django.db import NotSupportedError
+from django.template.defaultfilters import pluralize
 from tqdm import tqdm
 
 from pgembedding_django.embedders import EmbeddingError
@@ -137,10 +138,11 @@ def _as_text(report: RecallReport, target: float) -> str:
 
 def _tell_queries(report: RecallReport, filters: str) -> str:
     if None in report.queries:
-        return f"{len(report.queries):,} queries asked {report.size:,} rows{filters} for the {report.k} nearest."
+        rows = f"{report.size:,} row{pluralize(report.size)}"
+        return f"{len(report.queries):,} queries asked {rows}{filters} for the {report.k} nearest."
     return (
-        f"{len(report.queries):,} of {report.size:,} rows{filters} asked for the {report.k} nearest others. "
-        "New queries find less at a small ef_search."
+        f"{len(report.queries):,} of {report.size:,} rows{filters} asked for the {report.k} nearest "
+        f"other{pluralize(report.k)}. New queries find less at a small ef_search."
     )
 
 

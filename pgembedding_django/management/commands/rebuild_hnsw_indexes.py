@@ -8,16 +8,18 @@ from functools import partial
 from typing import Any
 
 from django.core.exceptions import ObjectDoesNotExist
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser, no_translations
 from django.db import Error
 from django.db.models import Model
-from django.template.defaultfilters import filesizeformat
+from django.template.defaultfilters import filesizeformat, pluralize
 from tqdm import tqdm
 
 from pgembedding_django.arguments import embedding_field
-from pgembedding_django.maintenance.catalogue import IndexReport, find_index, list_indexes
+from pgembedding_django.maintenance.catalogue import IndexReport, list_indexes
+from pgembedding_django.maintenance.errors import REBUILD_RIGHTS
 from pgembedding_django.maintenance.estimate import warn_of_memory
 from pgembedding_django.maintenance.jobs import perform
+from pgembedding_django.maintenance.lookup import find_index
 from pgembedding_django.maintenance.progress import Progress
 from pgembedding_django.maintenance.rebuild import RebuildOptions, queue_rebuild
 from pgembedding_django.maintenance.repair import plan_repair, queue_step
@@ -36,10 +38,7 @@ class Command(DatabaseCommand):
         "left behind, and finishes or creates what should be there."
     )
     requires_system_checks = []
-    rights = (
-        "SELECT on pgembedding_hnsw_index, SELECT, INSERT and UPDATE on pgembedding_django_indexrun, and ownership of "
-        "the table"
-    )
+    rights = REBUILD_RIGHTS
     after_interrupt = (
         "What was rebuilt stays. To clear away what the last one left behind, run: "
         "manage.py rebuild_hnsw_indexes --repair"
@@ -66,6 +65,7 @@ class Command(DatabaseCommand):
         parser.add_argument("--parallel-workers", type=int, metavar="N", help="Processes that help with a build.")
         parser.add_argument("--give-up", type=float, metavar="SECONDS", help="Leave an index that takes longer.")
 
+    @no_translations
     def handle(self, *targets: str, **options: Any) -> None:
         how = _how(options)
         reports = self._choose(list(options["targets"]), options["database"])
@@ -176,7 +176,8 @@ def _is(report: IndexReport, target: str) -> bool:
 
 def _show(bar: Any, run: IndexRun, progress: Progress) -> None:
     bar.n = (100 * (run.part - 1) + progress.percent) / run.parts
-    waits = f", waits for backend {', '.join(map(str, progress.blocked_by))}" if progress.blocked_by else ""
+    pids = progress.blocked_by
+    waits = f", waits for backend{pluralize(pids)} {', '.join(map(str, pids))}" if pids else ""
     bar.set_postfix_str(progress.phase + waits)
 
 

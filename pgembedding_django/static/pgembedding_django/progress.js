@@ -1,12 +1,12 @@
 "use strict";
 {
-    const show = ({id, percent, words}) => {
+    const show = ({id, done, percent, words}) => {
         const item = document.getElementById(`run-${id}`);
         const bar = item.querySelector("progress");
-        if (percent === null) {
+        if (percent === null && !done) {
             bar.removeAttribute("value");
         } else {
-            bar.value = percent;
+            bar.value = percent ?? 0;
         }
         item.querySelector("[role=status]").textContent = words;
     };
