@@ -24,6 +24,9 @@ __all__ = ["BulkLoad", "check_vectors"]
 
 STAGING = "pgembedding_bulk_load"
 
+#: SQLSTATE of an INSERT ... ON CONFLICT that would update a row twice.
+TWICE = "21000"
+
 logger = logging.getLogger("pgembedding_django")
 
 Progress = Callable[[int], object]
@@ -56,8 +59,8 @@ class BulkLoad:
     """
     One call of bulk_load().
 
-    unique_fields: names of the fields whose conflict turns an insert into an update, or None.
-    prepare: called with the instances of each batch, in its transaction.
+    unique_fields: names of the fields whose conflict turns an insert into an update, or None. update_fields: names of
+        those that are updated then, None for all. prepare: called with the instances of each batch, in its transaction.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class BulkLoad:
         model: type[Model],
         using: str,
         unique_fields: Sequence[str] | None,
+        update_fields: Sequence[str] | None,
         prepare: Callable[[list[Any]], None],
     ) -> None:
         meta = cast("type[Model]", model._meta.concrete_model)._meta
@@ -73,7 +77,8 @@ class BulkLoad:
         self.model, self.using, self.prepare = model, using, prepare
         self.connection: BaseDatabaseWrapper = connections[using]
         self.fields: Fields = tuple(field for field in meta.local_concrete_fields if not field.generated)
-        self.unique = self._unique(unique_fields)
+        self.unique = self._named(unique_fields or (), "unique_fields")
+        self.updated = self.fields if update_fields is None else self._with_digests(update_fields)
 
     def run(self, rows: Iterable[Model], batch_size: int | None, progress: Progress | None) -> int:
         """Load each batch in a transaction of its own, and return how many rows there were."""
@@ -130,7 +135,12 @@ class BulkLoad:
             names = ", ".join(columns)
             cursor.execute(f"CREATE TEMPORARY TABLE {STAGING} AS SELECT {names} FROM {table} WITH NO DATA")
             self._copy(STAGING, fields, rows)
-            cursor.execute(f"INSERT INTO {table} ({names}) SELECT {names} FROM {STAGING} {self._on_conflict(fields)}")
+            try:
+                cursor.execute(
+                    f"INSERT INTO {table} ({names}) SELECT {names} FROM {STAGING} {self._on_conflict(fields)}"
+                )
+            except Error as error:
+                raise self._with_pair(error, rows) from error.__cause__
             cursor.execute(f"DROP TABLE {STAGING}")
 
     def _copy(self, table: str, fields: Fields, rows: Batch) -> None:
@@ -157,7 +167,8 @@ class BulkLoad:
         kept = [
             self._column(field)
             for field in fields
-            if field not in self.unique and not field.primary_key and not getattr(field, "auto_now_add", False)
+            if field in self.updated and field not in self.unique and not field.primary_key
+            if not getattr(field, "auto_now_add", False)
         ]
         if not kept:
             return f"ON CONFLICT ({target}) DO NOTHING"
@@ -166,15 +177,38 @@ class BulkLoad:
     def _column(self, field: Field[Any, Any]) -> str:
         return self.connection.ops.quote_name(cast(str, field.column))
 
-    def _unique(self, names: Sequence[str] | None) -> Fields:
+    def _named(self, names: Sequence[str], argument: str) -> Fields:
         known = {field.name: field for field in self.fields}
         known["pk"] = self.model._meta.pk
-        unknown = next((name for name in names or () if name not in known), None)
+        unknown = next((name for name in names if name not in known), None)
         if unknown is not None:
             raise ValueError(
-                f"unique_fields must name fields of {self.model.__name__} ({', '.join(known)}), got {unknown!r}."
+                f"{argument} must name fields of {self.model.__name__} ({', '.join(known)}), got {unknown!r}."
             )
-        return tuple(known[name] for name in names or ())
+        return tuple(known[name] for name in names)
+
+    def _with_digests(self, names: Sequence[str]) -> Fields:
+        """Update the digest with its vector: it tells what text the vector stands for."""
+        fields = self._named(names, "update_fields")
+        digests = [each.digest_name for each in fields if isinstance(each, EmbeddingField) and each.source is not None]
+        return (*fields, *self._named(digests, "update_fields"))
+
+    def _with_pair(self, error: Error, rows: Batch) -> Error:
+        """Return the error of a batch that has a row twice with the two rows; any other as it is."""
+        diagnosis: Any = getattr(error.__cause__, "diag", None)
+        if getattr(diagnosis, "sqlstate", None) != TWICE:
+            return error
+        seen: dict[tuple[str, ...], int] = {}
+        for position, row in rows:
+            key = tuple(repr(getattr(row, field.attname)) for field in self.unique)
+            if key in seen:
+                names = ", ".join(field.name for field in self.unique)
+                return type(error)(
+                    f"Row {position} (pk {row.pk!r}) has the {names} of row {seen[key]}, and a batch can update a row "
+                    "only once. Load each once."
+                )
+            seen[key] = position
+        return error
 
 
 def _left_to_database(row: Model, field: Field[Any, Any]) -> bool:

@@ -160,6 +160,7 @@ class EmbeddingQuerySet(QuerySet[M]):
         batch_size: int | None = 10_000,
         update_conflicts: bool = False,
         unique_fields: Sequence[str] | None = None,
+        update_fields: Sequence[str] | None = None,
         progress: Callable[[int], object] | None = None,
         rebuild_indexes: bool = False,
     ) -> int:
@@ -168,25 +169,29 @@ class EmbeddingQuerySet(QuerySet[M]):
 
         objs: any iterable; a generator is read batch by batch.
         batch_size: rows of one transaction; None loads all in one.
-        update_conflicts, unique_fields: update the rows that conflict in these fields, all columns but the primary key
-            and auto_now_add.
+        update_conflicts, unique_fields: update the rows that conflict in these fields. update_fields: what of them, a
+            vector with its digest; unless given, all but the primary key and auto_now_add.
         progress: called with the number of rows loaded so far, after each batch.
         rebuild_indexes: drop the model's HNSW indexes first and build them at the end, which is faster for a load as
             large as the table; all in one transaction, in which the table can be neither read nor written by others.
             Logged to "pgembedding_django".
         Returns how many rows were loaded. Sends no signals and sets no primary key on the instances.
         Raises ValidationError naming the row and the field of a value that cannot be written, and the server's own
-            errors, such as IntegrityError, naming the row; rows count from 0 over the whole load. Nothing of its batch
-            is stored, earlier batches are. ValueError if unique_fields are none of the model. NotSupportedError for a
+            errors, such as IntegrityError, naming the row, but for a foreign key, which is checked last and named by
+            its value; rows count from 0 over the whole load. Nothing of its batch is stored, earlier batches are.
+            ValueError if unique_fields or update_fields are none of the model. NotSupportedError for a
             model with a parent's table, or a field of a type that only bulk_create() writes.
         """
         arguments.check_batch_size(batch_size)
-        if isinstance(unique_fields, str):
-            raise ValueError(f"unique_fields must be a list of names, got {unique_fields!r}.")
+        for name, fields in {"unique_fields": unique_fields, "update_fields": update_fields}.items():
+            if isinstance(fields, str):
+                raise ValueError(f"{name} must be a list of names, got {fields!r}.")
         if update_conflicts != bool(unique_fields):
             raise ValueError("update_conflicts=True and unique_fields go together: which conflicts make an update?")
+        if update_fields is not None and not update_conflicts:
+            raise ValueError("update_fields needs update_conflicts=True: what else would be updated?")
         self._for_write = True
-        load = BulkLoad(self.model, self.db, unique_fields, self._prepare_load)
+        load = BulkLoad(self.model, self.db, unique_fields, update_fields, self._prepare_load)
         run = load.run_without_indexes if rebuild_indexes else load.run
         return run(objs, batch_size, progress)
 

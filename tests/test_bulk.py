@@ -9,7 +9,15 @@ from decimal import Decimal
 import numpy as np
 import pytest
 from django.core.exceptions import ValidationError
-from django.db import IntegrityError, NotSupportedError, ProgrammingError, connection, models, transaction
+from django.db import (
+    DatabaseError,
+    IntegrityError,
+    NotSupportedError,
+    ProgrammingError,
+    connection,
+    models,
+    transaction,
+)
 from django.db.models import F, Value
 from django.test.utils import isolate_apps
 
@@ -324,6 +332,48 @@ def test_bulk_load_update_conflicts_with_nothing_to_update_keeps_the_row():
     assert set(Tag.objects.values_list("name", flat=True)) == {"old", "new"}
 
 
+def test_bulk_load_update_fields_updates_no_others():
+    old = Everything.objects.create(text="old", integer=1, embedding=[1, 2, 3])
+    rows = [Everything(key=old.key, text="new", integer=2)]
+    Everything.objects.bulk_load(rows, update_conflicts=True, unique_fields=["key"], update_fields=["text"])
+    text, integer, vector = Everything.objects.values_list("text", "integer", "embedding").get()
+    assert (text, integer, vector.tolist()) == ("new", 1, [1, 2, 3])
+
+
+@pytest.mark.parametrize("update_fields", [["embedding"], ["embedding", "embedding_digest"]])
+def test_bulk_load_that_updates_a_vector_updates_its_digest(update_fields):
+    old = Article.objects.create(title="old", embedding=[1, 1, 1])
+    Article.objects.filter(pk=old.pk).update(title="new")
+    rows = [Article(pk=old.pk, title="new", embedding=[2, 2, 2])]
+    Article.objects.bulk_load(rows, update_conflicts=True, unique_fields=["pk"], update_fields=update_fields)
+    assert Article.objects.get().embedding.tolist() == [2, 2, 2]
+    assert not Article.objects.stale().exists()
+
+
+def test_bulk_load_of_the_same_row_twice_names_both():
+    key = uuid.uuid4()
+    rows = [Everything(), Everything(key=key), Everything(key=key)]
+    with pytest.raises(DatabaseError) as caught, transaction.atomic():
+        Everything.objects.bulk_load(rows, update_conflicts=True, unique_fields=["key"])
+    assert str(caught.value) == (
+        "Row 2 (pk None) has the key of row 1, and a batch can update a row only once. Load each once."
+    )
+
+
+def test_bulk_load_of_a_row_twice_in_the_eyes_of_the_server_is_its_error():
+    rows = [Required(pk=1, embedding=[1, 2, 3]), Required(pk="1", embedding=[1, 2, 3])]
+    with pytest.raises(DatabaseError, match="cannot affect row a second time"), transaction.atomic():
+        Required.objects.bulk_load(rows, update_conflicts=True, unique_fields=["pk"])
+
+
+def test_bulk_load_that_violates_a_check_in_an_update_is_the_servers_error():
+    rows = [Required(pk=1, embedding=[1, 2, 3])]
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE tests_required ADD CHECK (id > 1)")
+    with pytest.raises(IntegrityError, match="violates check constraint"), transaction.atomic():
+        Required.objects.bulk_load(rows, update_conflicts=True, unique_fields=["pk"])
+
+
 ARGUMENTS = {
     "batch zero": ({"batch_size": 0}, "batch_size must be a positive integer or None, got 0."),
     "batch bool": ({"batch_size": True}, "batch_size must be a positive integer or None, got True."),
@@ -335,6 +385,16 @@ ARGUMENTS = {
     "unique unknown": (
         {"update_conflicts": True, "unique_fields": ["titel"]},
         "unique_fields must name fields of Article (id, title, published, section, embedding, embedding_digest, pk), "
+        "got 'titel'.",
+    ),
+    "update text": ({"update_fields": "title"}, "update_fields must be a list of names, got 'title'."),
+    "update alone": (
+        {"update_fields": ["title"]},
+        "update_fields needs update_conflicts=True: what else would be updated?",
+    ),
+    "update unknown": (
+        {"update_conflicts": True, "unique_fields": ["pk"], "update_fields": ["titel"]},
+        "update_fields must name fields of Article (id, title, published, section, embedding, embedding_digest, pk), "
         "got 'titel'.",
     ),
     "unique alone": (
