@@ -76,7 +76,7 @@ def query_vector(model: type[Model], field: EmbeddingField, query: Any) -> Vecto
         raise ValueError(f"{field.label} cannot be compared with None. {remedy}")
     try:
         # A copy, because the query runs later than this.
-        return field.to_vector(query).copy()
+        return field.to_query(query).copy()
     except InvalidVector as error:
         if error.code != "type":
             raise

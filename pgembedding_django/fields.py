@@ -26,8 +26,9 @@ from pgembedding_django.vectors import InvalidVector, Vector
 __all__ = ["EmbeddingField"]
 
 STORAGES = ("single", "half")
-
 SYNCS = ("manual", "task", "save")
+#: What a migration leaves out.
+DEFAULTS = {"dimensions": None, "source": None, "embedder": "default", "sync": "manual", "storage": "single"}
 
 if TYPE_CHECKING:
     _Field = Field[Any, Any]
@@ -46,9 +47,10 @@ class EmbeddingField(_Field):
     sync: who embeds a row that became stale: "manual" leaves it to embed(), "task" enqueues a task when its transaction
         commits, "save" does it inside save(), which then takes the embedder's time and raises its errors.
     storage: "single" takes 4 bytes a dimension and "half" 2 (a reloaded vector is then rounded to half precision).
+        Its change rewrites the table and builds the field's indexes anew.
     Loads as float32 ndarray of shape (dimensions,); accepts a sequence of numbers, an array of any kind, the text
         "[1,2,3]" and the bytes of little-endian float32. Assignment converts.
-    Raises ValidationError in `clean()` and `save()`, before any SQL, for what is no vector of this field.
+    Raises ValidationError in `clean()` and `save()`, before any SQL, for what this field cannot hold.
     """
 
     description = _("Embedding")
@@ -84,28 +86,23 @@ class EmbeddingField(_Field):
             raise ValueError(f'EmbeddingField.sync must be "manual", "task" or "save", got {sync!r}.')
         self.dimensions, self.source, self.embedder = dimensions, source, embedder
         self.sync, self.storage = sync, storage
+        self.is_made_in_save = source is not None and sync == "save"
         super().__init__(*args, **kwargs)
 
     def deconstruct(self) -> Any:
         name, _path, args, kwargs = super().deconstruct()
-        if self.dimensions is not None:
-            kwargs["dimensions"] = self.dimensions
-        if self.source is not None:
-            kwargs["source"] = self.source
-        if self.embedder != "default":
-            kwargs["embedder"] = self.embedder
-        if self.sync != "manual":
-            kwargs["sync"] = self.sync
-        if self.storage != "single":
-            kwargs["storage"] = self.storage
+        kwargs.update((key, self.__dict__[key]) for key, default in DEFAULTS.items() if self.__dict__[key] != default)
         return name, "pgembedding_django.EmbeddingField", args, kwargs
 
     def contribute_to_class(self, cls: type[Model], name: str, private_only: bool = False) -> None:
         super().contribute_to_class(cls, name, private_only)
-        # A migration names the digest as a field of its own, and an abstract model leaves it to those that inherit.
-        if self.source is None or cls._meta.abstract or isinstance(cls._meta.apps, StateApps):
+        # A migration has all of this in writing, and an abstract model leaves it to those that inherit.
+        if cls._meta.abstract or isinstance(cls._meta.apps, StateApps):
             return
-        if self.digest_name not in {field.name for field in cls._meta.local_fields}:
+        for index in cls._meta.indexes:
+            if self.name in index.fields and hasattr(index, "adopt_storage"):
+                index.adopt_storage(self.storage)
+        if self.source is not None and self.digest_name not in {field.name for field in cls._meta.local_fields}:
             cls.add_to_class(self.digest_name, DigestField())
             self.keeps_digest = True
 
@@ -132,11 +129,11 @@ class EmbeddingField(_Field):
 
     def to_vector(self, value: Any) -> Vector:
         """
-        Return a value as a vector of this field.
+        Return a value as a vector of this field, as a row may hold it.
 
         Raises InvalidVector, a ValueError, that names the field and what is wrong with the value.
         """
-        vector = vectors.to_vector(value, name=self.label, dimensions=self.dimensions, half=self.storage == "half")
+        vector = self.to_query(value)
         if self._has_cosine_index and vectors.is_zero(vector):
             raise InvalidVector(
                 "%(name)s must not be all zeros: it has a cosine index, in which a vector without direction can "
@@ -145,6 +142,10 @@ class EmbeddingField(_Field):
                 {"name": self.label},
             )
         return vector
+
+    def to_query(self, value: Any) -> Vector:
+        """Return a value as a vector to measure distances to, which need not be one that a row may hold."""
+        return vectors.to_vector(value, name=self.label, dimensions=self.dimensions, half=self.storage == "half")
 
     @property
     def _has_cosine_index(self) -> bool:
@@ -167,6 +168,8 @@ class EmbeddingField(_Field):
         return get_engine(connection).column_type(self.dimensions, self.storage)
 
     def db_check(self, connection: BaseDatabaseWrapper) -> str | None:
+        if not hasattr(self, "column"):
+            return None  # The output_field of a GeneratedField, of which no column is its own.
         return get_engine(connection).column_check(connection.ops.quote_name(str(self.column)), self.dimensions)
 
     # From Python to the database
@@ -180,9 +183,17 @@ class EmbeddingField(_Field):
             raise ValidationError(error.message, error.code, error.params) from error
 
     def validate(self, value: Any, model_instance: Model | None) -> None:
-        # A vector is made in code, often after its row: null alone says that it may come later.
-        if value is not None or not self.null:
+        # A vector is made in code, often after its row is found valid.
+        if value is not None or not (self.null or self.is_made_in_save):
             super().validate(value, model_instance)
+
+    def pre_save(self, model_instance: Model, add: bool) -> Any:
+        value = super().pre_save(model_instance, add)
+        if value is None and not self.null:
+            way = "save() the row with a text" if self.is_made_in_save else "assign one"
+            message = "%(name)s must have a vector: %(way)s, or let the field be null until it is embedded."
+            raise ValidationError(message, "null", {"name": self.label, "way": way})
+        return value
 
     def get_prep_value(self, value: Any) -> Any:
         value = super().get_prep_value(value)
@@ -220,7 +231,7 @@ class EmbeddingField(_Field):
             "form_class": EmbeddingFormField,
             "dimensions": self.dimensions,
             "half": self.storage == "half",
-            "required": not (self.blank or self.null),
+            "required": not (self.blank or self.null or self.is_made_in_save),
             # A second copy of the vector in the page, for a callable default, would say no more than the row does.
             "show_hidden_initial": False,
         }

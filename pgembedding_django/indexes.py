@@ -5,12 +5,13 @@ from __future__ import annotations
 from copy import copy
 from typing import TYPE_CHECKING, Any, cast
 
+from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.backends.ddl_references import IndexColumns
 from django.db.models import Index, Model, Q
 
-from pgembedding_django.engines import DISTANCES, Engine, distance_of_opclass, get_engine
+from pgembedding_django.engines import DISTANCES, ENGINES, Engine, distance_of_opclass, get_engine, get_engine_for
 
 if TYPE_CHECKING:
     from pgembedding_django.fields import EmbeddingField
@@ -20,6 +21,9 @@ __all__ = ["HnswIndex", "find_index", "is_option_value"]
 PRECISIONS = ("half", "binary")
 OPTIONS = ("m", "ef_construction", "ef_search", "max_elements")
 
+#: What deconstruct() of pgvector's own HnswIndex gives as its path.
+PGVECTOR_PATH = "pgvector.django.indexes.HnswIndex"
+
 
 class HnswIndex(Index):
     """
@@ -28,7 +32,8 @@ class HnswIndex(Index):
     fields: the name of one EmbeddingField that has dimensions.
     distance: "l2", "cosine", "l1" or "inner_product"; `nearest()` on the field uses it unless told otherwise.
     m: links of a row in each layer. ef_construction: candidates kept while building. Larger is slower and finds more.
-    ef_search: candidates that a search keeps; pgvector takes it with each query, pg_embedding fixes it in the index.
+    ef_search: candidates that a search keeps; pgvector takes it with each query, so that a change needs no migration,
+        and pg_embedding fixes it in the index.
     max_elements: only for a pg_embedding older than 0.3, which needs to know the table's size; ignored elsewhere.
     precision: "half" or "binary" indexes the vectors rounded to 16 bits or to their signs, in half or a tenth of the
         space; `nearest()` then ranks more candidates again by the exact distance. pgvector only.
@@ -87,6 +92,30 @@ class HnswIndex(Index):
             kwargs["precision"] = self.precision
         kwargs.update((name, value) for name, value in self.options.items() if value is not None)
         return "pgembedding_django.HnswIndex", args, kwargs
+
+    def __eq__(self, other: object) -> bool:
+        """
+        Tell whether a migration from one to the other would leave every index of this project's databases as it is.
+
+        So pgvector's own HnswIndex is equal if it is defined alike, and an option counts only where an engine of
+        PGEMBEDDING["ENGINE"] writes it into the index.
+        """
+        if isinstance(other, Index) and (type(other) is type(self) or other.deconstruct()[0] == PGVECTOR_PATH):
+            return _definition(self) == _definition(other)
+        return NotImplemented
+
+    def adopt_storage(self, storage: str) -> None:
+        """
+        Name the operator class where the one declared, or none, is for vectors stored otherwise.
+
+        The server keeps an index's operator class when the column's type changes, and fails. With its name in each
+        migration, a change of storage removes the index before and adds it after.
+        """
+        opclasses = ENGINES["pgvector"].opclasses
+        named = "half" if set(self.opclasses) & set(opclasses["half"].values()) else "single"
+        # One that no engine knows stays, for the check to name.
+        if storage != named and all(distance_of_opclass(opclass) for opclass in self.opclasses):
+            self.opclasses = [opclasses[storage][self.distance]]
 
     @property
     def options(self) -> dict[str, Any]:
@@ -158,6 +187,14 @@ class _IndexedExpression(IndexColumns):
 
     def __str__(self) -> str:
         return f"{self.expression.replace('%s', self.quote_name(self.columns[0]))} {self.opclasses[0]}"
+
+
+def _definition(index: Index) -> tuple[Any, dict[str, Any]]:
+    """Return what the index of a declaration depends on, as the engines of this project's databases make it."""
+    engines = [get_engine_for(alias) for alias in connections]
+    of_queries = {name for name in OPTIONS if not any(engine.index_options[name].server_name for engine in engines)}
+    _path, args, kwargs = index.deconstruct()
+    return args, {name: value for name, value in kwargs.items() if name not in of_queries}
 
 
 def is_option_value(value: object, option: Any) -> bool:

@@ -15,15 +15,19 @@ from django.db.migrations.operations import (
     AlterField,
     DeleteModel,
     RemoveField,
+    RemoveIndex,
+    RenameIndex,
     RunPython,
     RunSQL,
     SeparateDatabaseAndState,
 )
-from django.db.models import F, Func, IntegerField, Model
+from django.db.models import F, FloatField, Func, IntegerField, Model, QuerySet
 
 from pgembedding_django.engines import get_engine
 from pgembedding_django.fields import EmbeddingField
+from pgembedding_django.indexes import HnswIndex
 from pgembedding_django.operations import create_extension
+from pgembedding_django.vectors import HALF_LIMIT
 
 if TYPE_CHECKING:
     from django.apps.registry import Apps
@@ -50,7 +54,7 @@ def prepare_database(
     if _needs_extension(using, plan):
         create_extension(connection)
     if apps is not None:
-        _refuse_new_dimensions(connection, plan, apps)
+        _refuse_alterations(connection, plan, apps)
 
 
 def finish_database(sender: object, *, using: str, apps: Apps | None = None, **kwargs: Any) -> None:
@@ -78,35 +82,73 @@ def _embedding_fields(using: str, apps: Apps) -> Iterator[tuple[type[Model], Emb
                     yield model, field
 
 
-def _refuse_new_dimensions(connection: BaseDatabaseWrapper, plan: Plan, before: Apps) -> None:
-    """Refuse to alter the dimensions of a field that holds vectors, unless an earlier step may have emptied it."""
+def _refuse_alterations(connection: BaseDatabaseWrapper, plan: Plan, before: Apps) -> None:
+    """Refuse to alter a field against its vectors or its indexes, unless an earlier step may have removed those."""
+    gone: set[str | None] = set()
     for migration, _ in plan:
         for operation in migration.operations:
+            if isinstance(operation, RemoveIndex | RenameIndex):
+                gone.add(operation.name if isinstance(operation, RemoveIndex) else operation.old_name)
             if isinstance(operation, AlterField) and isinstance(operation.field, EmbeddingField):
-                _refuse_if_filled(connection, migration.app_label, operation, operation.field, before)
+                old = _find_field(connection, migration.app_label, operation, before)
+                if old is not None:
+                    _refuse_other_length(connection, old, operation.field)
+                    _refuse_other_storage(connection, old, operation.field, gone)
             if isinstance(operation, MAY_EMPTY):
                 return
 
 
-def _refuse_if_filled(
-    connection: BaseDatabaseWrapper, app_label: str, operation: AlterField, new: EmbeddingField, before: Apps
-) -> None:
+def _find_field(
+    connection: BaseDatabaseWrapper, app_label: str, operation: AlterField, before: Apps
+) -> EmbeddingField | None:
+    """Return the field that is altered, if it is an EmbeddingField that the database has."""
     try:
         model = before.get_model(app_label, operation.model_name)
         old = model._meta.get_field(operation.name)
     except (LookupError, FieldDoesNotExist):
-        return  # Made by the same plan, so it is empty.
-    if not isinstance(old, EmbeddingField) or new.dimensions in (None, old.dimensions):
-        return
-    if not router.allow_migrate_model(connection.alias, model):
+        return None  # Made by the same plan, so it is empty.
+    here = router.allow_migrate_model(connection.alias, model)
+    return old if here and isinstance(old, EmbeddingField) else None
+
+
+def _refuse_other_length(connection: BaseDatabaseWrapper, old: EmbeddingField, new: EmbeddingField) -> None:
+    if new.dimensions in (None, old.dimensions):
         return
     length = Func(F(old.name), function=get_engine(connection).length_function, output_field=IntegerField())
-    rows = model._default_manager.using(connection.alias).filter(**{f"{old.name}__isnull": False})
-    if rows.alias(found_length=length).exclude(found_length=new.dimensions).exists():
+    if _filled(connection, old).alias(found_length=length).exclude(found_length=new.dimensions).exists():
         raise NotSupportedError(
             f"{old.label} cannot change to {new.dimensions} dimensions while rows hold vectors of another length. "
             "Let the field be null, set it to None in a migration before this one, and embed the rows again after it."
         )
+
+
+def _refuse_other_storage(
+    connection: BaseDatabaseWrapper, old: EmbeddingField, new: EmbeddingField, gone: set[str | None]
+) -> None:
+    if new.storage == old.storage:
+        return
+    get_engine(connection).check_storage(new.storage)
+    for index in old.model._meta.indexes:
+        if isinstance(index, HnswIndex) and index.fields == [old.name] and index.name not in gone:
+            raise NotSupportedError(
+                f'{old.label} cannot change to storage="{new.storage}" while index {index.name} stands, which is for '
+                "the other one. Put RemoveIndex before AlterField and AddIndex after it, as makemigrations does."
+            )
+    largest = Func(
+        F(old.name), template="(SELECT max(abs(x)) FROM unnest(%(expressions)s::real[]) x)", output_field=FloatField()
+    )
+    if (
+        new.storage == "half"
+        and _filled(connection, old).alias(largest=largest).filter(largest__gte=HALF_LIMIT).exists()
+    ):
+        raise NotSupportedError(
+            f'{old.label} cannot change to storage="half" while rows hold numbers of {HALF_LIMIT:.0f} or more in size, '
+            "which half precision cannot hold. Scale those vectors or set them to None in a migration before this one."
+        )
+
+
+def _filled(connection: BaseDatabaseWrapper, field: EmbeddingField) -> QuerySet[Model]:
+    return field.model._default_manager.using(connection.alias).filter(**{f"{field.name}__isnull": False})
 
 
 def _renew_check(connection: BaseDatabaseWrapper, table: str, field: EmbeddingField, check: str) -> None:

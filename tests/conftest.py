@@ -244,7 +244,14 @@ def write_migrations(tmp_path, monkeypatch, settings):
 
 
 @pytest.fixture
-def many(db):
+def empty_index(db):
+    """Begin with an index of its own: what other tests rolled back stays in the shared one, and hides rows in it."""
+    with connection.cursor() as cursor:
+        cursor.execute("TRUNCATE tests_article CASCADE")
+
+
+@pytest.fixture
+def many(empty_index):
     """N articles whose title is their place in VECTORS; every second is published; statistics are fresh."""
     Article = apps.get_model("tests", "Article")
     Article.objects.bulk_load(

@@ -150,6 +150,18 @@ def test_nearest_zero_by_cosine_is_refused():
     )
 
 
+@pytest.mark.parametrize("options", [{}, {"distance": "cosine"}])
+def test_nearest_zero_by_the_cosine_of_an_index_is_refused(options):
+    with pytest.raises(ValueError, match=r"Pair\.one has no cosine distance to a vector of zeros"):
+        Pair.objects.nearest([0, 0], field="one", **options)
+
+
+def test_nearest_zero_by_another_distance_than_its_cosine_index_has_is_answered():
+    rows = Pair.objects.bulk_create([Pair(one=[3, 4]), Pair(one=[1, 0])])
+    found = Pair.objects.nearest([0, 0], field="one", distance="l2", exact=True)
+    assert [(row, row.distance) for row in found] == [(rows[1], 1), (rows[0], 5)]
+
+
 def test_nearest_text_without_embedder_is_refused(settings):
     settings.PGEMBEDDING = {**settings.PGEMBEDDING, "EMBEDDERS": {}}
     with pytest.raises(ValueError) as caught:

@@ -278,11 +278,21 @@ def test_bulk_load_rolled_back_leaves_nothing():
 
 
 def test_bulk_load_null_where_none_may_be_names_the_row_of_the_load():
-    rows = [Required(pk=i + 100, embedding=None if i == 17 else [1, 2, 3]) for i in range(30)]
+    rows = [Article(pk=i + 100, title=None if i == 17 else "a") for i in range(30)]
     with pytest.raises(IntegrityError) as caught, transaction.atomic():
+        Article.objects.bulk_load(rows, batch_size=10)
+    assert str(caught.value).startswith('Row 17 (pk 117): null value in column "title" of relation')
+    assert caught.value.__cause__.diag.column_name == "title"
+
+
+def test_bulk_load_without_a_vector_where_one_must_be_names_the_row_of_the_load():
+    rows = [Required(pk=i + 100, embedding=None if i == 17 else [1, 2, 3]) for i in range(30)]
+    with pytest.raises(ValidationError) as caught, transaction.atomic():
         Required.objects.bulk_load(rows, batch_size=10)
-    assert str(caught.value).startswith('Row 17 (pk 117): null value in column "embedding" of relation')
-    assert caught.value.__cause__.diag.column_name == "embedding"
+    assert caught.value.messages == [
+        "Row 17 (pk 117): Required.embedding must have a vector: assign one, or let the field be null until it is "
+        "embedded."
+    ]
 
 
 def test_bulk_load_unique_conflict_names_the_row_and_stores_nothing():

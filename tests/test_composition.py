@@ -76,10 +76,7 @@ AFTER = {
 
 
 @pytest.fixture
-def articles(db):
-    # Other tests leave rolled back rows in the index, among which fewer candidates are left.
-    with connection.cursor() as cursor:
-        cursor.execute("TRUNCATE tests_article CASCADE")
+def articles(empty_index):
     sections = Section.objects.bulk_create(Section(name=str(i)) for i in range(5))
     Article.objects.bulk_create(
         Article(

@@ -16,12 +16,12 @@ from django.core import serializers
 from django.core.exceptions import ValidationError
 from django.core.management import call_command
 from django.core.serializers.base import DeserializationError
-from django.db import IntegrityError, connection, models, transaction
+from django.db import connection, models, transaction
 from django.db.models import Avg, Case, Count, Exists, F, OuterRef, Q, Subquery, Sum, Value, When
 from django.db.models.functions import Coalesce
 from django.forms import Textarea, model_to_dict, modelform_factory
 
-from pgembedding_django import EmbeddingField, EmbeddingManager, HnswIndex
+from pgembedding_django import EmbeddingField, EmbeddingManager, HnswIndex, L2Distance
 from pgembedding_django.fields import EmptyValues
 from pgembedding_django.vectors import InvalidVector
 from tests.models import Article, Loose, Pair, Required, Section
@@ -164,6 +164,23 @@ def test_add_field_with_default_fills_the_rows(isolated, create_table):
     assert json.loads("[" + text[1:-1] + "]") == VECTOR
 
 
+def test_generated_copy_of_a_field_is_a_vector_too(isolated, create_table):
+    class Note(models.Model):
+        embedding = EmbeddingField(dimensions=3)
+        twin = models.GeneratedField(
+            expression=F("embedding"), output_field=EmbeddingField(dimensions=3), db_persist=True
+        )
+
+        class Meta:
+            app_label = "tests"
+
+    create_table(Note)
+    Note.objects.bulk_create([Note(embedding=VECTOR), Note(embedding=OTHER)])
+    assert_vector(Note.objects.order_by(L2Distance("twin", VECTOR))[0].twin)
+    assert_vector(Note.objects.filter(twin=OTHER).values_list("twin", flat=True)[0], OTHER)
+    assert Note.check(databases=["default"]) == []
+
+
 def test_field_db_default_fills_the_row(isolated, create_table):
     class Note(models.Model):
         embedding = EmbeddingField(dimensions=3, db_default=VECTOR)
@@ -297,9 +314,31 @@ def test_null_is_kept_apart(article):
     assert Article.objects.filter(embedding=None).values_list("title", flat=True)[0] == "none"
 
 
-def test_null_into_a_required_field_is_refused():
-    with pytest.raises(IntegrityError), transaction.atomic():
-        Required.objects.create()
+MISSING = "Required.embedding must have a vector: assign one, or let the field be null until it is embedded."
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda: Required.objects.create(),
+        lambda: Required(embedding=None).save(),
+        lambda: Required.objects.bulk_create([Required(embedding=VECTOR), Required()]),
+    ],
+)
+def test_null_into_a_required_field_is_refused_before_any_insert(write, django_assert_num_queries):
+    with django_assert_num_queries(0), pytest.raises(ValidationError) as caught:
+        write()
+    assert (caught.value.messages, caught.value.code) == ([MISSING], "null")
+
+
+def test_null_into_a_required_field_is_refused_on_update_too():
+    row = Required.objects.create(embedding=VECTOR)
+    row.embedding = None
+    with pytest.raises(ValidationError, match=r"Required\.embedding must have a vector"):
+        row.save()
+
+
+def test_null_into_a_required_field_is_no_valid_row():
     with pytest.raises(ValidationError) as caught:
         Required().full_clean()
     assert caught.value.message_dict == {"embedding": ["This field cannot be null."]}

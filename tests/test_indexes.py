@@ -673,6 +673,24 @@ def test_changed_option_makes_a_migration():
     assert operations[1].index == hnsw(m=8)
 
 
+@pytest.mark.parametrize(
+    ("engines", "change", "kinds"),
+    [
+        ("pgvector", {"ef_search": 80}, []),
+        ("pgvector", {"max_elements": 1000}, []),
+        ("pgvector", {"ef_search": 80, "m": 9}, [RemoveIndex, AddIndex]),
+        ("pg_embedding", {"ef_search": 80}, [RemoveIndex, AddIndex]),
+        ({"default": "pg_embedding"}, {"ef_search": 80}, [RemoveIndex, AddIndex]),
+        ({"no database of this project": "pg_embedding"}, {"ef_search": 80}, []),
+    ],
+)
+def test_changed_option_of_queries_makes_a_migration_only_where_an_index_holds_it(settings, engines, change, kinds):
+    settings.PGEMBEDDING = {"ENGINE": engines}
+    before, after = hnsw(ef_search=40), hnsw(**{"ef_search": 40, **change})
+    assert [type(operation) for operation in changes(before, after)] == kinds
+    assert [type(operation) for operation in changes(after, before)] == kinds
+
+
 def test_changed_name_makes_a_renaming():
     assert [type(operation) for operation in changes(hnsw(), hnsw(name="note_other"))] == [RenameIndex]
 

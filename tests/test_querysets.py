@@ -27,7 +27,7 @@ def order_by_hand(vectors, query):
 
 
 @pytest.fixture
-def articles():
+def articles(empty_index):
     return Article.objects.bulk_create(
         Article(title=str(i), published=i % 2 == 0, embedding=vector) for i, vector in enumerate(RANDOM)
     )

@@ -126,7 +126,7 @@ def test_indexes_are_listed_and_healthy(standby):
 
 @pytest.mark.pgvector
 def test_checks_find_nothing(standby):
-    call_command("check", databases=["standby"], fail_level="WARNING")
+    call_command("check", tags=["database"], databases=["standby"], fail_level="WARNING")
 
 
 @pytest.mark.pgvector

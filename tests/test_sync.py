@@ -6,11 +6,12 @@ from unittest import mock
 
 import pytest
 from django.core import serializers
-from django.db import connection, transaction
+from django.core.exceptions import ValidationError
+from django.db import connection, models, transaction
 from django.db.models.signals import post_save
 from django.forms import modelform_factory
 
-from pgembedding_django import background
+from pgembedding_django import EmbeddingField, EmbeddingManager, background
 from pgembedding_django.embedders import EmbedderUnavailable, TextRejected
 from pgembedding_django.sync import watch
 from pgembedding_django.tasks import embed_row
@@ -181,6 +182,51 @@ def test_save_where_null_is_refused_keeps_the_vector_of_a_text_that_went(scripte
         row.text = ""
         row.save()
     assert vector(Saved) == vector_of("a")
+
+
+@pytest.fixture
+def made(isolated):
+    """A model whose vector save() makes, and which must have one."""
+
+    class Made(models.Model):
+        text = models.TextField(blank=True)
+        embedding = EmbeddingField(dimensions=3, source="text", sync="save")
+
+        objects = EmbeddingManager()
+
+        class Meta:
+            app_label = "tests"
+
+    watch(Made)
+    with connection.schema_editor() as editor:
+        editor.create_model(Made)
+    return Made
+
+
+def test_row_whose_vector_save_makes_is_valid_without_it(scripted, made):
+    row = made(text="a")
+    row.full_clean()
+    row.save()
+    assert vector(made) == vector_of("a")
+
+
+@pytest.mark.parametrize("fields", [["text"], ["text", "embedding"]])
+def test_form_of_a_new_row_whose_vector_save_makes_is_saved(scripted, made, fields):
+    form = modelform_factory(made, fields=fields)({"text": "a"})
+    assert form.errors == {}
+    form.save()
+    assert vector(made) == vector_of("a")
+
+
+@pytest.mark.parametrize(
+    "write", [lambda row: row.save(), lambda row: type(row).objects.bulk_create([row])], ids=["save", "bulk_create"]
+)
+def test_row_whose_vector_was_not_made_says_what_to_do(scripted, made, write):
+    with pytest.raises(ValidationError) as caught:
+        write(made(text=" "))
+    assert caught.value.messages == [
+        "Made.embedding must have a vector: save() the row with a text, or let the field be null until it is embedded."
+    ]
 
 
 # sync="task"
