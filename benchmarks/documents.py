@@ -23,6 +23,10 @@ def main() -> None:
     parser.add_argument("--collections", type=int, default=20)
     parser.add_argument("--questions", type=int, default=200)
     options = parser.parse_args()
+    if options.collections < len(DIMENSIONS) or options.documents < K * options.collections:
+        parser.error(f"--collections must be at least {len(DIMENSIONS)}, and --documents {K} times as many.")
+    if options.questions < 1:
+        parser.error("--questions must be at least 1.")
     subprocess.run([sys.executable, "-m", "benchmarks.server"], check=True)
     os.environ["DJANGO_SETTINGS_MODULE"] = "benchmarks.settings"
     import django

@@ -61,6 +61,8 @@ class EmbeddingField(_Field):
     scope: Q | None = None
     #: What nearest() ranks by where neither its caller nor an index says otherwise.
     distance = "l2"
+    #: The method that builds the field's index, where no model declares it.
+    index_builder = ""
     #: Whether the model has the digest's field beside this one; in a migration it is a column like any other.
     keeps_digest = False
     # A change of these changes no column.

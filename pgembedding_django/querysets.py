@@ -20,7 +20,7 @@ from pgembedding_django.plans import Search, choose_scan
 from pgembedding_django.ranking import cut, rank
 from pgembedding_django.scans import NearestQuery
 
-__all__ = ["EmbeddingManager", "EmbeddingQuerySet"]
+__all__ = ["EmbeddingManager", "EmbeddingQuerySet", "every_row"]
 
 M = TypeVar("M", bound=Model)
 
@@ -240,6 +240,10 @@ class EmbeddingQuerySet(QuerySet[M]):
     async def aembed(self, **options: Any) -> EmbedReport:
         return await sync_to_async(self.embed)(**options)
 
+    def embed_targets(self, field: str | None = None, *, all: bool = False) -> Sequence[tuple[Self, EmbeddingField]]:
+        """Return what one EmbedRun each embeds: rows, and their field."""
+        return [(self, get_field(self.model, field))]
+
     def get_embedding_field(self, name: str | None) -> EmbeddingField:
         return arguments.embedding_field(self.model, name)
 
@@ -252,6 +256,12 @@ class EmbeddingQuerySet(QuerySet[M]):
 
     def _prepare_load(self, objs: list[M]) -> None:
         """Run in the transaction of a batch of bulk_load(), before its rows are written."""
+
+
+def every_row(model: type[M], using: str) -> EmbeddingQuerySet[M]:
+    """Return all rows of a model, also those that its managers leave out, as its own kind of queryset."""
+    kind = model._default_manager._queryset_class  # type: ignore[attr-defined]
+    return (kind if issubclass(kind, EmbeddingQuerySet) else EmbeddingQuerySet)(model, using=using)
 
 
 class EmbeddingManager(Manager.from_queryset(EmbeddingQuerySet)[M]):  # type: ignore[misc]

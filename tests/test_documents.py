@@ -1,5 +1,6 @@
 """Collections and documents: what they store, and what a search in one of them finds."""
 
+import io
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -8,15 +9,15 @@ import numpy as np
 import pytest
 from django.apps import apps
 from django.core.checks import run_checks
-from django.core.exceptions import ValidationError
+from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.core.management import call_command
 from django.db import IntegrityError, connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
 
-from pgembedding_django.documents.contents import digest
 from pgembedding_django.documents.models import Collection, Document
 from pgembedding_django.embedders import EmbedderUnavailable, EmbeddingError, TextRejected, get_embedder
 from pgembedding_django.embedders.dummy import DummyEmbedder
+from pgembedding_django.sources import hash_text
 from pgembedding_django.vectors import InvalidVector
 
 pytestmark = pytest.mark.django_db
@@ -233,7 +234,7 @@ def test_add_embeds_what_has_no_vector(collection):
     given, missing = Document(content="given", embedding=[1, 2, 3]), Document(content="missing")
     collection.add([given, missing])
     assert missing.embedding.tolist() == get_embedder().embed(["missing"])[0].tolist()
-    assert (given.digest, missing.digest) == ("", digest("missing", get_embedder().identity))
+    assert (given.digest, missing.digest) == ("", hash_text(f"{get_embedder().identity}\x1fNone\x1fmissing"))
 
 
 def test_add_of_vectors_needs_no_embedder(settings):
@@ -556,3 +557,112 @@ def test_metadata_is_found_through_its_index():
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL enable_seqscan = off")
     assert "pgembedding_documents_metadata" in Document.objects.filter(metadata__contains={"a": 1}).explain()
+
+
+# Embedding later
+
+
+@pytest.fixture
+def wide(settings):
+    """Another embedder, of 8 dimensions."""
+    backend = {"BACKEND": "pgembedding_django.embedders.dummy.DummyEmbedder", "OPTIONS": {"dimensions": 8}}
+    settings.PGEMBEDDING = {
+        **settings.PGEMBEDDING,
+        "EMBEDDERS": {**settings.PGEMBEDDING["EMBEDDERS"], "wide": backend},
+    }
+
+
+def test_stale_documents_are_those_without_the_vector_of_their_content(collection):
+    collection.add_texts(["kept", "old"], keys=["kept", "edited"])
+    collection.documents.filter(key="edited").update(content="new")
+    collection.documents.bulk_create(
+        [Document(key="missing", content="a"), Document(key="blank"), Document(key="given", embedding=[1, 2, 3])]
+    )
+    assert set(keys(collection.documents.stale())) == {"edited", "missing"}
+
+
+def test_embed_gives_created_documents_their_vectors(collection, embedded):
+    collection.documents.create(key="a", content=" red fox ")
+    report = collection.documents.embed()
+    assert (report.embedded, report.texts) == (1, 1)
+    assert collection.documents.get().embedding.tolist() == get_embedder().embed(["red fox"])[0].tolist()
+    assert (Collection.objects.get().dimensions, collection.documents.stale().exists()) == (3, False)
+    embedded.clear()
+    collection.add_texts(["red fox"], keys=["a"])
+    assert embedded == []
+
+
+def test_embed_of_several_collections_uses_the_embedder_of_each(collection, wide):
+    other = Collection.objects.create(name="wide", embedder="wide")
+    for each in (collection, other):
+        each.documents.create(content="red fox")
+    done = []
+    report = Document.objects.embed(progress=done.append)
+    assert (report.embedded, report.requests, done[-1]) == (2, 2, 2)
+    assert [row.embedding.size for row in Document.objects.order_by("collection")] == [3, 8]
+
+
+def test_embed_leaves_a_given_vector_unless_all_is_asked_for(collection, embedded):
+    collection.add([Document(content="a", embedding=[1, 2, 3])])
+    assert (collection.documents.embed().embedded, embedded) == (0, [])
+    assert collection.documents.embed(all=True).embedded == 1
+
+
+def test_embed_with_a_limit_counts_all_collections(collection, wide):
+    other = Collection.objects.create(name="wide", embedder="wide")
+    for each in (collection, other):
+        each.documents.bulk_create(Document(content=text) for text in "ab")
+    assert Document.objects.embed(limit=3).embedded == 3
+    assert other.documents.stale().count() == 1
+    other.documents.update(content="c")
+    assert Document.objects.embed(limit=2).embedded == 2
+
+
+def test_embed_stops_at_the_limit_before_the_next_collection(collection, wide):
+    other = Collection.objects.create(name="wide", embedder="wide")
+    for each in (collection, other):
+        each.documents.create(content="a")
+    assert Document.objects.embed(limit=1).requests == 1
+    assert other.documents.stale().exists()
+
+
+def test_embed_by_an_embedder_of_other_dimensions_is_an_error(collection, wide):
+    collection.add([Document(embedding=[1, 2, 3])])
+    Collection.objects.update(embedder="wide")
+    collection.documents.create(content="a")
+    with pytest.raises(ImproperlyConfigured, match='of collection "python" has 3 dimensions, but its embedder "wide"'):
+        collection.documents.embed()
+
+
+@pytest.mark.parametrize("method", ["stale", "embed"])
+def test_embed_of_another_field_is_an_error(collection, method):
+    with pytest.raises(ValueError, match=r"field must name an EmbeddingField of Document \(embedding\), got 'key'\."):
+        getattr(collection.documents, method)(field="key")
+
+
+def test_embed_command_names_each_collection(collection, wide):
+    other = Collection.objects.create(name="wide", embedder="wide")
+    for each in (collection, other):
+        each.documents.create(content="red fox")
+    out = io.StringIO()
+    call_command("embed", "pgembedding_documents.Document", stdout=out)
+    named = re.findall(
+        r'^pgembedding_documents\.Document\.embedding of collection "(\w+)": 1 row', out.getvalue(), re.M
+    )
+    assert (named, Document.objects.stale().exists()) == (["python", "wide"], False)
+
+
+def test_embed_command_with_a_limit_plans_no_more(collection, wide):
+    other = Collection.objects.create(name="wide", embedder="wide")
+    for each in (collection, other):
+        each.documents.create(content="red fox")
+    out = io.StringIO()
+    call_command("embed", "pgembedding_documents.Document", limit=1, stdout=out)
+    assert "wide" not in out.getvalue()
+    assert Document.objects.stale().get().collection == other
+
+
+def test_embed_command_without_stale_documents_says_so(collection):
+    out = io.StringIO()
+    call_command("embed", "pgembedding_documents.Document", stdout=out)
+    assert out.getvalue() == "pgembedding_documents.Document: 0 rows to embed.\n"

@@ -1,11 +1,14 @@
 """The index of each collection: built, kept, rebuilt, used and dropped."""
 
+import io
+import json
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from django.core.management import CommandError, call_command
 from django.db import NotSupportedError, OperationalError, ProgrammingError, connection, connections, transaction
 
 from pgembedding_django.documents import building
@@ -213,7 +216,14 @@ def test_create_with_bad_options_is_an_error(options):
 def test_create_with_options_that_do_not_suit_each_other_is_an_error():
     collection, _ = fill("a")
     with pytest.raises(ValueError, match=r"HnswIndex.ef_construction must be at least 2 \* m = 32, got 16"):
-        collection.create_hnsw_index(m=16, concurrently=False)
+        collection.create_hnsw_index(m=16, ef_construction=16, concurrently=False)
+
+
+@pytest.mark.parametrize(("m", "ef_construction"), [(8, 16), (16, 32)])
+def test_create_fits_ef_construction_to_m(m, ef_construction):
+    collection, _ = fill("a")
+    collection.create_hnsw_index(m=m, concurrently=False)
+    assert collection.hnsw["ef_construction"] == ef_construction
 
 
 def test_create_replaces_what_an_interrupted_build_left(transactional_db):
@@ -398,3 +408,68 @@ def test_replace_by_the_same_dimensions_keeps_the_index():
     before = oid_of(collection)
     collection.replace([Document(embedding=vectors[0])])
     assert oid_of(collection) == before
+
+
+# What the commands tell of it
+
+
+def tell(command, *args, **options):
+    out = io.StringIO()
+    call_command(command, *args, stdout=out, stderr=out, **options)
+    return out.getvalue()
+
+
+def measure(name):
+    return tell("measure_recall", "pgembedding_documents.Document", filter=[f"collection={name}"], sample=20)
+
+
+def test_measure_recall_of_a_collection_says_how_to_build_its_index(transactional_db):
+    collection, _ = fill("hand book", 2000, 16)
+    fill("b", 50, 5)
+    collection.create_hnsw_index(m=2, ef_construction=4, ef_search=5)
+    told = measure("hand book")
+    assert f"index public.{name_of(collection)} (m=2, ef_construction=4)" in told
+    assert "20 of 2,000 rows where collection=hand book asked" in told
+    assert "Call collection.create_hnsw_index(m=16, ef_construction=64, ef_search=" in told
+
+
+def test_measure_recall_asks_the_questions_of_a_file_by_the_embedder_of_the_collection(
+    transactional_db, settings, tmp_path
+):
+    backend = {"BACKEND": "pgembedding_django.embedders.dummy.DummyEmbedder", "OPTIONS": {"dimensions": 5}}
+    settings.PGEMBEDDING = {**settings.PGEMBEDDING, "EMBEDDERS": {"wide": backend}}
+    collection, _ = fill("a", dimensions=5, embedder="wide")
+    collection.create_hnsw_index()
+    (tmp_path / "questions.txt").write_text("red fox\nblue whale\n")
+    told = tell(
+        "measure_recall", "pgembedding_documents.Document", filter=["collection=a"], queries=tmp_path / "questions.txt"
+    )
+    assert "2 queries asked 300 rows where collection=a for the 10 nearest." in told
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("a", 'Document.embedding of collection "a" has no index, so there is nothing to measure. Call create().'),
+        ("b", '{index} is missing in database "default". Call create().'),
+        ("2147483647", "Collection matching query does not exist."),
+    ],
+)
+def test_measure_recall_of_a_collection_that_cannot_be_measured_says_why(transactional_db, name, sentence):
+    fill("a")
+    collection, _ = fill("b")
+    collection.create_hnsw_index()
+    with connection.cursor() as cursor:
+        cursor.execute(f"DROP INDEX {name_of(collection)}")
+    with pytest.raises(CommandError) as caught:
+        measure(name)
+    expected = sentence.replace("create()", "collection.create_hnsw_index()")
+    assert str(caught.value) == expected.format(index=name_of(collection))
+
+
+def test_list_of_indexes_names_the_collection():
+    collection, _ = fill("hand\nbook")
+    collection.create_hnsw_index(concurrently=False)
+    assert f"{name_of(collection)} (hand\ufffdbook)" in tell("hnsw_indexes")
+    named = {entry["index"]: entry["collection"] for entry in json.loads(tell("hnsw_indexes", json=True))}
+    assert named == {name_of(collection): "hand\nbook", **dict.fromkeys(named.keys() - {name_of(collection)})}

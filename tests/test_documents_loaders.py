@@ -93,6 +93,11 @@ def test_html_of_another_kind_is_read(data):
     assert [page.text for page in extract(".htm", data)] == ["text"]
 
 
+def test_html_without_end_tags_is_read_in_a_pass():
+    (found,) = extract(".html", b"<p>a" * 30_000)
+    assert found.text == "\n".join("a" * 30_000)
+
+
 def test_html_that_is_binary_is_unreadable():
     with pytest.raises(UnreadableFile, match="is binary"):
         extract(".html", b"\x89PNG\x00")
@@ -201,6 +206,11 @@ def test_find_files_reports_what_is_not_there_or_of_another_kind(tmp_path):
         (str(tmp_path / "a.png"), "is none of .txt, .md, .markdown, .html, .htm, .pdf"),
         (str(tmp_path / "gone.txt"), "does not exist"),
     ]
+
+
+def test_find_files_takes_an_empty_name_for_no_folder():
+    found = find_files([""])
+    assert (found.files, found.roots, found.unread) == ([], [], [('""', "names no file")])
 
 
 def test_find_files_reports_a_folder_that_cannot_be_listed(tmp_path, monkeypatch):

@@ -126,7 +126,9 @@ def test_search_in_an_unknown_collection_is_not_found(client, name):
 
 
 def test_search_by_another_method_is_not_allowed(fruit, client):
-    assert client.post("/open/fruit/", {"q": "x"}).status_code == 405
+    answer = client.post("/open/fruit/", {"q": "x"})
+    assert (answer.status_code, answer["Allow"]) == (405, "GET, HEAD, OPTIONS")
+    assert answer.json() == {"error": "A search is a GET request."}
 
 
 def test_search_asks_for_permission_first(fruit, client):

@@ -108,7 +108,7 @@ SIGNATURES = {
     "create_collection": {},
     "delete_collection": {},
     "get_collection": {"session": EMPTY},
-    "create_hnsw_index": {"max_elements": 10000, "dims": 1536, "m": 8, "ef_construction": 16, "ef_search": 16},
+    "create_hnsw_index": {"max_elements": 10000, "dims": 1536, "m": 8, "ef_construction": None, "ef_search": 16},
     "add_embeddings": {"texts": EMPTY, "embeddings": EMPTY, "metadatas": EMPTY, "ids": EMPTY},
     "add_texts": {"texts": EMPTY, "metadatas": None, "ids": None},
     "similarity_search": {"query": EMPTY, "k": 4, "filter": None},
@@ -539,11 +539,23 @@ def test_connect_returns_the_connection(store):
 # The index
 
 
+def test_blank_text_with_a_vector_is_stored(store):
+    store.add_texts([" ", "a"], ids=["blank", "a"])
+    assert [document.page_content for document in store.get_by_ids(["blank", "a"])] == [" ", "a"]
+
+
 def test_create_hnsw_index_builds_the_index_of_the_collection(store):
     store.add_texts(list("abc"))
     store.create_hnsw_index(max_elements=10000, dims=2, m=8, ef_construction=16, ef_search=16)
     options = store.get_collection().hnsw
     assert (options["m"], options["ef_construction"], options["ef_search"]) == (8, 16, 16)
+
+
+@pytest.mark.parametrize(("m", "ef_construction"), [(4, 16), (16, 32)])
+def test_create_hnsw_index_fits_ef_construction_to_m(store, m, ef_construction):
+    store.add_texts(list("abc"))
+    store.create_hnsw_index(dims=2, m=m)
+    assert store.get_collection().hnsw["ef_construction"] == ef_construction
 
 
 def test_create_hnsw_index_with_given_dimensions_that_are_others_names_them(store):
@@ -811,6 +823,18 @@ def test_database_that_is_no_postgres_is_told(sqlite):
     assert str(caught.value) == (
         'PGEmbedding needs a Postgres, but database "lite" is none. Pass connection_string, set '
         "POSTGRES_CONNECTION_STRING, or pass the alias of another as using."
+    )
+
+
+def test_store_without_a_database_asks_for_a_connection_string(monkeypatch):
+    # What Django makes of a DATABASES that is empty, as in a script.
+    nothing = connections.configure_settings({"default": {}})["default"]
+    monkeypatch.setitem(connections.settings, "nothing", nothing)
+    with pytest.raises(ImproperlyConfigured) as caught:
+        PGEmbedding(embedding_function=Letters(), using="nothing")
+    assert str(caught.value) == (
+        'PGEmbedding needs connection_string, such as "postgresql://user:password@host:5432/database", or the '
+        "environment variable POSTGRES_CONNECTION_STRING; in a Django project, a Postgres in DATABASES."
     )
 
 

@@ -124,6 +124,7 @@ def test_list_as_json_has_everything(migrated_database, engine):
         "building_pid": None,
         "last_rebuild": ANY,
         "last_recall": None,
+        "collection": None,
     }
     assert found[0]["last_rebuild"].endswith("Z")
     assert found[1]["last_rebuild"] is None

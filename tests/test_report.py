@@ -10,12 +10,13 @@ def measured(ef_search, recall):
     return Recall(ef_search, recall, recall - 0.01, min(1.0, recall + 0.01), 1.0, 2.0, (10,))
 
 
-def report(default, rows, *, m=16, ef_construction=64, declared_m=None, ef_search=None, explained=None):
+def report(default, rows, *, m=16, ef_construction=64, declared_m=None, ef_search=None, explained=None, builder=""):
     graph, declared = ({"m": each, "ef_construction": ef_construction} for each in (m, declared_m or m))
+    declared["ef_search"] = ef_search or 16
     return RecallReport(
         model="app.Model",
         field="embedding",
-        index=BuiltIndex("public", "a_hnsw", graph, declared, ef_search, ("a_hnsw",)),
+        index=BuiltIndex("public", "a_hnsw", graph, declared, ef_search, ("a_hnsw",), builder),
         filters="",
         size=100,
         k=10,
@@ -93,3 +94,46 @@ def test_advice_does_not_ask_for_more_candidates_than_there_can_be():
     advice = report(0.9, [(500, 0.8), (1000, 0.9)]).advice(0.95)
     assert advice[0] == "No ef_search measured reaches a recall of 0.95: 1000 finds 0.900."
     assert not any("still rises" in sentence for sentence in advice)
+
+
+@pytest.mark.parametrize(
+    ("found", "advice"),
+    [
+        (
+            report(0.9, [(20, 0.9), (40, 0.96)], builder="make"),
+            [
+                REACHED,
+                "nearest() by itself finds 0.900, short of 0.95. Call make(m=16, ef_construction=64, ef_search=40). It "
+                "keeps the graph. Or pass ef_search.",
+            ],
+        ),
+        (
+            report(0.9, [(20, 0.895), (40, 0.9)], m=8, ef_construction=16, builder="make"),
+            [
+                MISSED,
+                "nearest() by itself finds 0.900, short of 0.95.",
+                "The graph is thin: a_hnsw was built with m=8 and ef_construction=16. Call make(m=16, "
+                "ef_construction=64, ef_search=16).",
+            ],
+        ),
+        (
+            report(0.99, [(20, 0.895), (40, 0.9)], builder="make"),
+            [
+                MISSED,
+                REBUILD[0],
+                "If it stays short, build a larger graph. Call make(m=32, ef_construction=128, ef_search=16).",
+            ],
+        ),
+        (
+            report(0.99, [(40, 0.9)], ef_search=40, builder="make"),
+            [
+                MISSED,
+                "Call make(m=16, ef_construction=64, ef_search=80).",
+                REBUILD[0],
+                "If it stays short, build a larger graph. Call make(m=32, ef_construction=128, ef_search=40).",
+            ],
+        ),
+    ],
+)
+def test_advice_for_an_index_that_no_model_declares_names_the_call(found, advice):
+    assert found.advice(0.95) == advice

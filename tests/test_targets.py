@@ -1,7 +1,9 @@
 """What a person types for a model, its field and a filter of its rows."""
 
 import pytest
+from django.contrib.auth.models import Permission
 
+from pgembedding_django.documents.models import Collection, Document
 from pgembedding_django.maintenance.targets import parse_filters, parse_target
 from tests.models import Article
 
@@ -44,3 +46,16 @@ def test_filter_with_a_value_that_is_none_of_the_field_is_refused():
     assert str(caught.value) == (
         'Article.published cannot be filtered by "perhaps": “Perhaps” value must be either True or False.'
     )
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("name", ["handbook", "2024"])
+def test_filter_names_a_related_row_by_its_natural_key(name):
+    collection = Collection.objects.create(name=name)
+    assert parse_filters(Document, [f"collection={name}"]) == {"collection": collection}
+    assert parse_filters(Document, [f"collection={collection.pk}"]) == {"collection": collection.pk}
+
+
+@pytest.mark.django_db
+def test_filter_by_a_natural_key_of_several_parts_takes_the_primary_key():
+    assert parse_filters(Permission, ["content_type=3"]) == {"content_type": 3}

@@ -10,22 +10,17 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 
+from pgembedding_django.documents.scope import DocumentSource
 from pgembedding_django.embedders import EmbeddingError, TextRejected, get_embedder, outcomes
-from pgembedding_django.sources import hash_text
 
 if TYPE_CHECKING:
     from pgembedding_django.documents.models import Collection, Document
 
-__all__ = ["as_result", "digest", "embed_all", "embed_missing", "gather", "listed", "make_documents", "reuse_vectors"]
+__all__ = ["as_result", "embed_all", "embed_missing", "gather", "listed", "make_documents", "reuse_vectors"]
 
 #: A NUL as JSON writes it: an even number of backslashes before it are characters of the text.
 NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 T = TypeVar("T")
-
-
-def digest(text: str, identity: str) -> str:
-    """Return 64 characters that tell a text as one embedder sees it from any other."""
-    return hash_text(f"{identity}\0{text}")
 
 
 def make_documents(
@@ -104,9 +99,9 @@ def embed_all(collection: Collection, documents: Sequence[Document]) -> None:
 
 def reuse_vectors(collection: Collection, documents: Sequence[Document], stored: QuerySet[Document]) -> None:
     """Give documents their digests, and the vectors of those stored rows that have the same."""
-    identity = get_embedder(collection.embedder).identity
+    source = DocumentSource(_model(collection), collection.embedder)
     for document in documents:
-        document.digest = digest(document.content, identity)
+        document.digest = source.digest(source.text(document))
     same = stored.filter(digest__in={document.digest for document in documents}, embedding__isnull=False)
     known = dict(same.values_list("digest", "embedding"))
     for document in documents:
@@ -120,7 +115,7 @@ def embed_missing(collection: Collection, documents: Sequence[Document]) -> dict
     Returns key: error of those that got none. Raises EmbeddingError if the embedder answers nothing at all.
     """
     missing = [document for document in documents if document.embedding is None]
-    texts = {document.digest: document.content for document in missing}
+    texts = {document.digest: document.content.strip() for document in missing}
     answers = get_embedder(collection.embedder).embed_each(list(texts.values())) if texts else []
     outcome = dict(zip(texts, answers, strict=True))
     failures: dict[str, EmbeddingError] = {}

@@ -38,8 +38,11 @@ def find_files(paths: Iterable[str | Path]) -> FoundFiles:
     Hidden files and folders are left out, links to folders are not followed, and a file found twice counts once.
     """
     found = FoundFiles()
-    for path in map(_resolve, paths):
-        if os.path.isdir(path):  # Unlike Path.is_dir(), without an error for a name that is too long.
+    for given in paths:
+        path = _resolve(given)
+        if not str(given):  # As "$UNSET" leaves it in a shell, not the folder where the shell is.
+            found.unread.append(('""', "names no file"))
+        elif os.path.isdir(path):  # Unlike Path.is_dir(), without an error for a name that is too long.
             found.roots.append(path)
             found.files += _walk(path, found)
         elif not os.path.lexists(path):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -107,11 +108,25 @@ def _load_html(data: bytes) -> list[Page]:
         # XHTML is read as HTML, and a page without a tag is no file name.
         warnings.simplefilter("ignore", UserWarning)
         soup = BeautifulSoup(data, "html.parser")
-    for element in soup.find_all(BLOCKS):
-        element.insert_before("\n")
-        element.insert_after("\n")
-    lines = (" ".join(line.split()) for line in soup.get_text().splitlines())
+    lines = (" ".join(line.split()) for line in "".join(_texts(soup)).splitlines())
     return [Page(re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip())]
+
+
+def _texts(soup: Any) -> Iterator[str]:
+    """Yield what a reader sees, with a line break where a block begins or ends; passes over the tree once."""
+    opened: list[Any] = [soup]
+    for node in soup.descendants:
+        while opened[-1] is not node.parent:
+            yield _break(opened.pop())
+        if node.name is not None:
+            yield _break(node)
+            opened.append(node)
+        elif type(node) in soup.interesting_string_types:  # Neither a comment nor a script.
+            yield node
+
+
+def _break(element: Any) -> str:
+    return "\n" if BLOCKS.match(element.name) else ""
 
 
 def _load_pdf(data: bytes) -> list[Page]:

@@ -16,6 +16,7 @@ from pgembedding_django.documents.contents import embed_all, gather, make_docume
 from pgembedding_django.documents.filters import check_text
 from pgembedding_django.documents.indexes import MetadataIndex
 from pgembedding_django.documents.querysets import DocumentManager
+from pgembedding_django.documents.scope import INDEX_NAME
 from pgembedding_django.embedders import get_embedder
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.vectors import Vector
@@ -24,6 +25,17 @@ __all__ = ["Collection", "Document"]
 
 #: Characters of a collection's name.
 MAX_NAME = 255
+
+
+class CollectionManager(models.Manager["Collection"]):
+    """The manager of collections."""
+
+    def get_by_natural_key(self, name: str) -> Collection:
+        return self.get(name=name)
+
+    def by_index(self) -> dict[str, str]:
+        """Return the name of each collection by the name of its index, be there one or not."""
+        return {INDEX_NAME.format(pk): name for pk, name in self.values_list("pk", "name")}
 
 
 class Collection(models.Model):
@@ -48,6 +60,8 @@ class Collection(models.Model):
     distance = models.CharField(_("distance"), max_length=20, choices=Distance.choices, default=Distance.L2)
     hnsw = models.JSONField(_("index options"), null=True, editable=False)
     created = models.DateTimeField(_("created"), auto_now_add=True)
+
+    objects = CollectionManager()
 
     class Meta:
         verbose_name = _("collection")
@@ -152,7 +166,7 @@ class Collection(models.Model):
         self,
         max_elements: int = 10000,
         m: int = 8,
-        ef_construction: int = 16,
+        ef_construction: int | None = None,
         ef_search: int = 16,
         concurrently: bool = True,
     ) -> None:
@@ -160,8 +174,8 @@ class Collection(models.Model):
         Build the collection's own index; one that stands with these options is kept, any other is replaced.
 
         ef_search: candidates that nearest() keeps in this collection unless told otherwise. max_elements: only for a
-        pg_embedding older than 0.3. m, ef_construction: as HnswIndex takes them. More than 2,000 dimensions are
-        indexed in half precision, and ranked again exactly.
+        pg_embedding older than 0.3. m, ef_construction: as HnswIndex takes them; ef_construction is 16, or 2 * m where
+        that is more, unless given. More than 2,000 dimensions are indexed in half precision, and ranked again exactly.
         concurrently: let writes go on meanwhile; False locks out writes to all collections, and works in a transaction.
         Raises ValueError if the collection has no dimensions yet or more than an index holds, NotSupportedError inside
         a transaction, OperationalError while another connection builds the index.

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import fields
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import Manager
+from django.db.models import Manager, Q
 from django.db.models.expressions import Col
 from django.db.models.lookups import Exact
 from django.db.models.sql.where import AND, WhereNode
 
 from pgembedding_django import vectors
-from pgembedding_django.documents.scope import CollectionField
+from pgembedding_django.documents.scope import GIVEN, CollectionField, DocumentSource, WrittenField
 from pgembedding_django.fields import EmbeddingField
+from pgembedding_django.pipeline import EmbedReport, EmbedRun
+from pgembedding_django.pipeline.settlement import MAX_FAILURES
 from pgembedding_django.querysets import EmbeddingQuerySet
 from pgembedding_django.vectors import InvalidVector
 
@@ -30,6 +34,7 @@ class DocumentQuerySet(EmbeddingQuerySet["Document"]):
 
     nearest() takes dimensions, distance, index and embedder from the collection. What is written keeps to the
     collection's dimensions, which its first vector decides; a row without a collection gets the queryset's own.
+    stale() and embed() serve documents of several collections too, each by the embedder of its own.
     """
 
     def hybrid(self, text: str, k: int = 10, *, fields: Sequence[str] = ("content",), **options: Any) -> Self:
@@ -48,6 +53,42 @@ class DocumentQuerySet(EmbeddingQuerySet["Document"]):
         if vector is not None and not hasattr(vector, "resolve_expression"):
             values["embedding"] = self.get_embedding_field(None).to_vector(vector)
         return super().update(**values)
+
+    def stale(self, *, field: str | None = None) -> Self:
+        """As EmbeddingQuerySet's, by the content; a vector that was given is never stale."""
+        self._check_field(field)
+        used = self.exclude(GIVEN).order_by().values_list("collection__embedder", flat=True).distinct()
+        conditions = [
+            Q(collection__embedder=alias) & DocumentSource(self.model, alias).stale_condition for alias in used
+        ]
+        return self.filter(Q(*conditions, _connector=Q.OR)) if conditions else self.none()
+
+    def embed(
+        self,
+        *,
+        field: str | None = None,
+        limit: int | None = None,
+        all: bool = False,
+        progress: Callable[[int], object] | None = None,
+        **options: Any,
+    ) -> EmbedReport:
+        """As EmbeddingQuerySet's, one collection after the other; all=True replaces vectors that were given, too."""
+        self._for_write = True
+        total = EmbedReport()
+        for rows, found in self.embed_targets(field, all=all):
+            left = limit - total.rows if limit and total.rows else limit
+            if left == 0 and total.rows:
+                break
+            show = progress and partial(_show, progress, total.rows)
+            _add(total, EmbedRun(rows, found, limit=left, all=all, progress=show, **options).run())
+        return total
+
+    def embed_targets(self, field: str | None = None, *, all: bool = False) -> Sequence[tuple[Self, EmbeddingField]]:
+        self._check_field(field)
+        model = cast("type[Collection]", self.model._meta.get_field("collection").related_model)
+        rows = (self if all else self.stale()).order_by()
+        collections = model._base_manager.using(self.db).filter(pk__in=rows.values("collection"))
+        return [(self.filter(collection=each), WrittenField(each, self.model)) for each in collections.order_by("pk")]
 
     def hold_dimensions(self, documents: list[Document]) -> None:
         """
@@ -84,9 +125,12 @@ class DocumentQuerySet(EmbeddingQuerySet["Document"]):
         self.hold_dimensions(objs)
 
     def get_embedding_field(self, name: str | None) -> EmbeddingField:
-        if name not in (None, "embedding"):
-            return super().get_embedding_field(name)
+        self._check_field(name)
         return CollectionField(self._get_collection(), self.model)
+
+    def _check_field(self, name: str | None) -> None:
+        if name not in (None, "embedding"):
+            raise ValueError(f"field must name an EmbeddingField of Document (embedding), got {name!r}.")
 
     def _is_filtered(self) -> bool:
         return any(_collection_of(condition) is None for condition in _conditions(self.query.where))
@@ -107,6 +151,16 @@ class DocumentQuerySet(EmbeddingQuerySet["Document"]):
         if held.dimensions is None:
             held.refresh_from_db(fields=["dimensions", "hnsw"])
         return held
+
+
+def _show(progress: Callable[[int], object], before: int, done: int) -> None:
+    progress(before + done)
+
+
+def _add(total: EmbedReport, report: EmbedReport) -> None:
+    for each in fields(EmbedReport):
+        setattr(total, each.name, getattr(total, each.name) + getattr(report, each.name))
+    del total.failures[MAX_FAILURES:]
 
 
 class DocumentManager(Manager.from_queryset(DocumentQuerySet)["Document"]):  # type: ignore[misc]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -13,18 +14,43 @@ from pgembedding_django.engines import Engine, get_engine
 from pgembedding_django.engines.base import Scan
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.indexes import HnswIndex
+from pgembedding_django.sources import Source
+from pgembedding_django.vectors import Vector, to_vector
 
 if TYPE_CHECKING:
     from pgembedding_django.documents.models import Collection
 
-__all__ = ["INDEX_NAME", "CollectionField", "CollectionIndex"]
+__all__ = ["GIVEN", "INDEX_NAME", "CollectionField", "CollectionIndex", "DocumentSource", "WrittenField"]
 
 #: With the primary key of its collection in it.
 INDEX_NAME = "pgembedding_documents_{}_hnsw"
 
+#: Unless given, and unless m needs more of it (pgvector 0.8 README, "Index Options").
+EF_CONSTRUCTION = 16
+
+#: Documents whose vectors came with them.
+GIVEN = Q(embedding__isnull=False, digest="")
+
+
+class DocumentSource(Source):
+    """The content of documents, as one embedder sees it; a vector that was given stands for any content."""
+
+    def __init__(self, model: type[Model], embedder: str) -> None:
+        super().__init__(model, "embedding", ("content",), embedder, None)
+
+    @property
+    def digest_name(self) -> str:
+        return "digest"
+
+    @property
+    def stale_condition(self) -> Q:
+        return super().stale_condition & ~GIVEN
+
 
 class CollectionField(EmbeddingField):
     """Document.embedding as one collection has it: of one length, with a distance, an index and an embedder."""
+
+    index_builder = "collection.create_hnsw_index"
 
     def __init__(self, collection: Collection, model: type[Model]) -> None:
         super().__init__(dimensions=collection.dimensions, embedder=collection.embedder)
@@ -37,6 +63,14 @@ class CollectionField(EmbeddingField):
         return f'{self.model.__name__}.{self.name} of collection "{self.collection.name}"'
 
     @property
+    def digest_name(self) -> str:
+        return self.text_source.digest_name
+
+    @cached_property
+    def text_source(self) -> Source:
+        return DocumentSource(self.model, self.embedder)
+
+    @property
     def _has_cosine_index(self) -> bool:
         # Its index may come later, and could never find such a vector.
         return self.collection.distance == "cosine"
@@ -47,6 +81,17 @@ class CollectionField(EmbeddingField):
 
     def get_operand(self) -> Any:
         return Sized(F(self.name), output_field=self)
+
+
+class WrittenField(CollectionField):
+    """Document.embedding as embed() fills it: the first vector gives a collection its dimensions."""
+
+    def to_vector(self, value: Any) -> Vector:
+        if self.dimensions is None:
+            size = to_vector(value, name=self.label).size
+            self.collection.claim_dimensions(size, using=self.collection._state.db)
+            self.dimensions = self.collection.dimensions
+        return super().to_vector(value)
 
 
 class Sized(Func):
@@ -65,10 +110,12 @@ class CollectionIndex(HnswIndex):
     """
     The partial index of one collection's vectors.
 
-    options: as HnswIndex takes them.
+    options: as HnswIndex takes them, but ef_construction fits m unless given.
     """
 
     def __init__(self, collection: Collection, **options: Any) -> None:
+        if options.get("ef_construction") is None and isinstance(options.get("m"), int):
+            options["ef_construction"] = max(EF_CONSTRUCTION, 2 * options["m"])
         super().__init__(
             fields=["embedding"],
             name=INDEX_NAME.format(collection.pk),

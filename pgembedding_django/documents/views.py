@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.http import HttpRequest, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views import View
 
 from pgembedding_django.documents.contents import as_result
@@ -30,7 +30,7 @@ class SearchView(View):
     Each request embeds its question, which may cost money: has_permission() decides who may ask, by default users
     who may view documents.
     Answers {"collection", "query", "results": [{"key", "distance", "content", "metadata"}]}, or {"error": sentence}
-    with 400, 403, 404 or, where the embedder fails or is not configured, 503.
+    with 400, 403, 404, 405 or, where the embedder fails or is not configured, 503.
     """
 
     http_method_names = ["get", "head", "options"]
@@ -68,6 +68,10 @@ class SearchView(View):
         results = [as_result(document) for document in nearest]
         return JsonResponse({"collection": found.name, "query": query, "results": results})
 
+    def http_method_not_allowed(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        allowed = ", ".join(name.upper() for name in self.http_method_names if hasattr(self, name))
+        return _refuse(405, "A search is a GET request.", Allow=allowed)
+
     def _read(self, request: HttpRequest) -> tuple[str, int, Mapping[str, Any]]:
         query, k, conditions = (request.GET.get(name, "") for name in ("q", "k", "filter"))
         if not query.strip():
@@ -92,5 +96,5 @@ def _parse_json(text: str) -> dict[str, Any]:
     return found
 
 
-def _refuse(status: int, reason: str) -> JsonResponse:
-    return JsonResponse({"error": reason}, status=status)
+def _refuse(status: int, reason: str, **headers: str) -> JsonResponse:
+    return JsonResponse({"error": reason}, status=status, headers=headers)

@@ -132,6 +132,11 @@ def _set_up_django() -> None:
 
 
 def _check_vendor(database: Database) -> Database:
+    if database.connection.vendor == "unknown":  # What Django calls a database that DATABASES does not have.
+        raise ImproperlyConfigured(
+            'PGEmbedding needs connection_string, such as "postgresql://user:password@host:5432/database", or the '
+            "environment variable POSTGRES_CONNECTION_STRING; in a Django project, a Postgres in DATABASES."
+        )
     if database.connection.vendor != "postgresql":
         raise ImproperlyConfigured(
             f'PGEmbedding needs a Postgres, but database "{database.alias}" is none. Pass connection_string, set '

@@ -105,13 +105,14 @@ class PGEmbedding(DocumentMethods):
         max_elements: int = 10000,
         dims: int = ADA_TOKEN_COUNT,
         m: int = 8,
-        ef_construction: int = 16,
+        ef_construction: int | None = None,
         ef_search: int = 16,
     ) -> None:
         """
         Build the collection's index; one that stands with these options is kept, any other is replaced.
 
         max_elements: only for a pg_embedding older than 0.3. dims: the dimensions of the collection's vectors.
+        ef_construction: 16, or 2 * m where that is more, unless given.
         Writes go on meanwhile, except inside a transaction. Raises ValueError if the vectors have other dimensions.
         """
         options = {"max_elements": max_elements, "m": m, "ef_construction": ef_construction, "ef_search": ef_search}
@@ -224,7 +225,7 @@ class PGEmbedding(DocumentMethods):
             defaults = {"metadata": self.collection_metadata or {}}
             self._collections().get_or_create(name=self.collection_name, defaults=defaults)
 
-    def _create_index(self, dims: int, options: dict[str, int]) -> None:
+    def _create_index(self, dims: int, options: dict[str, int | None]) -> None:
         if not isinstance(dims, int) or isinstance(dims, bool) or dims < 1:
             raise ValueError(f"dims must be a positive integer, got {dims!r}.")
         collection = self._find_collection()

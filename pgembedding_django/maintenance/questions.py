@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from django.db import DEFAULT_DB_ALIAS
 from django.db.models import Model
 
-from pgembedding_django.arguments import embedding_field
 from pgembedding_django.embedders import get_embedder
+from pgembedding_django.querysets import every_row
 from pgembedding_django.vectors import Vector
 
 __all__ = ["read_queries"]
 
 
-def read_queries(path: Path, model: type[Model], field: str | None = None) -> list[Vector]:
+def read_queries(
+    path: Path,
+    model: type[Model],
+    field: str | None = None,
+    *,
+    filters: Mapping[str, Any] | None = None,
+    using: str = DEFAULT_DB_ALIAS,
+) -> list[Vector]:
     """
     Return the vectors that a file asks with.
 
     path: of a .npy with a vector a row, or of UTF-8 text with a question a line; blank lines are left out.
-    field: the name of the EmbeddingField; needed only where the model has several.
+    field: the name of the EmbeddingField; needed only where the model has several. filters: as measure_recall() takes
+    them: those of documents name the collection, whose embedder it is.
     Raises OSError if the file cannot be read, ValueError if it holds something else, EmbeddingError as the embedder.
     Embeds each question by a call of its own, as nearest() does, which may cost money. No pickle is loaded.
     """
-    found = embedding_field(model, field)
+    found = every_row(model, using).filter(**(filters or {})).get_embedding_field(field)
     if path.suffix == ".npy":
         return _read_vectors(path)
     try:

@@ -20,7 +20,7 @@ from pgembedding_django.maintenance.lookup import statuses
 from pgembedding_django.maintenance.report import GRAPH, BuiltIndex, RecallReport
 from pgembedding_django.maintenance.sampling import IndexUnusable, Sample, draw
 from pgembedding_django.models import RecallMeasurement
-from pgembedding_django.querysets import EmbeddingQuerySet
+from pgembedding_django.querysets import EmbeddingQuerySet, every_row
 
 __all__ = ["EF_SEARCH", "MEASURED", "measure_recall", "record"]
 
@@ -73,11 +73,11 @@ def measure_recall(
             "measure_recall() takes a snapshot of its own, so it cannot run inside a transaction. Call it outside of "
             "atomic() and ATOMIC_REQUESTS, and in a TransactionTestCase."
         )
-    rows: EmbeddingQuerySet[Model] = EmbeddingQuerySet(model, using=using).filter(**(filters or {}))
+    rows: EmbeddingQuerySet[Model] = every_row(model, using).filter(**(filters or {}))
     found = rows.get_embedding_field(field)
     index = find_index(found)
     if index is None:
-        raise IndexUnusable(f"{found.label} has no HnswIndex in Meta.indexes, so there is nothing to measure.")
+        raise IndexUnusable(_tell_no_index(found))
     built = find_built(found, index, using)
     tried = _choose_ef_search(built, ef_search)
     with _snapshot(using):
@@ -147,6 +147,8 @@ def find_built(field: EmbeddingField, index: HnswIndex, using: str) -> BuiltInde
     table = Value(connections[using].ops.quote_name(field.model._meta.db_table))
     relation = Func(table, template="to_regclass(%(expressions)s)::oid::bigint", output_field=BigIntegerField())
     status = indexes.filter(name=index.name, table_oid=relation).first()
+    if status is None and field.index_builder:
+        raise IndexUnusable(f'{index.name} is missing in database "{using}". Call {field.index_builder}().')
     if status is None:
         advice, repairable = advise_missing(load_migrations(using), field.model, index.name, using)
         remedy = " Run: manage.py rebuild_hnsw_indexes --repair" if repairable else ""
@@ -160,9 +162,18 @@ def find_built(field: EmbeddingField, index: HnswIndex, using: str) -> BuiltInde
     options = {name: status.options.get(option.server_name) for name, option in engine.index_options.items()}
     graph = {name: int(options[name] or default) for name, default in GRAPH.items()}
     declared = {name: getattr(index, name) or default for name, default in GRAPH.items()}
+    declared["ef_search"] = index.ef_search
     fixed = engine.index_options["ef_search"].default
     ef_search = None if engine.queries_set_ef_search else int(options["ef_search"] or cast(int, fixed))
-    return BuiltIndex(status.schema, status.name, graph, declared, ef_search, (status.name, *parts))
+    return BuiltIndex(
+        status.schema, status.name, graph, declared, ef_search, (status.name, *parts), field.index_builder
+    )
+
+
+def _tell_no_index(field: EmbeddingField) -> str:
+    if field.index_builder:
+        return f"{field.label} has no index, so there is nothing to measure. Call {field.index_builder}()."
+    return f"{field.label} has no HnswIndex in Meta.indexes, so there is nothing to measure."
 
 
 def _counter(progress: Callable[[int, int], object] | None, total: int) -> Callable[[], object]:

@@ -24,17 +24,19 @@ class BuiltIndex:
     """
     What the database holds under an index's name.
 
-    graph: the m and ef_construction that it was built with. declared: those that the model gives it.
+    graph: the m and ef_construction that it was built with. declared: those that the model gives it, and ef_search.
     ef_search: where the index fixes it, else None.
     names: its own, and those of its parts where the table is partitioned.
+    builder: the method that builds it, where no model declares it.
     """
 
     schema: str
     name: str
     graph: Mapping[str, int]
-    declared: Mapping[str, int]
+    declared: Mapping[str, int | None]
     ef_search: int | None
     names: tuple[str, ...]
+    builder: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class RecallReport:
         if self.default.recall < target:
             advice += self._advise_default(target, smallest)
         if smallest is None or self.default.recall < target:
-            advice += self._advise_graph(reached=smallest is not None)
+            advice += self._advise_graph(smallest)
         if not self.reads_index:
             advice.append(self._explain_exact())
         return advice
@@ -90,6 +92,8 @@ class RecallReport:
         return f"{exact} Postgres prefers that to the index: the table is small, or has not been analyzed."
 
     def _advise_climb(self) -> list[str]:
+        if self.index.ef_search is not None and self.index.builder:
+            return [self._call(None, ef_search=min(2 * self.index.ef_search, MAX_EF_SEARCH))]
         if self.index.ef_search is not None:
             return [f"Declare a larger ef_search in {self.index.name} and migrate."]
         last = self.rows[-1]
@@ -104,11 +108,13 @@ class RecallReport:
         short = f"nearest() by itself finds {self.default.recall:.3f}, short of {target:g}"
         if smallest is None or self.index.ef_search is not None:
             return [f"{short}."]
+        if self.index.builder:
+            return [f"{short}. {self._call(smallest)} It keeps the graph. Or pass ef_search."]
         return [f"{short}: declare ef_search={smallest.ef_search} in {self.index.name}, or pass it."]
 
-    def _advise_graph(self, *, reached: bool) -> list[str]:
+    def _advise_graph(self, smallest: Recall | None) -> list[str]:
         other = [name for name in GRAPH if self.index.graph[name] != self.index.declared[name]]
-        if other:
+        if other and not self.index.builder:
             built, declared = (
                 " and ".join(f"{name}={graph[name]}" for name in other)
                 for graph in (self.index.graph, self.index.declared)
@@ -121,11 +127,21 @@ class RecallReport:
         if thin:
             built = " and ".join(f"{name}={self.index.graph[name]}" for name in thin)
             better = " and ".join(f"{name}={least}" for name, least in thin.items())
-            return [f"The graph is thin: {self.index.name} was built with {built}. Declare {better}, and migrate."]
-        if reached:
+            remedy = self._call(smallest, **thin) if self.index.builder else f"Declare {better}, and migrate."
+            return [f"The graph is thin: {self.index.name} was built with {built}. {remedy}"]
+        if smallest is not None:
             return []
         name = shlex.quote(self.index.name)
+        larger = f"declare a larger m; manage.py tune_hnsw {self.model} finds one."
+        if self.index.builder:
+            larger = f"build a larger graph. {self._call(None, **{name: 2 * self.index.graph[name] for name in GRAPH})}"
         return [
             f"Rebuild the index, which deletes and updates wear out: manage.py rebuild_hnsw_indexes {name}",
-            f"If it stays short, declare a larger m; manage.py tune_hnsw {self.model} finds one.",
+            f"If it stays short, {larger}",
         ]
+
+    def _call(self, smallest: Recall | None, **better: int) -> str:
+        """Return how to build an index that no model declares: as it is, but for ef_search and what is better."""
+        found = {} if smallest is None else {"ef_search": smallest.ef_search}
+        options = {**self.index.graph, "ef_search": self.index.declared["ef_search"], **found, **better}
+        return f"Call {self.index.builder}({', '.join(f'{name}={value}' for name, value in options.items())})."

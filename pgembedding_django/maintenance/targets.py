@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from django.apps import apps
-from django.core.exceptions import ValidationError
+from django.core.exceptions import ObjectDoesNotExist, ValidationError
+from django.db import DEFAULT_DB_ALIAS
 from django.db.models import BooleanField, Model
 
 __all__ = ["parse_filters", "parse_target"]
@@ -28,16 +30,17 @@ def parse_target(label: str) -> tuple[type[Model], str | None]:
         ) from error
 
 
-def parse_filters(model: type[Model], texts: Iterable[str]) -> dict[str, Any]:
+def parse_filters(model: type[Model], texts: Iterable[str], *, using: str = DEFAULT_DB_ALIAS) -> dict[str, Any]:
     """
     Return what filter() takes for texts such as "published=true", each a field of the model and its value.
 
+    A related row is named by its natural key, where its manager knows one, or by its primary key.
     Raises ValueError if there is no such field, or if the value is none of it.
     """
-    return dict(_parse_filter(model, text) for text in texts)
+    return dict(_parse_filter(model, text, using) for text in texts)
 
 
-def _parse_filter(model: type[Model], text: str) -> tuple[str, Any]:
+def _parse_filter(model: type[Model], text: str, using: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     fields = {field.name: field for field in model._meta.concrete_fields}
     if not equals or name not in fields:
@@ -45,6 +48,10 @@ def _parse_filter(model: type[Model], text: str) -> tuple[str, Any]:
             f'A filter must be name=value with a field of {model.__name__} ({", ".join(fields)}), got "{text}".'
         )
     field = fields[name]
+    manager: Any = getattr(field.related_model, "_default_manager", None)
+    if hasattr(manager, "get_by_natural_key"):
+        with suppress(ObjectDoesNotExist, TypeError):  # TypeError where a key has several parts.
+            return name, manager.db_manager(using).get_by_natural_key(value)
     try:
         # BooleanField reads "True", and people write "true".
         return name, field.to_python(value.capitalize() if isinstance(field, BooleanField) else value)

@@ -18,7 +18,8 @@ from pgembedding_django.embedders import Embedder, EmbeddingError
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.maintenance.targets import parse_target
 from pgembedding_django.management.base import INTERRUPTED, DatabaseCommand
-from pgembedding_django.pipeline import EmbedReport, EmbedRun, Estimate, estimate, get_field
+from pgembedding_django.pipeline import EmbedReport, EmbedRun, Estimate, estimate
+from pgembedding_django.querysets import every_row
 
 RESUME = "What was embedded is kept. Run the same command again to go on."
 
@@ -46,29 +47,49 @@ class Command(DatabaseCommand):
         parser.add_argument("--dry-run", action="store_true", help="say what would be sent, and send nothing")
 
     def handle(self, *, label: str, dry_run: bool, interactive: bool, database: str, **options: Any) -> None:
-        field = _get_field(label)
-        rows = field.model._base_manager.using(database)
-        every, limit = options["all"], options["limit"]
         try:
-            run = EmbedRun(
-                rows, field, all=every, limit=limit,
-                batch_size=options["batch_size"], concurrency=options["concurrency"],
-            )  # fmt: skip
-            found = estimate(rows, field, fresh_too=every, limit=limit)
-        except (ImproperlyConfigured, ValueError) as error:
+            planned = self._plan(label, database, options)
+        except (ImproperlyConfigured, TypeError, ValueError) as error:
             raise CommandError(str(error)) from error
-        self._say_plan(field, found, run.embedder)
-        if not dry_run and (not (interactive and found.rows and run.embedder.sends_to) or self.agrees("Continue?")):
-            self._run(run, found.rows)
+        for run, found in planned:
+            self._say_plan(run.field, found, run.embedder)
+        if not planned:
+            self.stdout.write(f"{label}: 0 rows to embed.")
+        asks = interactive and any(found.rows and run.embedder.sends_to for run, found in planned)
+        if not dry_run and (not asks or self.agrees("Continue?")):
+            self._run_all(planned)
+
+    def _plan(self, label: str, database: str, options: dict[str, Any]) -> list[tuple[EmbedRun, Estimate]]:
+        """Return what is to be run, one run for most models, and one for each collection of documents."""
+        model, name = parse_target(label)
+        every, left = options["all"], options["limit"]
+        sizes = {option: options[option] for option in ("batch_size", "concurrency")}
+        planned: list[tuple[EmbedRun, Estimate]] = []
+        for rows, field in every_row(model, database).embed_targets(name, all=every):
+            if planned and left == 0:
+                break
+            run = EmbedRun(rows, field, all=every, limit=left, **sizes)
+            found = estimate(rows, field, fresh_too=every, limit=left)
+            left = left and left - found.rows
+            planned.append((run, found))
+        return planned
 
     def _say_plan(self, field: EmbeddingField, found: Estimate, embedder: Embedder) -> None:
         price = "" if found.price is None else f", at a price of about {found.price:,.4f}"
+        label = f"{field.model._meta.app_label}.{field.label}"
         self.stdout.write(
-            f"{field.model._meta.label}.{field.name}: {_count(found.rows, 'row')} to embed by {embedder.identity}, "
+            f"{label}: {_count(found.rows, 'row')} to embed by {embedder.identity}, "
             f"{_count(found.characters, 'character')}, at most about {_count(found.tokens, 'token')}{price}."
         )
         if found.rows and embedder.sends_to:
             self.stdout.write(f"Their texts are sent to {embedder.sends_to}, which may charge for them.")
+
+    def _run_all(self, planned: list[tuple[EmbedRun, Estimate]]) -> None:
+        for run, found in planned:
+            self._run(run, found.rows)
+        failed = sum(run.report.failed for run, _ in planned)
+        if failed:
+            raise CommandError(f"{_count(failed, 'row')} could not be embedded; what was stale still is.")
 
     def _run(self, run: EmbedRun, total: int) -> None:
         # Shown on a terminal only; identical texts and rows of other workers make a run shorter than announced.
@@ -83,8 +104,6 @@ class Command(DatabaseCommand):
         self._say_summary(run.report)
         if run.stopped:
             raise CommandError(f"Stopped. {RESUME}", returncode=INTERRUPTED)
-        if run.report.failed:
-            raise CommandError(f"{_count(run.report.failed, 'row')} could not be embedded; what was stale still is.")
 
     @contextmanager
     def _stopped_by_interrupt(self, run: EmbedRun) -> Iterator[None]:
@@ -118,10 +137,3 @@ class Command(DatabaseCommand):
 
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{pluralize(number)}"
-
-
-def _get_field(label: str) -> EmbeddingField:
-    try:
-        return get_field(*parse_target(label))
-    except (TypeError, ValueError) as error:
-        raise CommandError(str(error)) from error

@@ -15,6 +15,7 @@ from django.utils.timezone import is_aware, localtime
 
 from pgembedding_django.maintenance.catalogue import IndexReport, list_indexes
 from pgembedding_django.maintenance.diagnosis import State
+from pgembedding_django.maintenance.lookup import can_read
 from pgembedding_django.management.base import DatabaseCommand
 
 COLUMNS = ("state", "index", "table", "distance", "size", "rows", "dead", "scans", "rebuilt", "recall")
@@ -48,19 +49,21 @@ class Command(DatabaseCommand):
         if unknown := fatal - set(State.values):
             raise CommandError(f"--fail-on takes {', '.join(State.values)}, got {', '.join(sorted(unknown))}.")
         reports = list_indexes(options["database"])
+        collections = _name_collections(reports, options["database"])
         if options["json"]:
-            self.stdout.write(json.dumps([_as_json(report) for report in reports], cls=DjangoJSONEncoder, indent=2))
+            entries = [{**_as_json(report), "collection": collections.get(report.name)} for report in reports]
+            self.stdout.write(json.dumps(entries, cls=DjangoJSONEncoder, indent=2))
         else:
-            self._write_table(reports, options["database"])
+            self._write_table(reports, collections, options["database"])
         if any(report.state in fatal for report in reports):
             sys.exit(1)
 
-    def _write_table(self, reports: list[IndexReport], using: str) -> None:
+    def _write_table(self, reports: list[IndexReport], collections: dict[str, str], using: str) -> None:
         if not reports:
             self.stdout.write(f'Database "{using}" has no HNSW index.')
             return
         width = get_terminal_size((WIDTH, 24)).columns
-        rows = [_as_row(report) for report in reports]
+        rows = [_as_row(report, collections.get(report.name)) for report in reports]
         widths = _fit(rows, width)
         for row in (dict(zip(COLUMNS, COLUMNS, strict=True)), *rows):
             self.stdout.write(_line(row, widths))
@@ -73,10 +76,21 @@ class Command(DatabaseCommand):
             self.stdout.write("\n".join(said))
 
 
-def _as_row(report: IndexReport) -> dict[str, str]:
+def _name_collections(reports: list[IndexReport], using: str) -> dict[str, str]:
+    """Return index: name of the collection whose documents it is for, where there are collections."""
+    if "pgembedding_documents.Document" not in {report.model._meta.label for report in reports if report.model}:
+        return {}
+    # An app that not every project has.
+    from pgembedding_django.documents.models import Collection
+
+    return Collection.objects.db_manager(using).by_index() if can_read(Collection, using) else {}
+
+
+def _as_row(report: IndexReport, collection: str | None) -> dict[str, str]:
     status, rebuild, recall = report.status, report.last_rebuild, report.last_recall
     row = dict.fromkeys(COLUMNS, "")
-    row.update(state=report.state.value, index=report.name, table=report.table, distance=report.distance or "unknown")
+    name = report.name if collection is None else f"{report.name} ({_printable(collection)})"
+    row.update(state=report.state.value, index=name, table=report.table, distance=report.distance or "unknown")
     if status is not None:
         row.update(
             size=filesizeformat(status.size).replace("\xa0", " "),
@@ -113,6 +127,10 @@ def _line(row: dict[str, str], widths: dict[str, int]) -> str:
         for name, width in widths.items()
     ]
     return "  ".join(cells).rstrip()
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
 def _cut(text: str, width: int) -> str:

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from django.core.exceptions import ImproperlyConfigured
+from django.core.exceptions import ImproperlyConfigured, ObjectDoesNotExist
 from django.core.management.base import CommandError, CommandParser
 from django.db import NotSupportedError
 from django.template.defaultfilters import pluralize
@@ -27,7 +27,8 @@ from pgembedding_django.management.base import DatabaseCommand
 
 #: What says by itself what is wrong.
 REFUSALS = (
-    EmbeddingError, ImproperlyConfigured, IndexUnusable, NotSupportedError, OSError, TypeError, ValueError
+    EmbeddingError, ImproperlyConfigured, IndexUnusable, NotSupportedError, ObjectDoesNotExist, OSError, TypeError,
+    ValueError,
 )  # fmt: skip
 
 #: The recall advised towards where --min gives none.
@@ -83,17 +84,18 @@ class Command(DatabaseCommand):
 
             try:
                 model, field = parse_target(options["target"])
+                filters = parse_filters(model, options["filter"], using=options["database"])
+                scope: Any = {"filters": filters, "using": options["database"]}
                 return measure_recall(
                     model,
                     field,
                     k=options["k"],
                     sample=options["sample"],
-                    queries=options["queries"] and read_queries(options["queries"], model, field),
-                    filters=parse_filters(model, options["filter"]),
+                    queries=options["queries"] and read_queries(options["queries"], model, field, **scope),
                     ef_search=options["ef_search"],
                     seed=options["seed"],
-                    using=options["database"],
                     progress=show,
+                    **scope,
                 )
             except REFUSALS as error:
                 raise CommandError(str(error)) from error
