@@ -12,6 +12,7 @@ from decimal import Decimal
 from types import FrameType
 from typing import Any
 
+from django.contrib.postgres.search import SearchVectorField
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
 from django.db import router
 from django.db.models import Model, QuerySet
@@ -30,6 +31,7 @@ __all__ = [
     "check_direction",
     "check_flags",
     "check_text",
+    "check_unranked",
     "check_unsliced",
     "check_words",
     "checked_candidates",
@@ -37,7 +39,9 @@ __all__ = [
     "checked_k",
     "checked_limit",
     "embedding_field",
+    "find_field",
     "is_row_of",
+    "is_search_vector",
     "query_vector",
     "warn_of_other_index",
 ]
@@ -48,6 +52,17 @@ MAX_K = 2**31 - 1
 
 def embedding_field(model: type[Model], name: str | None) -> EmbeddingField:
     """Return the field that a search is about: the one named, else the only one."""
+    field = find_field(model, name)
+    if field.dimensions is None:
+        raise ValueError(
+            f"{field.label} has no dimensions, so its rows cannot be compared. Give the field dimensions to use "
+            "nearest()."
+        )
+    return field
+
+
+def find_field(model: type[Model], name: str | None) -> EmbeddingField:
+    """Return that field even where its vectors may have any length."""
     label = model.__name__
     fields = {field.name: field for field in model._meta.get_fields() if isinstance(field, EmbeddingField)}
     if not fields:
@@ -56,13 +71,7 @@ def embedding_field(model: type[Model], name: str | None) -> EmbeddingField:
         raise ValueError(f"{label} has {len(fields)} embedding fields ({', '.join(fields)}). Name one with field=.")
     if name is not None and name not in fields:
         raise ValueError(f"field must name an EmbeddingField of {label} ({', '.join(fields)}), got {name!r}.")
-    field = fields[name] if name is not None else next(iter(fields.values()))
-    if field.dimensions is None:
-        raise ValueError(
-            f"{field.label} has no dimensions, so its rows cannot be compared. Give the field dimensions to use "
-            "nearest()."
-        )
-    return field
+    return fields[name] if name is not None else next(iter(fields.values()))
 
 
 def query_vector(model: type[Model], field: EmbeddingField, query: Any) -> Vector:
@@ -179,14 +188,28 @@ def check_words(model: type[Model], fields: Sequence[str]) -> None:
         or not all(isinstance(name, str) and name not in vectors_ for name in fields)
     ):
         raise ValueError(f"fields must be a list of names of text fields, got {fields!r}.")
+    if len(fields) > 1 and any(is_search_vector(model, name) for name in fields):
+        raise ValueError(f"fields must name text fields, or a SearchVectorField alone, got {fields!r}.")
 
 
-def check_unsliced(rows: QuerySet[Any]) -> None:
+def is_search_vector(model: type[Model], name: str) -> bool:
+    """Tell whether a field stores words as Postgres searches them, so that an index may serve it."""
+    found = [field for field in model._meta.get_fields() if field.name == name]
+    # A GeneratedField has another field's output.
+    return any(isinstance(getattr(field, "output_field", field), SearchVectorField) for field in found)
+
+
+def check_unsliced(rows: QuerySet[Any], method: str, remedy: str) -> None:
     if rows.query.is_sliced:
         raise TypeError(
-            f"nearest() must stand before any slice, got {rows.model.__name__} rows that are sliced or ranked already. "
-            "Rank them through filter(pk__in=rows.values('pk'))."
+            f"{method} must stand before any slice, got {rows.model.__name__} rows that are sliced or ranked already. "
+            f"{remedy}"
         )
+
+
+def check_unranked(ranked_by: str, method: str) -> None:
+    if ranked_by:
+        raise TypeError(f"{method} cannot stand behind {ranked_by}, which returns a slice. Put it before.")
 
 
 def check_alias(model: type[Model], annotations: Mapping[str, Any], alias: str) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from numbers import Integral
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from django.db.models import Model
 from numpy.typing import NDArray
 
+from pgembedding_django import arguments
+from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.vectors import Vector, to_vector
 
 __all__ = ["diversify"]
@@ -18,16 +20,17 @@ M = TypeVar("M", bound=Model)
 
 
 def diversify(
-    rows: Iterable[M], query: Any, k: int = 10, *, field: str = "embedding", diversity: float = 0.5
+    rows: Iterable[M], query: Any, k: int = 10, *, field: str | None = None, diversity: float = 0.5
 ) -> list[M]:
     """
     Choose k of some rows, each near to the query and unlike those chosen before it.
 
-    rows: more than k candidates, such as `nearest(query, 5 * k)`.
-    query: the vector that they were found by. field: the attribute that holds the vector of each row.
+    rows: more than k candidates, such as `nearest(query, 5 * k)`; instances that have their vector.
+    query: what they were found by, as nearest() takes it; a text is embedded once more.
+    field: the name of the EmbeddingField; needed only where the model has several.
     diversity: 0 ranks by nearness alone, 1 by unlikeness alone.
-    Returns a list in the order of choice. Raises ValueError if k is no positive integer, diversity is not from 0 to 1,
-    or query or the vector of a row is none.
+    Returns a list in the order of choice. Raises as nearest() does for query and field, and ValueError if k is no
+        positive integer, diversity is not from 0 to 1, or a row is no instance or has no vector.
     Source: Carbonell and Goldstein, "The Use of MMR, Diversity-Based Reranking for Reordering Documents and Producing
     Summaries", 1998; similarity is the cosine.
     """
@@ -38,9 +41,13 @@ def diversify(
     candidates = list(rows)
     if not candidates:
         return []
-    dimensions = _vector_of(candidates[0], field).size
-    vectors = _directions(np.stack([_vector_of(row, field, dimensions) for row in candidates]))
-    relevance = vectors @ _directions(to_vector(query, name="query", dimensions=dimensions))
+    model = type(candidates[0])
+    if not issubclass(model, Model):
+        raise ValueError(f"diversify() chooses among instances of a model, got {model.__name__}. Leave out values().")
+    found = _find_field(rows, model, query, field)
+    vector = arguments.query_vector(model, found, query)
+    vectors = _directions(np.stack([_vector_of(row, found, vector.size) for row in candidates]))
+    relevance = vectors @ _directions(vector)
     likeness = np.full(len(candidates), -1.0)
     chosen: list[int] = []
     while len(chosen) < min(k, len(candidates)):
@@ -51,9 +58,17 @@ def diversify(
     return [candidates[i] for i in chosen]
 
 
-def _vector_of(row: Model, field: str, dimensions: int | None = None) -> Vector:
-    label = f"{type(row).__name__}.{field} of the row with pk {row.pk!r}"
-    return to_vector(getattr(row, field), name=label, dimensions=dimensions)
+def _find_field(rows: Any, model: type[Model], query: Any, name: str | None) -> EmbeddingField:
+    """Return the field as the rows' own queryset knows it, or as their model does."""
+    if hasattr(rows, "get_embedding_field"):
+        return cast(EmbeddingField, rows.get_embedding_field(name))
+    # A field of any length may have an embedder for each collection of rows: here, only a vector is clear.
+    return (arguments.embedding_field if isinstance(query, str) else arguments.find_field)(model, name)
+
+
+def _vector_of(row: Model, field: EmbeddingField, dimensions: int) -> Vector:
+    label = f"{type(row).__name__}.{field.name} of the row with pk {row.pk!r}"
+    return to_vector(getattr(row, field.attname), name=label, dimensions=dimensions)
 
 
 def _directions(vectors: NDArray[np.float32]) -> NDArray[np.float64]:

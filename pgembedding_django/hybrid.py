@@ -13,11 +13,12 @@ from django.db.models import BooleanField, F, FloatField, Func, QuerySet
 from django.db.models.sql import Query
 from django.db.models.sql.compiler import SQLCompiler
 
+from pgembedding_django.arguments import is_search_vector
 from pgembedding_django.engines.base import Scan
 from pgembedding_django.plans import choose_scan
 from pgembedding_django.scans import NearestQuery
 
-__all__ = ["fuse_ranks", "rank_by_words"]
+__all__ = ["HybridQuery", "fuse_ranks", "rank_by_words"]
 
 #: How strongly the first ranks count before the later ones (Cormack, Clarke and Buettcher, "Reciprocal Rank Fusion
 #: outperforms Condorcet and individual Rank Learning Methods", 2009: k = 60).
@@ -40,9 +41,14 @@ COMPLETED = (
 
 
 def rank_by_words(rows: QuerySet[Any], text: str, fields: list[str], config: str | None) -> Any:
-    """Return the rows that have the words of a text in some fields, the best first, by Postgres's full-text search."""
+    """
+    Return the rows that have the words of a text in some fields, the best first, by Postgres's full-text search.
+
+    fields: text fields, or a SearchVectorField alone, which is searched as it is stored.
+    """
     options: dict[str, Any] = {} if config is None else {"config": config}
-    vector = SearchVector(*fields, **options)
+    stored = is_search_vector(rows.model, fields[0])
+    vector: Any = F(fields[0]) if stored else SearchVector(*fields, **options)
     query = SearchQuery(text, search_type="websearch", **options)
     matching = rows.annotate(_words=vector, _rank=SearchRank(vector, query)).filter(_words=query)
     return matching.order_by("-_rank", "pk")

@@ -13,7 +13,7 @@ from pgembedding_django import arguments
 from pgembedding_django.bulk import BulkLoad, check_vectors
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.functions import Distance, get_distance
-from pgembedding_django.hybrid import fuse_ranks, rank_by_words
+from pgembedding_django.hybrid import HybridQuery, fuse_ranks, rank_by_words
 from pgembedding_django.indexes import find_index
 from pgembedding_django.pipeline import EmbedReport, EmbedRun, get_field, stale_rows
 from pgembedding_django.plans import Search, choose_scan
@@ -51,8 +51,9 @@ class EmbeddingQuerySet(QuerySet[M]):
         distance: "l2", "cosine", "l1", "inner_product" or a distance class; what the field's HnswIndex is made for
             unless given, "l2" where it has none.
         max_distance: rows farther than this are left out.
-        exact: True reads every row that the filter keeps, False goes through the index; None chooses by how many rows
-            the planner expects the filter to keep (`explain_nearest()` tells), at the price of asking it.
+        exact: True reads every row that the filter keeps, False goes through the index where one can serve the query;
+            None chooses by how many rows the planner expects the filter to keep, at the price of asking it.
+            `explain_nearest()` tells which it is.
         ef_search: candidates that an index scan keeps (1 to 1000); pg_embedding fixes it in the index instead.
         alias: the attribute that holds the distance of each row, a float.
         Returns a sliced queryset, so `filter` before it; rows without a vector are left out. Of what it found, `filter`
@@ -61,7 +62,7 @@ class EmbeddingQuerySet(QuerySet[M]):
         the model has no EmbeddingField or the queryset is sliced. NotSupportedError comes when the query runs, if the
         engine lacks the distance.
         """
-        arguments.check_unsliced(self)
+        arguments.check_unsliced(self, "nearest()", "Rank them through filter(pk__in=rows.values('pk')).")
         found = self.get_embedding_field(field)
         k = arguments.checked_k(k)
         arguments.check_flags(exact, ef_search)
@@ -106,7 +107,8 @@ class EmbeddingQuerySet(QuerySet[M]):
         Return the k rows that best match a text by meaning and by words, the best first.
 
         text: embedded for nearest() (which may cost money and happens now), and searched for as websearch_to_tsquery
-            reads it. fields: the names of the fields whose words are searched. config: the text search configuration.
+            reads it. fields: the names of the text fields whose words are searched, or of a SearchVectorField alone,
+            which an index can serve. config: the text search configuration; that of a SearchVectorField is its own.
         field: as for nearest(). candidates: how many rows of each ranking count, 5 * k unless given.
         alias: the attribute that holds the score, the sum of 1 / (60 + rank) over both rankings.
         Returns a sliced queryset, one statement, before which the planner is asked where there is a filter. The ranking
@@ -126,20 +128,37 @@ class EmbeddingQuerySet(QuerySet[M]):
 
     def filter(self, *args: Any, **kwargs: Any) -> Self:
         """As Django's; of what nearest() found, keep the rows within a distance: `filter(distance__lt=0.5)`."""
-        query = self.query
-        if isinstance(query, NearestQuery) and query.is_sliced and not query.combinator and (args or kwargs):
+        ranked_by = self._ranked_by() if args or kwargs else ""
+        if ranked_by and self._defer_next_filter:  # type: ignore[attr-defined]
+            # As a related manager sets it, which filters by its instance.
+            raise TypeError(f'A Prefetch of what {ranked_by} returned needs a to_attr: Prefetch(..., to_attr="near").')
+        if ranked_by == "nearest()":
+            query = cast(NearestQuery, self.query)
             return cut(self, arguments.checked_cut(query.search.alias, args, kwargs))
+        arguments.check_unranked(ranked_by, "filter()")
         return super().filter(*args, **kwargs)
+
+    def exclude(self, *args: Any, **kwargs: Any) -> Self:
+        """As Django's, before nearest() and hybrid()."""
+        arguments.check_unranked(self._ranked_by() if args or kwargs else "", "exclude()")
+        return super().exclude(*args, **kwargs)
+
+    def contains(self, obj: Model) -> bool:
+        """As Django's; reads what nearest() or hybrid() found."""
+        if self._ranked_by():
+            self._fetch_all()
+        return super().contains(obj)
 
     def explain_nearest(self) -> str:
         """
-        Tell in words how nearest() will run: through which index or exactly, and why.
+        Tell in words how nearest(), or the ranking by meaning of hybrid(), will run: by an index or exactly, and why.
 
         Asks the planner as running it would, and reads no row. Raises TypeError on any other queryset.
         """
-        if not isinstance(self.query, NearestQuery):
-            raise TypeError("explain_nearest() explains a queryset that nearest() returned.")
-        return choose_scan(self.query, self.query.search, connections[self.db]).explain()
+        query = self.query.meaning if isinstance(self.query, HybridQuery) else self.query
+        if not isinstance(query, NearestQuery):
+            raise TypeError("explain_nearest() explains a queryset that nearest() or hybrid() returned.")
+        return choose_scan(query, query.search, connections[self.db]).explain()
 
     def bulk_create(self, objs: Iterable[M], *args: Any, **kwargs: Any) -> list[M]:
         """As Django's, but a vector that is wrong is named with its row before anything is written."""
@@ -195,6 +214,9 @@ class EmbeddingQuerySet(QuerySet[M]):
         run = load.run_without_indexes if rebuild_indexes else load.run
         return run(objs, batch_size, progress)
 
+    async def abulk_load(self, objs: Iterable[M], **options: Any) -> int:
+        return await sync_to_async(self.bulk_load)(objs, **options)
+
     def stale(self, *, field: str | None = None) -> Self:
         """
         Return the rows whose vector does not stand for their text: it is missing, or the text or the model changed.
@@ -204,6 +226,7 @@ class EmbeddingQuerySet(QuerySet[M]):
         page at a time, and the result is filtered by primary key.
         A row without a vector and without text is not stale. Raises TypeError if no field has a source.
         """
+        arguments.check_unsliced(self, "stale()", "Slice what it returns.")
         return cast(Self, stale_rows(self, get_field(self.model, field)))
 
     async def astale(self, *, field: str | None = None) -> Self:
@@ -233,6 +256,7 @@ class EmbeddingQuerySet(QuerySet[M]):
         Raises EmbeddingError if the embedder fails for other reasons, and ImproperlyConfigured if it cannot be used.
         Every text that is not stored yet is paid for, identical ones once.
         """
+        arguments.check_unsliced(self, "embed()", "Say limit=, or filter(pk__in=[...]).")
         self._for_write = True
         options = {"batch_size": batch_size, "concurrency": concurrency, "limit": limit}
         return EmbedRun(self, get_field(self.model, field), **options, all=all, progress=progress).run()
@@ -246,6 +270,13 @@ class EmbeddingQuerySet(QuerySet[M]):
 
     def get_embedding_field(self, name: str | None) -> EmbeddingField:
         return arguments.embedding_field(self.model, name)
+
+    def _ranked_by(self) -> str:
+        """Return the method that made this a ranking that nothing filters any more, or nothing."""
+        query = self.query
+        if not query.is_sliced or query.combinator:
+            return ""
+        return "nearest()" if isinstance(query, NearestQuery) else "hybrid()" if isinstance(query, HybridQuery) else ""
 
     def _is_filtered(self) -> bool:
         """Tell whether a filter stands that an index of all rows does not hold already."""

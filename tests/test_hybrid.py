@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
-from django.db import ProgrammingError, connection
+from django.contrib.postgres.indexes import GinIndex
+from django.contrib.postgres.search import SearchVector, SearchVectorField
+from django.db import ProgrammingError, connection, models
 
+from pgembedding_django import EmbeddingField, EmbeddingManager
 from pgembedding_django.embedders import get_embedder
 from tests.models import Article
 
@@ -136,6 +139,71 @@ def test_hybrid_respects_the_filter(articles):
 
 def test_hybrid_text_with_operators_is_only_text(articles):
     assert len(Article.objects.hybrid("fox & ! ' \" :* (", 3, fields=["title"])) == 3
+
+
+@pytest.fixture
+def stored(isolated):
+    """A model whose words are stored, as a generated column with a GIN index, and rows of it."""
+
+    class Page(models.Model):
+        title = models.TextField()
+        embedding = EmbeddingField(dimensions=3)
+        search = models.GeneratedField(
+            expression=SearchVector("title", config="english"), output_field=SearchVectorField(), db_persist=True
+        )
+        plain = SearchVectorField(null=True)
+        objects = EmbeddingManager()
+
+        class Meta:
+            app_label = "tests"
+            indexes = [GinIndex(fields=["search"], name="page_search")]
+
+    with connection.schema_editor() as editor:
+        editor.create_model(Page)
+    vectors = get_embedder().embed(TITLES)
+    Page.objects.bulk_create(Page(title=title, embedding=vector) for title, vector in zip(TITLES, vectors, strict=True))
+    Page.objects.update(plain=SearchVector("title", config="english"))
+    return Page
+
+
+@pytest.mark.parametrize("name", ["search", "plain"])
+def test_hybrid_searches_stored_words_as_it_searches_their_text(stored, name):
+    rows = stored.objects.hybrid("foxes", 5, fields=[name], config="english")
+    by_text = stored.objects.hybrid("foxes", 5, fields=["title"], config="english")
+    assert [(row.title, row.score) for row in rows] == [(row.title, row.score) for row in by_text]
+    assert rows[0].score > 1 / 61
+
+
+def test_hybrid_searches_stored_words_through_their_index(stored):
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")
+    rows = stored.objects.hybrid("foxes", 5, fields=["search"], config="english")
+    assert "Bitmap Index Scan on page_search" in rows.explain()
+    assert "to_tsvector" not in str(rows.query)
+
+
+def test_hybrid_of_stored_words_beside_other_fields_is_refused(stored):
+    with pytest.raises(ValueError) as caught:
+        stored.objects.hybrid("foxes", fields=["title", "search"])
+    assert str(caught.value) == ("fields must name text fields, or a SearchVectorField alone, got ['title', 'search'].")
+
+
+def test_hybrid_explains_its_ranking_by_meaning(articles):
+    rows = Article.objects.hybrid("fox", 2, fields=["title"])
+    assert rows.explain_nearest() == Article.objects.nearest("fox", 10).explain_nearest()
+
+
+def test_hybrid_filtered_afterwards_is_refused(articles):
+    rows = Article.objects.hybrid("fox", 2, fields=["title"])
+    for method in ("filter", "exclude"):
+        with pytest.raises(TypeError) as caught:
+            getattr(rows, method)(published=True)
+        assert str(caught.value) == (f"{method}() cannot stand behind hybrid(), which returns a slice. Put it before.")
+
+
+def test_hybrid_contains_what_it_found(articles):
+    rows = Article.objects.hybrid("fox", 2, fields=["title"], config="simple")
+    assert [rows.all().contains(row) for row in articles] == [True, True, False, False, False]
 
 
 @pytest.mark.parametrize("fields", [[], "title", [1], ["embedding"]])

@@ -110,4 +110,4 @@ def test_scan_of_another_distance_than_the_index_warns(many):
 def test_explain_nearest_of_another_queryset_is_refused():
     with pytest.raises(TypeError) as caught:
         Article.objects.all().explain_nearest()
-    assert str(caught.value) == "explain_nearest() explains a queryset that nearest() returned."
+    assert str(caught.value) == "explain_nearest() explains a queryset that nearest() or hybrid() returned."

@@ -386,6 +386,51 @@ def test_nearest_filtered_afterwards_by_anything_else_is_refused(args, kwargs, g
     )
 
 
+def test_nearest_excluded_from_afterwards_is_refused(articles):
+    rows = Article.objects.nearest(QUERY, 5)
+    with pytest.raises(TypeError) as caught:
+        rows.exclude(published=True)
+    assert str(caught.value) == "exclude() cannot stand behind nearest(), which returns a slice. Put it before."
+    assert titles(rows.exclude()) == titles(rows)
+
+
+def test_nearest_contains_what_it_found(articles):
+    ranking = order_by_hand(RANDOM, QUERY)
+    rows = Article.objects.nearest(QUERY, 3)
+    assert rows.contains(articles[ranking[2]])
+    assert not rows.contains(articles[ranking[3]])
+    assert Article.objects.all().contains(articles[ranking[3]])
+
+
+def test_nearest_in_a_prefetch_without_to_attr_is_refused(articles):
+    Article.objects.update(section=Section.objects.create(name="s"))
+    sections = Section.objects.prefetch_related(Prefetch("article_set", Article.objects.nearest(QUERY, 3)))
+    with pytest.raises(TypeError) as caught:
+        list(sections)
+    assert str(caught.value) == 'A Prefetch of what nearest() returned needs a to_attr: Prefetch(..., to_attr="near").'
+
+
+@pytest.mark.parametrize("rows", [Article.objects.all()[:3], Article.objects.nearest(QUERY, 3, exact=True)])
+def test_embed_and_stale_behind_a_slice_are_refused(rows):
+    got = "must stand before any slice, got Article rows that are sliced or ranked already."
+    with pytest.raises(TypeError) as caught:
+        rows.embed()
+    assert str(caught.value) == f"embed() {got} Say limit=, or filter(pk__in=[...])."
+    with pytest.raises(TypeError) as caught:
+        rows.stale()
+    assert str(caught.value) == f"stale() {got} Slice what it returns."
+
+
+@pytest.mark.django_db(transaction=True)
+def test_abulk_load_loads():
+    async def load():
+        loaded = await Required.objects.abulk_load([Required(embedding=QUERY)] * 3, batch_size=2)
+        await sync_to_async(lambda: connection.close())()
+        return loaded
+
+    assert asyncio.run(load()) == Required.objects.count() == 3
+
+
 @pytest.mark.parametrize("limit", ["1", None, float("nan"), F("pk")])
 def test_nearest_filtered_by_no_number_is_refused(limit):
     with pytest.raises(ValueError) as caught:
