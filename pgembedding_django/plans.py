@@ -92,7 +92,7 @@ def choose_scan(query: Query, search: Search, connection: BaseDatabaseWrapper) -
     if search.max_distance is not None and search.alias not in query.annotation_select:
         return Scan(reason=f'"{search.alias}" is not selected, so the ranking cannot be cut at max_distance')
     if search.exact is None and search.filtered:
-        return _choose_filtered(query, search, engine, connection)
+        return replace(_choose_filtered(query, search, engine, connection), estimated=True)
     return _index_scan(search, engine, 0, 0, "no filter stands before it" if not search.filtered else "exact=False")
 
 

@@ -11,12 +11,13 @@ from django.db.models import Manager, Model, QuerySet
 
 from pgembedding_django import arguments
 from pgembedding_django.bulk import BulkLoad, check_vectors
+from pgembedding_django.explanation import explain_scan
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.functions import Distance, get_distance
 from pgembedding_django.hybrid import HybridQuery, fuse_ranks, rank_by_words
 from pgembedding_django.indexes import find_index
 from pgembedding_django.pipeline import EmbedReport, EmbedRun, get_field, stale_rows
-from pgembedding_django.plans import Search, choose_scan
+from pgembedding_django.plans import Search
 from pgembedding_django.ranking import cut, rank
 from pgembedding_django.scans import NearestQuery
 
@@ -153,12 +154,12 @@ class EmbeddingQuerySet(QuerySet[M]):
         """
         Tell in words how nearest(), or the ranking by meaning of hybrid(), will run: by an index or exactly, and why.
 
-        Asks the planner as running it would, and reads no row. Raises TypeError on any other queryset.
+        Asks the planner what it would make of it, and reads no row. Raises TypeError on any other queryset.
         """
         query = self.query.meaning if isinstance(self.query, HybridQuery) else self.query
         if not isinstance(query, NearestQuery):
             raise TypeError("explain_nearest() explains a queryset that nearest() or hybrid() returned.")
-        return choose_scan(query, query.search, connections[self.db]).explain()
+        return explain_scan(query, connections[self.db])
 
     def bulk_create(self, objs: Iterable[M], *args: Any, **kwargs: Any) -> list[M]:
         """As Django's, but a vector that is wrong is named with its row before anything is written."""

@@ -11,6 +11,8 @@ from tests.models import Article, Pair, Section
 
 pytestmark = pytest.mark.django_db
 
+PAIRS = "/admin/tests/pair/"
+
 #: A page that shows rows in the order of their titles unless they are ranked.
 ORDINARY = {"list_display": ["title"], "ordering": ["title"], "search_fields": ["title"], "list_filter": ["published"]}
 
@@ -167,12 +169,44 @@ def test_list_of_a_model_with_two_vectors_lets_one_choose(settings, admin_client
     serve(settings, Pair)
     query = get_embedder().embed_query("cheese")
     near, far = Pair.objects.bulk_create([Pair(one=-query, two=query), Pair(one=query, two=-query)])
-    pairs = "/admin/tests/pair/"
-    by_default = admin_client.get(pairs, {"_meaning": "cheese"})
+    by_default = admin_client.get(PAIRS, {"_meaning": "cheese"})
     assert [row.pk for row in by_default.context["cl"].result_list] == [far.pk, near.pk]
-    by_two = admin_client.get(pairs, {"_meaning": "cheese", "_meaning_field": "two"})
+    by_two = admin_client.get(PAIRS, {"_meaning": "cheese", "_meaning_field": "two"})
     assert [row.pk for row in by_two.context["cl"].result_list] == [near.pk, far.pk]
     assert '<option value="two" selected>Two</option>' in text(by_two)
+
+
+def test_list_of_a_model_whose_embedder_makes_another_length_has_no_box(register, admin_client, settings):
+    embed_with(settings, "pgembedding_django.embedders.dummy.DummyEmbedder", dimensions=256)
+    register(**ORDINARY)
+    make(2)
+    answer = admin_client.get(ARTICLES, {"_meaning": "cheese"})
+    assert titles(answer) == ["a000", "a001"]
+    assert messages(answer) == []
+    assert "meaningbar" not in text(answer)
+
+
+def test_list_leaves_out_the_field_that_its_embedder_does_not_fit(settings, admin_client, monkeypatch):
+    embed_with(settings, "pgembedding_django.embedders.dummy.DummyEmbedder", dimensions=2)
+    monkeypatch.setattr(Pair._meta.get_field("one"), "dimensions", 3)
+    serve(settings, Pair)
+    assert [field.name for field in admin_client.get(PAIRS).context["cl"].meaning_fields] == ["two"]
+
+
+def test_list_prefers_the_field_whose_embedder_is_known_to_fit(settings, admin_client, monkeypatch):
+    known = {"BACKEND": "pgembedding_django.embedders.dummy.DummyEmbedder", "OPTIONS": {"dimensions": 2}}
+    embedders = {"default": {"BACKEND": "tests.admin.AwayEmbedder"}, "known": known}
+    settings.PGEMBEDDING = {**settings.PGEMBEDDING, "EMBEDDERS": embedders}
+    monkeypatch.setattr(Pair._meta.get_field("two"), "embedder", "known")
+    serve(settings, Pair)
+    assert [field.name for field in admin_client.get(PAIRS).context["cl"].meaning_fields] == ["two", "one"]
+
+
+def test_search_whose_embedder_cannot_be_made_says_why(register, admin_client, settings):
+    embed_with(settings, "tests.admin.NoEmbedder")
+    register(**ORDINARY)
+    (message,) = messages(admin_client.get(ARTICLES, {"_meaning": "cheese"}))
+    assert message.startswith("Article.embedding cannot be searched by text: ")
 
 
 def test_search_by_who_may_only_view_works(register):

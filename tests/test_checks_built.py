@@ -39,6 +39,25 @@ def test_indexes_as_declared_give_no_message(migrated_database):
     assert told() == []
 
 
+def test_index_that_was_dropped_by_hand_is_w032(migrated_database):
+    migrated_database.execute(f"DROP INDEX {INDEX}")
+    assert told() == [
+        (
+            f'Index {INDEX} of table tests_article in database "fresh" is missing.',
+            "It was dropped after migration tests.0001_initial had created it. Repair creates it again. "
+            "Run: manage.py rebuild_hnsw_indexes --repair",
+            Article,
+            "pgembedding.W032",
+        )
+    ]
+
+
+def test_index_that_is_missing_before_the_last_migration_has_run_gives_no_message(migrated_database):
+    migrated_database.execute(f"DROP INDEX {INDEX}")
+    MigrationRecorder(connections["fresh"]).record_unapplied("tests", "0003_texts")
+    assert told() == []
+
+
 def test_index_of_another_distance_is_w029(migrated_database, engine):
     put(Article, distance="cosine")
     names = engine.opclasses["single"]

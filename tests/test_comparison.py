@@ -72,6 +72,7 @@ def test_command_counts_one_row_as_one(scripted):
             '"tests.Memo.loud" names a field. Write app.Model, and after it the two fields.',
         ),
         (["tests.Memo", "embedding", "title"], "tests.Memo has no EmbeddingField title; it has embedding, loud."),
+        (["tests.Memo", "loud", "loud"], "Two fields are compared, got loud twice."),
         (["tests.Memo", "embedding", "loud", "--k=0"], "k must be a positive integer, got 0."),
         (["tests.Memo", "embedding", "loud", "--sample=-1"], "sample must be a positive integer, got -1."),
     ],

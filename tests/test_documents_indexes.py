@@ -70,7 +70,7 @@ def test_index_is_for_the_distance_of_the_collection(force_index, distance, norm
     assert rows[0].key == "0"
 
 
-def test_search_explains_which_index_it_uses():
+def test_search_explains_which_index_it_uses(force_index):
     collection, _ = fill("a")
     assert "has no HnswIndex" in collection.documents.nearest([1, 2, 3]).explain_nearest()
     collection.create_hnsw_index(concurrently=False)
@@ -95,7 +95,7 @@ def test_search_returns_k_beyond_ef_search(force_index):
 
 
 @pytest.mark.pgvector
-def test_ef_search_of_the_index_is_the_default_of_searches():
+def test_ef_search_of_the_index_is_the_default_of_searches(force_index):
     collection, _ = fill("a")
     collection.create_hnsw_index(ef_search=33, concurrently=False)
     assert "ef_search=33" in Collection.objects.get().documents.nearest([1, 2, 3]).explain_nearest()

@@ -29,6 +29,9 @@ def add(*titles):
     return Article.objects.bulk_create([Article(title=title) for title in titles])
 
 
+DUMMY = {"BACKEND": "pgembedding_django.embedders.dummy.DummyEmbedder", "OPTIONS": {"dimensions": 3}}
+
+
 @pytest.fixture
 def answer(monkeypatch):
     """What the user types; without it, a question fails the test."""
@@ -44,7 +47,7 @@ def test_embed_says_what_it_did(scripted, answer):
     add("a", "b", "b")
     printed = run("tests.Article")
     assert printed.startswith(
-        "tests.Article.embedding: 3 rows to embed by scripted:a, 3 characters, at most about 3 tokens.\n"
+        'tests.Article.embedding: 3 rows to embed by "default" (scripted:a), 3 characters, at most about 3 tokens.\n'
         "3 embedded, 0 without text, 0 edited meanwhile, 0 failed; 2 texts and about 2 tokens in 1 request, "
     )
     assert not Article.objects.stale().exists()
@@ -69,10 +72,15 @@ def test_dry_run_says_what_would_be_sent_and_sends_nothing(scripted, answer):
     scripted.configure(price=20, sends_to="https://api.example.com/v1")
     add("abc", "abcdef")
     assert run("tests.Article", "--dry-run") == (
-        "tests.Article.embedding: 2 rows to embed by scripted:a, 9 characters, at most about 3 tokens, at a price of "
-        "about 0.0001.\nTheir texts are sent to https://api.example.com/v1, which may charge for them.\n"
+        'tests.Article.embedding: 2 rows to embed by "default" (scripted:a), 9 characters, at most about 3 tokens, at '
+        "a price of about 0.0001.\nTheir texts are sent to https://api.example.com/v1, which may charge for them.\n"
     )
     assert scripted.sizes == []
+
+
+def test_embed_names_an_embedder_without_its_module(settings):
+    settings.PGEMBEDDING = {**settings.PGEMBEDDING, "EMBEDDERS": {"default": DUMMY}}
+    assert 'rows to embed by "default" (DummyEmbedder:3), 0 char' in run("tests.Article", "--dry-run")
 
 
 @pytest.mark.parametrize(("typed", "embedded"), [("y", 1), ("YES", 1), ("", 0), ("n", 0)])

@@ -287,19 +287,40 @@ def test_repair_says_what_it_does_and_does_it(migrated_database, engine, backgro
     assert call("rebuild_hnsw_indexes", "--repair", interactive=False) == "Nothing to do.\n"
 
 
-def test_rebuild_of_a_missing_index_names_the_repair(migrated_database):
+def refused(*args):
+    """Return the sentence in which a command ends, and what it prints before."""
+    output = io.StringIO()
+    with pytest.raises(CommandError) as caught:
+        call_command(*args, database="fresh", interactive=False, stdout=output, stderr=output, no_color=True)
+    return str(caught.value), output.getvalue()
+
+
+def test_rebuild_of_a_missing_index_fails_and_names_the_repair(migrated_database):
     migrated_database.execute(f"DROP INDEX {INDEX}")
-    assert call("rebuild_hnsw_indexes", "tests.Article") == (
+    assert refused("rebuild_hnsw_indexes", "tests.Article") == (
+        "1 missing, and so not rebuilt.",
         f"{INDEX} of tests_article is missing. It was dropped after migration tests.0001_initial had created it. "
-        "Repair creates it again. Run: manage.py rebuild_hnsw_indexes --repair\nNothing to do.\n"
+        "Repair creates it again. Run: manage.py rebuild_hnsw_indexes --repair\n",
     )
+
+
+def test_rebuild_of_a_model_with_a_missing_index_rebuilds_the_others(migrated_database):
+    migrated_database.execute("DROP INDEX pair_two_l1")
+    assert refused("rebuild_hnsw_indexes", "tests.Pair")[0] == "1 missing, and so not rebuilt."
+    assert [run.index for run in IndexRun.objects.using("fresh")] == ["pair_one_cosine"]
+
+
+def test_rebuild_from_the_command_line_is_marked_as_such(migrated_database, monkeypatch):
+    monkeypatch.setenv("LOGNAME", "ann")
+    call("rebuild_hnsw_indexes", INDEX, interactive=False)
+    assert IndexRun.objects.using("fresh").get().person == "ann (command line)"
 
 
 def test_rebuild_of_an_index_whose_migration_has_not_run_names_the_migration(migrated_database):
     migrated_database.execute(f"DROP INDEX {INDEX}")
     MigrationRecorder(connections["fresh"]).record_unapplied("tests", "0001_initial")
-    assert call("rebuild_hnsw_indexes", "tests.Article") == (
-        f"{INDEX} of tests_article is missing. Run: manage.py migrate tests --database fresh\nNothing to do.\n"
+    assert refused("rebuild_hnsw_indexes", "tests.Article")[1] == (
+        f"{INDEX} of tests_article is missing. Run: manage.py migrate tests --database fresh\n"
     )
 
 

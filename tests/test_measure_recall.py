@@ -167,7 +167,11 @@ def test_command_with_a_minimum_fails_for_a_bad_index_and_says_why(thin, capsys)
             ["tests.Article", "--ef-search=40,a"],
             'argument --ef-search: must be integers with commas between, got "40,a"',
         ),
-        (["tests.Article", "--queries=/nowhere"], "[Errno 2] No such file or directory: '/nowhere'"),
+        (["tests.Article", "--queries=/nowhere"], "--queries cannot read /nowhere: No such file or directory."),
+        (
+            ["tests.Article", "--filter=title__regex=("],
+            "invalid regular expression: parentheses () not balanced",
+        ),
         (["tests.Required"], "Required.embedding has no HnswIndex in Meta.indexes, so there is nothing to measure."),
     ],
 )

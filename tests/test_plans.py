@@ -43,11 +43,11 @@ def test_scan_with_filter_that_keeps_many_goes_through_the_index(many):
 
 @pytest.mark.parametrize(
     ("exact", "words"),
-    [(True, "Exact scan: exact=True asks for it."), (False, "exact=False.")],
+    [(True, "Exact scan: exact=True asks for it."), (False, "(exact=False)")],
 )
 def test_scan_forced_is_not_chosen(many, exact, words):
     rows = Article.objects.filter(title="1").nearest(QUERY, exact=exact)
-    assert rows.explain_nearest().endswith(words)
+    assert words in rows.explain_nearest()
     assert ids(rows) == [1]
 
 

@@ -350,3 +350,17 @@ def test_record_on_a_read_only_connection_stores_nothing(many):
 )
 def test_interval_is_of_as_many_answers_as_the_queries_are_worth(found, wanted, expected):
     assert interval(found, wanted) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.pgvector
+@pytest.mark.parametrize(("side", "least", "most"), [(np.abs, 0.0, 0.6), (np.asarray, 0.6, 1.0)])
+def test_ceiling_is_what_the_precision_finds_without_a_graph(own_index, side, least, most):
+    Article.objects.bulk_load(Article(title=str(i), embedding=vector) for i, vector in enumerate(side(VECTORS)))
+    own_index(precision="binary")
+    report = measure_recall(Article, k=5, sample=30, ef_search=[40])
+    assert least <= report.ceiling <= most
+    assert report.precision == "binary"
+
+
+def test_ceiling_of_the_precision_of_the_column_is_none(many):
+    assert measure_recall(Article, sample=2).ceiling is None

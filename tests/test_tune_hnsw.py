@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from django.core.management import CommandError, call_command
 
+from pgembedding_django import HnswIndex
 from tests.models import Article
 
 pytestmark = pytest.mark.django_db
@@ -33,6 +34,17 @@ def test_command_prints_the_table_and_the_line_to_paste(many):
     assert lines[5] == "Measured on 400 of 500 rows, asked by 50 others."
     assert lines[6].startswith("The same ef_search finds less in a larger graph: ")
     assert max(map(len, lines[:2])) <= 100
+
+
+@pytest.mark.pgvector
+def test_command_shows_the_precision_of_each_build_where_one_is_declared(many, monkeypatch):
+    index = HnswIndex(fields=["embedding"], name="a", precision="binary")
+    monkeypatch.setattr(Article._meta, "indexes", [index])
+    monkeypatch.setattr("pgembedding_django.maintenance.tuning.FINER", {"binary": (None,)})
+    Article.objects.all().delete()
+    Article.objects.bulk_load(Article(title="", embedding=[1, 2, i]) for i in range(1000))
+    lines = run("tests.Article", "--recall=0.9", "--noinput").splitlines()
+    assert [line.split()[:2] for line in lines[:3]] == [["precision", "m"], ["binary", "8"], ["full", "8"]]
 
 
 def test_command_on_all_rows_warns_of_no_larger_graph(many):

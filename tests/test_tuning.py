@@ -215,3 +215,31 @@ def test_tune_killed_leaves_nothing_behind(ready_database):
         "SELECT 1 WHERE NOT EXISTS (SELECT FROM pg_class WHERE relname LIKE 'pgembedding\\_tune%') AND NOT EXISTS "
         "(SELECT FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid())",
     )
+
+
+# Where the precision is the limit
+
+
+@pytest.fixture
+def one_sided(monkeypatch):
+    """Rows of which signs tell nothing, under an index of signs."""
+    index = HnswIndex(fields=["embedding"], name="a", precision="binary")
+    monkeypatch.setattr(Article._meta, "indexes", [index])
+    Article.objects.bulk_load(Article(title="", embedding=vector) for vector in np.abs(VECTORS))
+
+
+@pytest.mark.pgvector
+def test_tune_tries_finer_precisions_where_the_declared_one_cannot_reach_the_target(one_sided):
+    # Of 900 rows whose signs are all alike, any 320 are as good as others.
+    found = tune(Article, recall=0.9)
+    assert [(trial.precision, trial.m) for trial in found.trials] == [("binary", 8), ("half", 8)]
+    assert found.trials[0].recall.recall < 0.6
+    assert "precision='half'" in found.line
+
+
+@pytest.mark.pgvector
+def test_tune_leaves_the_precision_out_that_the_column_has_itself(one_sided, monkeypatch):
+    monkeypatch.setattr(tuning, "FINER", {"binary": (None,)})
+    found = tune(Article, recall=0.9)
+    assert [trial.precision for trial in found.trials] == ["binary", None]
+    assert "precision" not in found.line

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from django.contrib import messages
 from django.contrib.admin.views.main import ORDER_VAR, ChangeList
+from django.core.exceptions import ImproperlyConfigured
 from django.db.models import F, Model, QuerySet, Value
 from django.http import HttpRequest
 
 from pgembedding_django import conf
 from pgembedding_django.admin.columns import DISTANCE, distance_column
-from pgembedding_django.embedders import EmbeddingError
+from pgembedding_django.embedders import EmbeddingError, get_embedder
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.plans import Search
 from pgembedding_django.querysets import EmbeddingQuerySet
@@ -46,9 +47,12 @@ class MeaningMixin(_ChangeList):
 
     @cached_property
     def meaning_fields(self) -> list[EmbeddingField]:
-        """The fields that a text can be compared with."""
+        """The fields that a text can be compared with, those first whose embedder is known to fit."""
         configured = conf.embedders()
-        return [field for field in embedding_fields(self.model) if field.dimensions and field.embedder in configured]
+        fields = [field for field in embedding_fields(self.model) if field.dimensions and field.embedder in configured]
+        made = {field: _made_dimensions(field) for field in fields}
+        fitting = [field for field in fields if made[field] in (None, field.dimensions)]
+        return sorted(fitting, key=lambda field: made[field] is None)
 
     @cached_property
     def meaning_field(self) -> EmbeddingField | None:
@@ -110,6 +114,14 @@ class MeaningMixin(_ChangeList):
 def embedding_fields(model: type[Model]) -> list[EmbeddingField]:
     """Return the embedding fields of a model, inherited ones too."""
     return [field for field in model._meta.get_fields() if isinstance(field, EmbeddingField)]
+
+
+def _made_dimensions(field: EmbeddingField) -> int | None:
+    """Return how many numbers a field's embedder makes; None where only a call would tell."""
+    try:
+        return get_embedder(field.embedder).dimensions
+    except ImproperlyConfigured:
+        return None  # A search says what is wrong.
 
 
 def failure_text(label: str, error: ValueError) -> str:

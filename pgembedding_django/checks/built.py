@@ -15,7 +15,7 @@ from pgembedding_django.maintenance.declared import load_migrations
 from pgembedding_django.maintenance.report import GRAPH
 from pgembedding_django.models import HnswIndexStatus
 
-__all__ = ["find_differences"]
+__all__ = ["find_differences", "is_migrated"]
 
 
 def find_differences(report: IndexReport, using: str) -> list[tuple[str, str]]:
@@ -30,7 +30,7 @@ def find_differences(report: IndexReport, using: str) -> list[tuple[str, str]]:
     if status is None or index is None or field is None or status.parent_oid is not None or report.model is None:
         return []
     pairs = [*_compare_column(status, index, field, using), *_compare_options(status, index, using)]
-    return pairs if pairs and _is_migrated(report.model, using) else []
+    return pairs if pairs and is_migrated(report.model, using) else []
 
 
 def _compare_column(
@@ -63,7 +63,7 @@ def _compare_options(status: HnswIndexStatus, index: HnswIndex, using: str) -> I
             yield f"{name}={built}", f"{name}={declared}"
 
 
-def _is_migrated(model: type[Model], using: str) -> bool:
+def is_migrated(model: type[Model], using: str) -> bool:
     """Tell whether every migration of a model's app is known to have run."""
     loader = load_migrations(using)
     return loader is not None and all(

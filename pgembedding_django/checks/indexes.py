@@ -1,4 +1,4 @@
-"""A check of the indexes that a database has: each is whole, and as its model declares it."""
+"""A check of the indexes that a database should have: each is there, whole, and as its model declares it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.utils import translation
 
-from pgembedding_django.checks.built import find_differences
+from pgembedding_django.checks.built import find_differences, is_migrated
 from pgembedding_django.checks.common import AppConfigs
 from pgembedding_django.engines import get_engine_for
 from pgembedding_django.maintenance.catalogue import IndexReport, list_indexes
@@ -46,6 +46,13 @@ def _check_report(report: IndexReport, alias: str) -> Iterator[CheckMessage]:
             hint=report.advice + REPAIR,
             obj=report.model,
             id="pgembedding.W028",
+        )
+    elif report.state is State.MISSING and report.repairable and report.model and is_migrated(report.model, alias):
+        yield Warning(
+            f"{where} is missing.",
+            hint=report.advice + REPAIR,
+            obj=report.model,
+            id="pgembedding.W032",
         )
     if differences := find_differences(report, alias):
         built, declared = (", ".join(each) for each in zip(*differences, strict=True))

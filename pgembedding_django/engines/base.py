@@ -45,6 +45,7 @@ class Scan:
     max_scan_tuples: how many it may visit when those are too few, 0 to stop at them.
     candidates: how many rows the index gives to be ranked again exactly; 0 where its own order is the exact one.
     precision: of the index, None for the column's own. margin: how many times the rows wanted the scan must find.
+    estimated: whether the reason counts rows as the planner believes.
     """
 
     reason: str = ""
@@ -54,6 +55,7 @@ class Scan:
     candidates: int = 0
     precision: str | None = None
     margin: int = 1
+    estimated: bool = False
 
     def explain(self) -> str:
         """Return the scan in words."""

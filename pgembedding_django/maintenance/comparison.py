@@ -47,6 +47,8 @@ def compare(model: type[Model], old: str, new: str, *, sample: int = 100, k: int
         if number < 1:
             raise ValueError(f"{name} must be a positive integer, got {number!r}.")
     _check_names(model, old, new)
+    if old == new:
+        raise ValueError(f"Two fields are compared, got {old} twice.")
     both = Q(**{f"{old}__isnull": False, f"{new}__isnull": False})
     rows: EmbeddingQuerySet[Any] = EmbeddingQuerySet(model, using=using).filter(both)
     candidates = rows.count()

@@ -62,9 +62,9 @@ def measure_recall(
     A row counts as found if it is no farther than the k-th exact one, so that ties are no loss.
     Raises IndexUnusable if no search reads the index; NotSupportedError inside a transaction; ValueError for arguments
         out of bounds.
-    Reads every row behind the filter once for each query, in one REPEATABLE READ READ ONLY transaction: writes of
-    others change nothing in it, and vacuum removes no row that it may read until it ends. With pg_embedding, writes to
-    the table wait while the index is searched.
+    Reads every row behind the filter once for each query, twice where the index is of reduced precision, in one
+    REPEATABLE READ READ ONLY transaction: writes of others change nothing in it, and vacuum removes no row that it may
+    read until it ends. With pg_embedding, writes to the table wait while the index is searched.
     """
     _check_numbers(k, sample, ef_search)
     connection = connections[using]
@@ -85,7 +85,8 @@ def measure_recall(
             asking = draw(rows, found, index, size=sample, seed=seed)
         else:
             asking = [(None, found.to_vector(vector)) for vector in queries]
-        step = _counter(progress, len(asking) * (2 + len(tried)))
+        reduced = index.precision is not None
+        step = _counter(progress, len(asking) * (2 + len(tried) + reduced))
         asked = Sample(rows, found, index, asking, names=built.names, k=k, step=step)
         asked.check_index()
         return RecallReport(
@@ -100,6 +101,8 @@ def measure_recall(
             reads_index=asked.plans_index(),
             explained=asked.explain(),
             rows=tuple(asked.through_index(value) for value in tried),
+            precision=index.precision,
+            ceiling=asked.by_precision() if reduced else None,
         )
 
 

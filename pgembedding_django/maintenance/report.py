@@ -48,7 +48,8 @@ class RecallReport:
     k: rows wanted of each query, at most size - 1. queries: primary keys of the rows that asked,
     None for a vector given.
     default: nearest() by itself, which ran as explained. reads_index: whether Postgres read the index for it.
-    rows: the index alone, by ascending ef_search.
+    rows: the index alone, by ascending ef_search. precision: of the index, as declared.
+    ceiling: what a graph that loses nothing would find, None where the precision is the column's own.
     """
 
     model: str
@@ -62,6 +63,8 @@ class RecallReport:
     reads_index: bool
     explained: str
     rows: tuple[Recall, ...]
+    precision: str | None = None
+    ceiling: float | None = None
 
     def smallest(self, target: float) -> Recall | None:
         """Return the row of the smallest ef_search that reaches a recall, or None."""
@@ -74,22 +77,30 @@ class RecallReport:
             advice = [
                 f"No ef_search measured reaches a recall of {target:g}: {best.ef_search} finds {best.recall:.3f}."
             ]
-            advice += self._advise_climb()
+            advice += self._advise_precision() if self._is_coarse(target) else self._advise_climb()
         else:
             advice = [f"ef_search={smallest.ef_search} is the smallest measured that reaches a recall of {target:g}."]
         if self.default.recall < target:
             advice += self._advise_default(target, smallest)
-        if smallest is None or self.default.recall < target:
+        if not self._is_coarse(target) and (smallest is None or self.default.recall < target):
             advice += self._advise_graph(smallest)
         if not self.reads_index:
             advice.append(self._explain_exact())
         return advice
 
     def _explain_exact(self) -> str:
-        exact = "nearest() by itself reads every row here, so its answers are exact."
-        if self.explained.startswith("Exact scan"):
-            return f"{exact} {self.explained}"
-        return f"{exact} Postgres prefers that to the index: the table is small, or has not been analyzed."
+        return f"nearest() by itself reads every row here, so its answers are exact. {self.explained}"
+
+    def _is_coarse(self, target: float) -> bool:
+        """Tell whether it is the precision that keeps every graph from the target."""
+        return self.smallest(target) is None and self.ceiling is not None and self.ceiling < target
+
+    def _advise_precision(self) -> list[str]:
+        finer = 'precision="half", or none' if self.precision == "binary" else "none"
+        return [
+            f'precision="{self.precision}" is the cause: its candidates hold {self.ceiling:.3f} of the nearest rows '
+            f"even if the graph loses none. Declare {finer}, and migrate; manage.py tune_hnsw {self.model} tries them."
+        ]
 
     def _advise_climb(self) -> list[str]:
         if self.index.ef_search is not None and self.index.builder:

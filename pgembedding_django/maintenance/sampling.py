@@ -16,6 +16,7 @@ from django.db.models import BigIntegerField, Func, QuerySet, TextField, Value
 from django.db.models.functions import Cast
 
 from pgembedding_django.engines import get_engine
+from pgembedding_django.explanation import plan_nodes
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.indexes import HnswIndex
 from pgembedding_django.plans import choose_scan
@@ -155,10 +156,17 @@ class Sample:
             self._prefer_index()
             return self._compare(ef_search, self._ask(self._fetch_through_index, exact=False, ef_search=ef_search))
 
+    def by_precision(self) -> float:
+        """Measure the best that an index of this precision can find: with the candidates that a perfect graph gives."""
+        with undone(self.rows.db):
+            with self.connection.cursor() as cursor:
+                cursor.execute("SET LOCAL enable_indexscan = off; SET LOCAL jit = off")
+            return self._compare(None, self._ask(self._fetch_through_index, exact=False)).recall
+
     def plans_index(self, **options: Any) -> bool:
         """Tell whether Postgres reads the index for the first query."""
         plan = self._nearest(self.queries[0][1], **options).explain(format="json")
-        return any(node.get("Index Name") in self.names for node in _nodes(json.loads(plan)[0]["Plan"]))
+        return any(node.get("Index Name") in self.names for node in plan_nodes(json.loads(plan)[0]["Plan"]))
 
     def explain(self) -> str:
         """Tell in words how nearest() runs by itself."""
@@ -238,9 +246,3 @@ def undone(using: str) -> Iterator[None]:
     with transaction.atomic(using):
         yield
         transaction.set_rollback(True, using)
-
-
-def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield plan
-    for part in plan.get("Plans", ()):
-        yield from _nodes(part)

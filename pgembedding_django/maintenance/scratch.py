@@ -11,14 +11,14 @@ from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.indexes import HnswIndex
 from pgembedding_django.querysets import EmbeddingQuerySet
 
-__all__ = ["INDEX", "copy_rows", "variant"]
+__all__ = ["INDEX", "copied_rows", "copy_rows", "variant"]
 
 #: The temporary table and its index.
 TABLE, INDEX = "pgembedding_tune", "pgembedding_tune_hnsw"
 
 
 def copy_rows(rows: EmbeddingQuerySet[Any], field: EmbeddingField, index: HnswIndex) -> EmbeddingQuerySet[Any]:
-    """Copy the vectors of rows to a temporary table, and return a queryset of them."""
+    """Copy the vectors of rows to a temporary table, and return a queryset of them as copied_rows() does."""
     connection: Any = connections[rows.db]
     _check_temporary(rows.db)
     quote, meta = connection.ops.quote_name, field.model._meta
@@ -35,7 +35,12 @@ def copy_rows(rows: EmbeddingQuerySet[Any], field: EmbeddingField, index: HnswIn
         cursor.execute(connection.ops.compose_sql(statement, params))
         cursor.execute(f"ALTER TABLE {TABLE} ADD PRIMARY KEY (id)")
         cursor.execute(f"ANALYZE {TABLE}")
-    return EmbeddingQuerySet(_stand_in(field, index), using=rows.db)
+    return copied_rows(field, index, rows.db)
+
+
+def copied_rows(field: EmbeddingField, index: HnswIndex, using: str) -> EmbeddingQuerySet[Any]:
+    """Return a queryset of the copy, whose searches go through an index like a declared one."""
+    return EmbeddingQuerySet(_stand_in(field, index), using=using)
 
 
 def _check_temporary(using: str) -> None:

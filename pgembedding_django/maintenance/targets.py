@@ -9,7 +9,7 @@ from typing import Any
 from django.apps import apps
 from django.core.exceptions import ObjectDoesNotExist, ValidationError
 from django.db import DEFAULT_DB_ALIAS
-from django.db.models import BooleanField, Model
+from django.db.models import BooleanField, Field, Model
 
 __all__ = ["parse_filters", "parse_target"]
 
@@ -32,28 +32,41 @@ def parse_target(label: str) -> tuple[type[Model], str | None]:
 
 def parse_filters(model: type[Model], texts: Iterable[str], *, using: str = DEFAULT_DB_ALIAS) -> dict[str, Any]:
     """
-    Return what filter() takes for texts such as "published=true", each a field of the model and its value.
+    Return what filter() takes for texts such as "published=true" and "views__gt=100", each a field and its value.
 
-    A related row is named by its natural key, where its manager knows one, or by its primary key.
-    Raises ValueError if there is no such field, or if the value is none of it.
+    "in" and "range" take their values with commas between. A related row is named by its natural key, where its manager
+    knows one, or by its primary key.
+    Raises ValueError if there is no such field or lookup, or if the value is none of it.
     """
     return dict(_parse_filter(model, text, using) for text in texts)
 
 
 def _parse_filter(model: type[Model], text: str, using: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
+    path, equals, value = text.partition("=")
+    name, separator, lookup = path.partition("__")
     fields = {field.name: field for field in model._meta.concrete_fields}
-    if not equals or name not in fields:
+    if not equals or name not in fields or (separator and fields[name].get_lookup(lookup) is None):
         raise ValueError(
-            f'A filter must be name=value with a field of {model.__name__} ({", ".join(fields)}), got "{text}".'
+            f"A filter must be name=value or name__lookup=value with a field of {model.__name__} "
+            f'({", ".join(fields)}) and a lookup of it such as gt, got "{text}".'
         )
-    field = fields[name]
-    manager: Any = getattr(field.related_model, "_default_manager", None)
-    if hasattr(manager, "get_by_natural_key"):
+    manager: Any = getattr(fields[name].related_model, "_default_manager", None)
+    if not separator and hasattr(manager, "get_by_natural_key"):
         with suppress(ObjectDoesNotExist, TypeError):  # TypeError where a key has several parts.
             return name, manager.db_manager(using).get_by_natural_key(value)
     try:
-        # BooleanField reads "True", and people write "true".
-        return name, field.to_python(value.capitalize() if isinstance(field, BooleanField) else value)
+        return path, _parse_value(fields[name], lookup, value)
     except ValidationError as error:
-        raise ValueError(f'{model.__name__}.{name} cannot be filtered by "{value}": {error.messages[0]}') from error
+        raise ValueError(f'{model.__name__}.{path} cannot be filtered by "{value}": {error.messages[0]}') from error
+
+
+def _parse_value(field: Field[Any, Any], lookup: str, value: str) -> Any:
+    if lookup in ("in", "range"):
+        values = [_parse_value(field, "", each) for each in value.split(",")]
+        if lookup == "range" and len(values) != 2:
+            raise ValidationError("A range has two values.")
+        return values
+    if lookup == "isnull":
+        field = BooleanField()
+    # BooleanField reads "True", and people write "true".
+    return field.to_python(value.capitalize() if isinstance(field, BooleanField) else value)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, groupby
+from operator import itemgetter
 from time import perf_counter
 from typing import Any, cast
 
@@ -18,13 +19,16 @@ from pgembedding_django.engines import get_engine
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.indexes import HnswIndex, find_index
 from pgembedding_django.maintenance.sampling import Query, Recall, Sample, draw, shuffle, undone
-from pgembedding_django.maintenance.scratch import INDEX, copy_rows, variant
+from pgembedding_django.maintenance.scratch import INDEX, copied_rows, copy_rows, variant
 from pgembedding_django.querysets import EmbeddingQuerySet
 
 __all__ = ["BUILDS", "Trial", "TuningReport", "check_tuning", "tune"]
 
 #: m and ef_construction of the builds tried, by what they cost. The second is both engines' default.
 BUILDS = ((8, 64), (16, 64), (16, 128), (24, 128), (32, 128), (32, 256))
+
+#: What is tried where no build of a precision reaches the target: the finer ones, by the size of the index.
+FINER: dict[str | None, tuple[str | None, ...]] = {"binary": ("half", None), "half": (None,), None: ()}
 
 #: What is tried with each build.
 EF_SEARCH = (20, 40, 60, 80, 100, 200, 400)
@@ -39,13 +43,16 @@ FEWEST = 3
 #: Rows that are drawn as queries, or a tenth of what there is.
 QUERIES = 200
 
+#: Precision, m and ef_construction.
+Build = tuple[str | None, int, int]
+
 
 @dataclass(frozen=True)
 class Trial:
     """
     What one build cost, and what it found at the smallest ef_search that reaches the target, else at the largest.
 
-    size: of the index in bytes.
+    size: of the index in bytes. precision: of the index, None for the column's own.
     """
 
     m: int
@@ -53,6 +60,7 @@ class Trial:
     build_seconds: float
     size: int
     recall: Recall
+    precision: str | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +97,7 @@ class TuningReport:
     def line(self) -> str:
         """The index to declare, as Python to paste into Meta.indexes."""
         index = copy(self.index)
-        index.m, index.ef_construction = self.best.m, self.best.ef_construction
+        index.m, index.ef_construction, index.precision = self.best.m, self.best.ef_construction, self.best.precision
         index.ef_search = self.best.recall.ef_search
         return MigrationWriter.serialize(index)[0].removeprefix("pgembedding_django.")
 
@@ -107,6 +115,8 @@ def tune(
 ) -> TuningReport:
     """
     Build indexes of a field on a sample of its rows, from the cheapest on, until one reaches a recall.
+
+    Where none of the declared precision does, finer ones are tried.
 
     field: the name of the EmbeddingField; needed only where the model has several.
     recall: the mean share of the k nearest rows that is to be found. sample_rows: how many rows are copied.
@@ -141,15 +151,21 @@ def tune(
         asking = max(2, min(QUERIES, total_rows // 10))
         queries = [(None, vector) for _, vector in draw(source, found, index, size=asking, seed=seed)]
         copied = copy_rows(source[asking : asking + sample_rows], found, index)
-        sample = _sample(copied, queries, k)
+
+        def sample(precision: str | None) -> Sample:
+            declared = copy(index)
+            declared.precision = precision
+            return _sample(copied_rows(found, declared, using), queries, k)
+
+        trials = tuple(_try_precisions(sample, builds, recall, step))
         return TuningReport(
             index=index,
             target=recall,
-            k=sample.wanted,
+            k=min(k, copied.count()),
             rows=copied.count(),
             queries=len(queries),
             total=total_rows,
-            trials=tuple(_try_builds(sample, builds, recall, step)),
+            trials=trials,
         )
 
 
@@ -165,13 +181,14 @@ def check_tuning(
     _fitting_builds(embedding_field(model, field), using)
 
 
-def _fitting_builds(field: EmbeddingField, using: str) -> list[tuple[int, int]]:
-    """Return the builds that hold the field's dimensions."""
+def _fitting_builds(field: EmbeddingField, using: str) -> list[Build]:
+    """Return the builds that hold the field's dimensions, those of the declared precision first."""
     engine, index = get_engine(connections[using]), find_index(field)
-    precision = index.precision if index else None
+    declared = index.precision if index else None
     dimensions = cast(int, field.dimensions)
     builds = [
-        (m, ef_construction)
+        (precision, m, ef_construction)
+        for precision in (declared, *(finer for finer in FINER[declared] if finer != field.storage))
         for m, ef_construction in BUILDS
         if dimensions <= engine.max_indexed_dimensions(field.storage, precision, {"m": m})
     ]
@@ -183,6 +200,18 @@ def _fitting_builds(field: EmbeddingField, using: str) -> list[tuple[int, int]]:
     return builds
 
 
+def _try_precisions(
+    sample: Callable[[str | None], Sample], builds: list[Build], target: float, step: Callable[[], None]
+) -> Iterator[Trial]:
+    """sample: what searches the copy through an index of a precision."""
+    for precision, group in groupby(builds, itemgetter(0)):
+        graphs = [(m, ef_construction) for _, m, ef_construction in group]
+        trials = list(_try_builds(sample(precision), graphs, target, step))
+        yield from trials
+        if any(trial.recall.recall >= target for trial in trials):
+            return
+
+
 def _sample(rows: EmbeddingQuerySet[Any], queries: list[Query], k: int) -> Sample:
     field = rows.get_embedding_field(None)
     return Sample(rows, field, cast(HnswIndex, find_index(field)), queries, names=[INDEX], k=k, step=lambda: None)
@@ -191,6 +220,8 @@ def _sample(rows: EmbeddingQuerySet[Any], queries: list[Query], k: int) -> Sampl
 def _try_builds(
     sample: Sample, builds: list[tuple[int, int]], target: float, step: Callable[[], None]
 ) -> Iterator[Trial]:
+    if sample.index.precision and sample.by_precision() < target:
+        builds = builds[:1]  # No graph makes up for the precision; one shows what it finds.
     for m, ef_construction in builds:
         trial = _try_build(sample, m, ef_construction, target, step)
         yield trial
@@ -211,7 +242,7 @@ def _try_build(sample: Sample, m: int, ef_construction: int, target: float, step
             (size,) = cursor.fetchone()
         sample.check_index()
         recall = _try_searches(sample, target, step)
-        return Trial(m, ef_construction, seconds, size, recall)
+        return Trial(m, ef_construction, seconds, size, recall, index.precision)
 
 
 def _try_searches(sample: Sample, target: float, step: Callable[[], None]) -> Recall:

@@ -31,8 +31,9 @@ class EmbedReport:
     """
     What a run did, in rows.
 
-    embedded: have the vector of their text now. skipped: have no text, and no vector any more where the field may be
-        null. changed: were edited or deleted while their text was under way, so they are stale as before.
+    embedded: have the vector of their text now. skipped: had a vector and have no text, and no vector any more where
+        the field may be null. changed: were edited or deleted while their text was under way, so they are stale as
+        before.
     failed: could not be embedded. failures: primary key and reason of the first 1,000 of them.
     texts, tokens, requests: texts sent, their tokens as the embedder estimates them, and calls of `embed_each`.
     """

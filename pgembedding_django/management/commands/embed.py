@@ -78,7 +78,8 @@ class Command(DatabaseCommand):
         price = "" if found.price is None else f", at a price of about {found.price:,.4f}"
         label = f"{field.model._meta.app_label}.{field.label}"
         self.stdout.write(
-            f"{label}: {_count(found.rows, 'row')} to embed by {embedder.identity}, "
+            f"{label}: {_count(found.rows, 'row')} to embed by "
+            f'"{field.embedder}" ({_short(embedder.identity)}), '
             f"{_count(found.characters, 'character')}, at most about {_count(found.tokens, 'token')}{price}."
         )
         if found.rows and embedder.sends_to:
@@ -133,6 +134,12 @@ class Command(DatabaseCommand):
             f"{report.failed:,} failed; {_count(report.texts, 'text')} and about {_count(report.tokens, 'token')} in "
             f"{_count(report.requests, 'request')}, {report.seconds:.1f} s."
         )
+
+
+def _short(identity: str) -> str:
+    """Return the class or model that an identity begins with, without the modules before a class."""
+    name, colon, rest = identity.partition(":")
+    return name.rpartition(".")[2] + colon + rest
 
 
 def _count(number: int, noun: str) -> str:

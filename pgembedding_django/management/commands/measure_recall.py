@@ -12,7 +12,8 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured, ObjectDoesNotExist
 from django.core.management.base import CommandError, CommandParser
-from django.db import NotSupportedError
+from django.db import DataError, NotSupportedError
+from django.db.models import Model
 from django.template.defaultfilters import pluralize
 from tqdm import tqdm
 
@@ -24,10 +25,11 @@ from pgembedding_django.maintenance.report import RecallReport
 from pgembedding_django.maintenance.sampling import IndexUnusable, Recall
 from pgembedding_django.maintenance.targets import parse_filters, parse_target
 from pgembedding_django.management.base import DatabaseCommand
+from pgembedding_django.vectors import Vector
 
 #: What says by itself what is wrong.
 REFUSALS = (
-    EmbeddingError, ImproperlyConfigured, IndexUnusable, NotSupportedError, ObjectDoesNotExist, OSError, TypeError,
+    DataError, EmbeddingError, ImproperlyConfigured, IndexUnusable, NotSupportedError, ObjectDoesNotExist, TypeError,
     ValueError,
 )  # fmt: skip
 
@@ -51,7 +53,11 @@ class Command(DatabaseCommand):
             help="ask these instead: a text a line, each embedded by the field's embedder, or a .npy of vectors",
         )
         parser.add_argument(
-            "--filter", action="append", default=[], metavar="NAME=VALUE", help="measure only such rows; repeatable"
+            "--filter",
+            action="append",
+            default=[],
+            metavar="NAME=VALUE",
+            help="measure only such rows, as published=true or views__gt=9; repeatable",
         )
         parser.add_argument("--ef-search", type=_numbers, metavar="20,40,80,160", help="what to try")
         parser.add_argument("--seed", type=int, default=0, help="draws other rows (0)")
@@ -91,14 +97,21 @@ class Command(DatabaseCommand):
                     field,
                     k=options["k"],
                     sample=options["sample"],
-                    queries=options["queries"] and read_queries(options["queries"], model, field, **scope),
+                    queries=options["queries"] and _read(options["queries"], model, field, **scope),
                     ef_search=options["ef_search"],
                     seed=options["seed"],
                     progress=show,
                     **scope,
                 )
             except REFUSALS as error:
-                raise CommandError(str(error)) from error
+                raise CommandError(str(error).strip()) from error
+
+
+def _read(path: Path, model: type[Model], field: str | None, **scope: Any) -> list[Vector]:
+    try:
+        return read_queries(path, model, field, **scope)
+    except OSError as error:
+        raise CommandError(f"--queries cannot read {path}: {error.strerror}.") from error
 
 
 def _draw(report: RecallReport, target: float, path: Path) -> None:

@@ -70,18 +70,20 @@ class Command(DatabaseCommand):
         how = _how(options)
         reports = self._choose(list(options["targets"]), options["database"])
         tasks = self._plan(reports, how, options)
-        if not options["repair"]:
-            self._say_missing(reports)
-        if not tasks:
+        missing = [] if options["repair"] else [report for report in reports if report.status is None]
+        self._say_missing(missing)
+        if not tasks and not missing:
             self.stdout.write("Nothing to do.")
             return
         for words, _ in tasks:
             self.stdout.write(words)
-        if options["dry_run"] or (options["interactive"] and not self.agrees("Go on?")):
+        if options["dry_run"] or (tasks and options["interactive"] and not self.agrees("Go on?")):
             return
         failed = sum(not self._perform(queue, options["database"]) for _, queue in tasks)
         if failed:
             raise CommandError(f"{failed} of {len(tasks)} failed.")
+        if missing:
+            raise CommandError(f"{len(missing)} missing, and so not rebuilt.")
 
     def _choose(self, targets: list[str], using: str) -> list[IndexReport]:
         """Return the reports of what was named: each index of a model, or the index itself."""
@@ -103,7 +105,8 @@ class Command(DatabaseCommand):
         return chosen
 
     def _plan(self, reports: list[IndexReport], how: RebuildOptions, options: dict[str, Any]) -> list[Task]:
-        using, person = options["database"], getpass.getuser()
+        # A user of the admin may have the same name.
+        using, person = options["database"], f"{getpass.getuser()} (command line)"
         if options["repair"]:
             return [
                 (step.words, partial(queue_step, step, using=using, person=person, **how))
@@ -124,9 +127,8 @@ class Command(DatabaseCommand):
 
     def _say_missing(self, reports: list[IndexReport]) -> None:
         for report in reports:
-            if report.status is None:
-                remedy = " Run: manage.py rebuild_hnsw_indexes --repair" if report.repairable else ""
-                self.stdout.write(f"{report.label} of {report.table} is missing. {report.advice}{remedy}")
+            remedy = " Run: manage.py rebuild_hnsw_indexes --repair" if report.repairable else ""
+            self.stderr.write(f"{report.label} of {report.table} is missing. {report.advice}{remedy}")
 
     def _perform(self, queue: Callable[[], IndexRun], using: str) -> bool:
         try:

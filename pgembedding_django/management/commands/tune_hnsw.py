@@ -68,10 +68,11 @@ def _limits(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _as_text(report: TuningReport) -> str:
+    reduced = report.index.precision is not None
     lines = [
-        f"{'m':>3}  {'ef_construction':>15}  {'ef_search':>9}  {f'recall@{report.k}':>10}  {'95% interval':>16}  "
-        f"{'p50':>10}  {'build':>8}  {'size':>9}",
-        *map(_as_row, report.trials),
+        f"{'precision  ' * reduced}{'m':>3}  {'ef_construction':>15}  {'ef_search':>9}  {f'recall@{report.k}':>10}  "
+        f"{'95% interval':>16}  {'p50':>10}  {'build':>8}  {'size':>9}",
+        *(f"{trial.precision or 'full':>9}  " * reduced + _as_row(trial) for trial in report.trials),
         "",
         *([report.line, ""] if report.reached else []),
         f"Measured on {report.rows:,} of {report.total:,} rows, asked by {report.queries} others.",
