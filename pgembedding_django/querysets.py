@@ -7,7 +7,7 @@ from typing import Any, Self, TypeVar, cast
 
 from asgiref.sync import sync_to_async
 from django.db import connections
-from django.db.models import Manager, Model, QuerySet
+from django.db.models import Manager, Model
 
 from pgembedding_django import arguments
 from pgembedding_django.bulk import BulkLoad, check_vectors
@@ -16,7 +16,7 @@ from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.functions import Distance, get_distance
 from pgembedding_django.hybrid import HybridQuery, fuse_ranks, rank_by_words
 from pgembedding_django.indexes import find_index
-from pgembedding_django.pipeline import EmbedReport, EmbedRun, get_field, stale_rows
+from pgembedding_django.pipeline.querysets import StaleQuerySet
 from pgembedding_django.plans import Search
 from pgembedding_django.ranking import cut, rank
 from pgembedding_django.scans import NearestQuery
@@ -26,7 +26,7 @@ __all__ = ["EmbeddingManager", "EmbeddingQuerySet", "every_row"]
 M = TypeVar("M", bound=Model)
 
 
-class EmbeddingQuerySet(QuerySet[M]):
+class EmbeddingQuerySet(StaleQuerySet[M]):
     """A queryset of a model that has an EmbeddingField."""
 
     def nearest(
@@ -217,57 +217,6 @@ class EmbeddingQuerySet(QuerySet[M]):
 
     async def abulk_load(self, objs: Iterable[M], **options: Any) -> int:
         return await sync_to_async(self.bulk_load)(objs, **options)
-
-    def stale(self, *, field: str | None = None) -> Self:
-        """
-        Return the rows whose vector does not stand for their text: it is missing, or the text or the model changed.
-
-        field: the name of the EmbeddingField; needed only where several have a source.
-        Where columns are the source, a condition in SQL; where a method is, all rows of this queryset are read now, a
-        page at a time, and the result is filtered by primary key.
-        A row without a vector and without text is not stale. Raises TypeError if no field has a source.
-        """
-        arguments.check_unsliced(self, "stale()", "Slice what it returns.")
-        return cast(Self, stale_rows(self, get_field(self.model, field)))
-
-    async def astale(self, *, field: str | None = None) -> Self:
-        return await sync_to_async(self.stale)(field=field)
-
-    def embed(
-        self,
-        *,
-        field: str | None = None,
-        batch_size: int | None = None,
-        concurrency: int | None = None,
-        limit: int | None = None,
-        all: bool = False,
-        progress: Callable[[int], object] | None = None,
-    ) -> EmbedReport:
-        """
-        Embed the rows of this queryset that are stale, and return what was done.
-
-        field: the name of the EmbeddingField; needed only where several have a source.
-        batch_size: texts of one call to the embedder. concurrency: calls at once. Both as the embedder suggests unless
-            given. limit: the most rows to embed.
-        all: embed the rows that are not stale, too.
-        progress: called with the number of rows done so far.
-        Each batch is committed as it is answered, so that a run that ends early is resumed by the next. Several runs at
-        once share the rows. No transaction is open during a call, unless embed() runs inside one. A row that is edited
-        meanwhile is left stale. Texts that the embedder rejects are in the report, and the rest is embedded.
-        Raises EmbeddingError if the embedder fails for other reasons, and ImproperlyConfigured if it cannot be used.
-        Every text that is not stored yet is paid for, identical ones once.
-        """
-        arguments.check_unsliced(self, "embed()", "Say limit=, or filter(pk__in=[...]).")
-        self._for_write = True
-        options = {"batch_size": batch_size, "concurrency": concurrency, "limit": limit}
-        return EmbedRun(self, get_field(self.model, field), **options, all=all, progress=progress).run()
-
-    async def aembed(self, **options: Any) -> EmbedReport:
-        return await sync_to_async(self.embed)(**options)
-
-    def embed_targets(self, field: str | None = None, *, all: bool = False) -> Sequence[tuple[Self, EmbeddingField]]:
-        """Return what one EmbedRun each embeds: rows, and their field."""
-        return [(self, get_field(self.model, field))]
 
     def get_embedding_field(self, name: str | None) -> EmbeddingField:
         return arguments.embedding_field(self.model, name)

@@ -132,6 +132,8 @@ def test_advice_does_not_ask_for_more_candidates_than_there_can_be():
 )
 def test_advice_for_an_index_that_no_model_declares_names_the_call(found, advice):
     assert found.advice(0.95) == advice
+
+
 @pytest.mark.parametrize(("precision", "finer"), [("binary", 'precision="half", or none'), ("half", "none")])
 def test_advice_names_the_precision_where_it_is_the_cause(precision, finer):
     coarse = replace(report(0.1, [(20, 0.1), (40, 0.1)]), precision=precision, ceiling=0.12)
