@@ -29,7 +29,7 @@ from django.template.defaultfilters import filesizeformat
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
-from django.utils.translation import gettext as _t
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from pgembedding_django import conf
@@ -107,12 +107,12 @@ class CollectionAdmin(_CollectionAdmin):
     @admin.display(description=_("index"))
     def index_state(self, collection: Any) -> str:
         if collection.index_valid is None:
-            return _t("None: each search reads the whole collection")
+            return gettext("None: each search reads the whole collection")
         if not collection.index_valid:
-            return _t("Not ready: being built, or left by an interrupted build")
+            return gettext("Not ready: being built, or left by an interrupted build")
         if collection.hnsw is None:
-            return _t("Not used: of other dimensions, or unfinished. Each search reads the whole collection")
-        return _t("Ready, %(size)s") % {"size": filesizeformat(collection.index_size)}
+            return gettext("Not used: of other dimensions, or unfinished. Each search reads the whole collection")
+        return gettext("Ready, %(size)s") % {"size": filesizeformat(collection.index_size)}
 
     @admin.display(description=_("size of texts, metadata and vectors"))
     def size(self, collection: Collection) -> str:
