@@ -68,8 +68,7 @@ def _after_save(
             continue
         if field.sync == "save":
             embed_now(sender, field.name, instance.pk, using)
-            if field.name in instance.__dict__:
-                instance.refresh_from_db(using=using, fields=[field.name, field.digest_name])
+            instance.refresh_from_db(using=using, fields=[field.name, field.digest_name])
         else:
             _enqueue(field, instance, using)
 
