@@ -46,6 +46,9 @@ def test_explanation_asks_for_the_plan_of_what_would_run(many):
         f"Exact scan: nearest() chose {NAME} (exact=False), but Postgres reads every row that the filter keeps: it "
         "expects that to be faster than the index."
     )
+
+
+def test_explanation_of_a_page_is_that_of_the_ranking(many, force_index):
     assert Article.objects.nearest(QUERY)[2:5].explain_nearest().startswith(f"Index scan on {NAME}")
 
 

@@ -11,7 +11,7 @@ from tests.models import Article, Required, Section
 pytestmark = pytest.mark.django_db
 
 
-def test_scan_without_filter_goes_through_the_index(many):
+def test_scan_without_filter_goes_through_the_index(many, force_index):
     assert Article.objects.nearest(QUERY).explain_nearest().endswith(": no filter stands before it.")
     assert "Index scan on article_embedding_hnsw" in Article.objects.nearest(QUERY).explain_nearest()
 
@@ -35,7 +35,7 @@ def test_scan_with_filter_that_keeps_some_compares_the_costs(many):
     )
 
 
-def test_scan_with_filter_that_keeps_many_goes_through_the_index(many):
+def test_scan_with_filter_that_keeps_many_goes_through_the_index(many, force_index):
     half = Article.objects.filter(published=True).nearest(QUERY)
     assert half.explain_nearest().startswith("Index scan on article_embedding_hnsw")
     assert half.explain_nearest().endswith(" of 4,000 rows, more than the 1,264 that are read as fast.")
