@@ -15,8 +15,8 @@ from benchmarks.data import Corpus, Floats
 from benchmarks.langchain import LangChain
 from benchmarks.models import Model, Table
 from benchmarks.timing import timed
-from pgembedding_django.plans import choose_scan
-from pgembedding_django.wire import encode_text
+from pgembedding_django.search.plans import choose_scan
+from pgembedding_django.vectors.wire import encode_text
 
 #: What each filter keeps, as a share of the rows; None is a search without one.
 SELECTIVITIES = {"none": None, "100%": 1.0, "10%": 0.1, "1%": 0.01, "0.1%": 0.001, "0.01%": 0.0001}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import psycopg2
 
-from pgembedding_django import embedded
+from pgembedding_django.testing import embedded
 
 FOLDER = Path(__file__).resolve().parent.parent / ".postgres" / "bench"
 

@@ -1,7 +1,7 @@
 """Settings of the benchmarks: an embedded Postgres with a folder of its own."""
 
 from benchmarks.server import FOLDER
-from pgembedding_django import embedded
+from pgembedding_django.testing import embedded
 
 DATABASES = {"default": embedded.database(FOLDER, version=18)}
 SECRET_KEY = "benchmarks"

@@ -31,8 +31,8 @@ from langchain_core.embeddings import Embeddings
 from langchain_openai import OpenAIEmbeddings
 from langchain_text_splitters import CharacterTextSplitter
 
-from pgembedding_django import embedded
 from pgembedding_django.langchain import PGEmbedding
+from pgembedding_django.testing import embedded
 
 # %% [markdown]
 # ## Load a text and split it

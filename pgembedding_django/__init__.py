@@ -1,11 +1,11 @@
 """Vector search that belongs in Django."""
 
-from pgembedding_django.diversity import diversify
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.functions import Centroid, CosineDistance, L1Distance, L2Distance, MaxInnerProduct
 from pgembedding_django.indexes import HnswIndex
 from pgembedding_django.operations import CreateEmbeddingExtension
 from pgembedding_django.querysets import EmbeddingManager, EmbeddingQuerySet
+from pgembedding_django.search.diversity import diversify
 
 __all__ = [
     "Centroid",

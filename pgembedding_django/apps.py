@@ -13,7 +13,9 @@ class PgembeddingConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from pgembedding_django import checks, signals, sync
+        from pgembedding_django import checks
+        from pgembedding_django import migrating as signals
+        from pgembedding_django.embedding import sync
 
         checks.register()
         pre_migrate.connect(signals.prepare_database, sender=self, dispatch_uid="pgembedding_django")

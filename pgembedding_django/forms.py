@@ -15,8 +15,8 @@ from django.utils.text import Truncator
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from pgembedding_django import vectors, wire
-from pgembedding_django.vectors import InvalidVector, Vector
+from pgembedding_django import vectors
+from pgembedding_django.vectors import InvalidVector, Vector, wire
 
 __all__ = ["EmbeddingFormField", "EmbeddingWidget", "EmptyValues", "describe"]
 

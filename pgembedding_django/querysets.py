@@ -9,17 +9,17 @@ from asgiref.sync import sync_to_async
 from django.db import connections
 from django.db.models import Manager, Model
 
-from pgembedding_django import arguments
-from pgembedding_django.bulk import BulkLoad, check_vectors
-from pgembedding_django.explanation import explain_scan
+from pgembedding_django.embedding.querysets import StaleQuerySet
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.functions import Distance, get_distance
-from pgembedding_django.hybrid import HybridQuery, fuse_ranks, rank_by_words
 from pgembedding_django.indexes import find_index
-from pgembedding_django.pipeline.querysets import StaleQuerySet
-from pgembedding_django.plans import Search
-from pgembedding_django.ranking import cut, rank
-from pgembedding_django.scans import NearestQuery
+from pgembedding_django.loading.load import BulkLoad, check_vectors
+from pgembedding_django.search import arguments
+from pgembedding_django.search.explanation import explain_scan
+from pgembedding_django.search.hybrid import HybridQuery, fuse_ranks, rank_by_words
+from pgembedding_django.search.plans import Search
+from pgembedding_django.search.ranking import cut, rank
+from pgembedding_django.search.scans import NearestQuery
 
 __all__ = ["EmbeddingManager", "EmbeddingQuerySet", "every_row"]
 
@@ -116,7 +116,7 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
             by meaning is as complete as nearest(); the words are searched in every row that the filter keeps.
         Raises as nearest() does, and ValueError if fields is empty or the text has a NUL character, and when it runs if
             there is no such config.
-        Source: reciprocal rank fusion, see pgembedding_django.hybrid.
+        Source: reciprocal rank fusion, see pgembedding_django.search.hybrid.
         """
         arguments.check_text(text)
         arguments.check_words(self.model, fields)

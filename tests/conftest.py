@@ -15,13 +15,13 @@ from django.core.management import call_command
 from django.db import connection, connections
 from django.test.utils import isolate_apps
 
-from pgembedding_django import embedded
 from pgembedding_django.embedders.dummy import DummyEmbedder
 from pgembedding_django.engines import ENGINES
 from pgembedding_django.operations import create_extension
-from tests.many import VECTORS
-from tests.scripted import ScriptedEmbedder
+from pgembedding_django.testing import embedded
 from tests.settings import VERSION
+from tests.support.many import VECTORS
+from tests.support.scripted import ScriptedEmbedder
 
 #: manage.py, which hears SIGINT also where the tests run in the background of a shell and children ignore it.
 MANAGE = """
@@ -273,7 +273,7 @@ def scripted(settings):
     """The default embedder, which counts what it is sent and misbehaves on command; call it to set its OPTIONS."""
 
     def configure(**options):
-        backend = {"BACKEND": "tests.scripted.ScriptedEmbedder", "OPTIONS": options}
+        backend = {"BACKEND": "tests.support.scripted.ScriptedEmbedder", "OPTIONS": options}
         embedders = {**settings.PGEMBEDDING["EMBEDDERS"], "default": backend}
         settings.PGEMBEDDING = {**settings.PGEMBEDDING, "EMBEDDERS": embedders}
 

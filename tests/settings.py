@@ -5,7 +5,7 @@ from pathlib import Path
 
 import environ
 
-from pgembedding_django import embedded
+from pgembedding_django.testing import embedded
 
 env = environ.Env()
 ROOT = Path(__file__).resolve().parent.parent

@@ -12,8 +12,8 @@ from django.test.utils import CaptureQueriesContext
 from pgembedding_django import CreateEmbeddingExtension
 from pgembedding_django.apps import PgembeddingConfig
 from pgembedding_django.engines import ENGINES
+from pgembedding_django.migrating import prepare_database
 from pgembedding_django.operations import CREATE_LOCK, CreateView, create_extension, sqlstate
-from pgembedding_django.signals import prepare_database
 from tests.conftest import wait_for
 
 STATE = ProjectState()

@@ -11,8 +11,8 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from pgembedding_django.admin.access import database
-from pgembedding_django.maintenance.catalogue import IndexReport, list_indexes
-from pgembedding_django.maintenance.plots import draw_recall
+from pgembedding_django.maintenance.indexes.catalogue import IndexReport, list_indexes
+from pgembedding_django.maintenance.recall.plots import draw_recall
 from pgembedding_django.models import HnswIndexStatus, IndexRun, RecallMeasurement
 
 __all__ = ["draw_latest", "measurements_of", "owner_of", "recent_runs", "reports_of", "select"]

@@ -6,8 +6,8 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
-from pgembedding_django.maintenance.rebuild import RebuildOptions
-from pgembedding_django.maintenance.session import MAX_WORKERS, check_memory
+from pgembedding_django.maintenance.rebuilding.rebuild import RebuildOptions
+from pgembedding_django.maintenance.rebuilding.session import MAX_WORKERS, check_memory
 
 __all__ = ["RebuildForm"]
 

@@ -20,7 +20,7 @@ from pgembedding_django.admin import views
 from pgembedding_django.admin.access import database, may_rebuild, may_repair
 from pgembedding_django.admin.catalogue import draw_latest, measurements_of, owner_of, recent_runs, reports_of
 from pgembedding_django.admin.progress import RunView
-from pgembedding_django.maintenance.diagnosis import State
+from pgembedding_django.maintenance.indexes.diagnosis import State
 from pgembedding_django.models import HnswIndexStatus
 
 __all__ = ["HnswIndexAdmin"]

@@ -15,8 +15,8 @@ from pgembedding_django.admin.charts import draw_vector
 from pgembedding_django.admin.columns import DISTANCE, distance_column
 from pgembedding_django.admin.search import embedding_fields, rankable
 from pgembedding_django.fields import EmbeddingField
+from pgembedding_django.fields.source import InvalidSource
 from pgembedding_django.querysets import EmbeddingQuerySet
-from pgembedding_django.sources import InvalidSource
 
 __all__ = ["Freshness", "Neighbour", "Panel", "panels"]
 

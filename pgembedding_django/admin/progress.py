@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from pgembedding_django.admin.access import database
-from pgembedding_django.maintenance.runs import progress_of
+from pgembedding_django.maintenance.rebuilding.runs import progress_of
 from pgembedding_django.models import IndexRun
 
 __all__ = ["RunView", "runs_named", "show_seconds"]

@@ -15,8 +15,8 @@ from pgembedding_django import conf
 from pgembedding_django.admin.columns import DISTANCE, distance_column
 from pgembedding_django.embedders import EmbeddingError, get_embedder
 from pgembedding_django.fields import EmbeddingField
-from pgembedding_django.plans import Search
 from pgembedding_django.querysets import EmbeddingQuerySet
+from pgembedding_django.search.plans import Search
 
 __all__ = ["FIELD_VAR", "MEANING_VAR", "MeaningMixin", "embedding_fields", "failure_text", "rankable"]
 

@@ -23,11 +23,11 @@ from pgembedding_django.admin.access import database, may_rebuild, may_repair
 from pgembedding_django.admin.catalogue import reports_of, select
 from pgembedding_django.admin.forms import RebuildForm
 from pgembedding_django.admin.progress import runs_named
-from pgembedding_django.maintenance.catalogue import IndexReport
-from pgembedding_django.maintenance.errors import REBUILD_RIGHTS, explain_refusal
-from pgembedding_django.maintenance.estimate import estimate_memory, warn_of_memory
-from pgembedding_django.maintenance.jobs import start_rebuild, start_repair
-from pgembedding_django.maintenance.repair import Step, plan_repair
+from pgembedding_django.maintenance.indexes.catalogue import IndexReport
+from pgembedding_django.maintenance.rebuilding.errors import REBUILD_RIGHTS, explain_refusal
+from pgembedding_django.maintenance.rebuilding.estimate import estimate_memory, warn_of_memory
+from pgembedding_django.maintenance.rebuilding.jobs import start_rebuild, start_repair
+from pgembedding_django.maintenance.rebuilding.repair import Step, plan_repair
 from pgembedding_django.models import HnswIndexStatus, IndexRun
 
 __all__ = ["progress_view", "rebuild_view", "repair_view", "runs_view"]

@@ -21,8 +21,8 @@ from pgembedding_django.checks.common import (
 )
 from pgembedding_django.engines import Engine, get_engine_for
 from pgembedding_django.indexes import HnswIndex
+from pgembedding_django.migrating import APP_LABEL
 from pgembedding_django.operations import find_other_engine
-from pgembedding_django.signals import APP_LABEL
 
 FIRST_MIGRATION = "0001_create_embedding_extension"
 

@@ -13,9 +13,9 @@ from django.utils import translation
 from pgembedding_django.checks.built import find_differences, is_migrated
 from pgembedding_django.checks.common import AppConfigs
 from pgembedding_django.engines import get_engine_for
-from pgembedding_django.maintenance.catalogue import IndexReport, list_indexes
-from pgembedding_django.maintenance.diagnosis import State
-from pgembedding_django.maintenance.lookup import can_read
+from pgembedding_django.maintenance.indexes.catalogue import IndexReport, list_indexes
+from pgembedding_django.maintenance.indexes.diagnosis import State
+from pgembedding_django.maintenance.indexes.lookup import can_read
 from pgembedding_django.models import HnswIndexStatus
 
 REPAIR = " Run: manage.py rebuild_hnsw_indexes --repair"

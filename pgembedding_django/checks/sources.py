@@ -9,8 +9,8 @@ from django.core.checks import CheckMessage, Error
 from django.core.exceptions import FieldDoesNotExist
 from django.db.models import CharField, TextField
 
-from pgembedding_django import background
 from pgembedding_django.checks.common import AppConfigs, embedding_fields, embedding_models
+from pgembedding_django.compat import background
 from pgembedding_django.fields import EmbeddingField
 
 

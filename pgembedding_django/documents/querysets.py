@@ -16,9 +16,9 @@ from django.db.models.sql.where import AND, WhereNode
 
 from pgembedding_django import vectors
 from pgembedding_django.documents.scope import GIVEN, CollectionField, DocumentSource, WrittenField
+from pgembedding_django.embedding import EmbedReport, EmbedRun
+from pgembedding_django.embedding.settlement import MAX_FAILURES
 from pgembedding_django.fields import EmbeddingField
-from pgembedding_django.pipeline import EmbedReport, EmbedRun
-from pgembedding_django.pipeline.settlement import MAX_FAILURES
 from pgembedding_django.querysets import EmbeddingQuerySet
 from pgembedding_django.vectors import InvalidVector
 

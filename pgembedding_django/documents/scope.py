@@ -13,8 +13,8 @@ from django.db.models.sql.compiler import SQLCompiler
 from pgembedding_django.engines import Engine, get_engine
 from pgembedding_django.engines.base import Scan
 from pgembedding_django.fields import EmbeddingField
+from pgembedding_django.fields.source import Source
 from pgembedding_django.indexes import HnswIndex
-from pgembedding_django.sources import Source
 from pgembedding_django.vectors import Vector, to_vector
 
 if TYPE_CHECKING:

@@ -9,10 +9,9 @@ import numpy as np
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 
-from pgembedding_django import wire
 from pgembedding_django.engines import guard
 from pgembedding_django.engines.base import Converter, Engine, IndexOption, Scan, pages_size
-from pgembedding_django.vectors import Vector
+from pgembedding_django.vectors import Vector, wire
 
 if TYPE_CHECKING:
     from django.db.models import Model

@@ -7,9 +7,8 @@ from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from pgembedding_django import wire
 from pgembedding_django.engines.base import MAX_EF_SEARCH, Converter, Engine, IndexOption, Scan, pages_size
-from pgembedding_django.vectors import Vector
+from pgembedding_django.vectors import Vector, wire
 
 #: Rows of an index of reduced precision that are ranked again for each row wanted. Of 100,000 rows of 384 dimensions,
 #: 20 of binary precision found 0.980 of the ten nearest, 28 found 0.991, 32 found 0.995 in 1.2 times the time of 20,

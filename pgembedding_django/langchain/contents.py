@@ -9,11 +9,11 @@ from django.apps import apps
 from django.db.models import QuerySet
 from langchain_core.documents import Document
 
-from pgembedding_django.diversity import diversify
 from pgembedding_django.documents.contents import listed, make_documents
 from pgembedding_django.documents.filters import is_storable, parse_filter
 from pgembedding_django.langchain.search import Filter, Found, SearchMethods
 from pgembedding_django.langchain.setup import APP_LABEL
+from pgembedding_django.search.diversity import diversify
 from pgembedding_django.vectors import to_vector
 
 __all__ = ["DocumentMethods", "Ids", "Metadatas", "Vectors", "check_counts"]

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DEFAULT_DB_ALIAS, InternalError, ProgrammingError, connections
 
-from pgembedding_django.maintenance.errors import NO_RIGHT, READ_ONLY, explain_refusal
+from pgembedding_django.maintenance.rebuilding.errors import NO_RIGHT, READ_ONLY, explain_refusal
 from pgembedding_django.operations import sqlstate
 
 __all__ = ["INTERRUPTED", "DatabaseCommand"]

@@ -8,8 +8,8 @@ from django.core.management import CommandError
 from django.core.management.base import CommandParser
 from django.template.defaultfilters import pluralize
 
-from pgembedding_django.maintenance.comparison import compare
-from pgembedding_django.maintenance.targets import parse_target
+from pgembedding_django.maintenance.rebuilding.targets import parse_target
+from pgembedding_django.maintenance.recall.comparison import compare
 from pgembedding_django.management.base import DatabaseCommand
 
 #: Rows that are named, of those on which the two fields agree least.

@@ -15,10 +15,10 @@ from django.template.defaultfilters import pluralize
 from tqdm import tqdm
 
 from pgembedding_django.embedders import Embedder, EmbeddingError
+from pgembedding_django.embedding import EmbedReport, EmbedRun, Estimate, estimate
 from pgembedding_django.fields import EmbeddingField
-from pgembedding_django.maintenance.targets import parse_target
+from pgembedding_django.maintenance.rebuilding.targets import parse_target
 from pgembedding_django.management.base import INTERRUPTED, DatabaseCommand
-from pgembedding_django.pipeline import EmbedReport, EmbedRun, Estimate, estimate
 from pgembedding_django.querysets import every_row
 
 RESUME = "What was embedded is kept. Run the same command again to go on."

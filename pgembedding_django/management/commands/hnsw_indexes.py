@@ -13,9 +13,9 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.template.defaultfilters import filesizeformat
 from django.utils.timezone import is_aware, localtime
 
-from pgembedding_django.maintenance.catalogue import IndexReport, list_indexes
-from pgembedding_django.maintenance.diagnosis import State
-from pgembedding_django.maintenance.lookup import can_read
+from pgembedding_django.maintenance.indexes.catalogue import IndexReport, list_indexes
+from pgembedding_django.maintenance.indexes.diagnosis import State
+from pgembedding_django.maintenance.indexes.lookup import can_read
 from pgembedding_django.management.base import DatabaseCommand
 
 COLUMNS = ("state", "index", "table", "distance", "size", "rows", "dead", "scans", "rebuilt", "recall")

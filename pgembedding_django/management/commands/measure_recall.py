@@ -18,12 +18,12 @@ from django.template.defaultfilters import pluralize
 from tqdm import tqdm
 
 from pgembedding_django.embedders import EmbeddingError
-from pgembedding_django.maintenance.plots import draw_recall, standalone
-from pgembedding_django.maintenance.questions import read_queries
-from pgembedding_django.maintenance.recall import MEASURED, measure_recall, record
-from pgembedding_django.maintenance.report import RecallReport
-from pgembedding_django.maintenance.sampling import IndexUnusable, Recall
-from pgembedding_django.maintenance.targets import parse_filters, parse_target
+from pgembedding_django.maintenance.indexes.report import RecallReport
+from pgembedding_django.maintenance.rebuilding.targets import parse_filters, parse_target
+from pgembedding_django.maintenance.recall.plots import draw_recall, standalone
+from pgembedding_django.maintenance.recall.questions import read_queries
+from pgembedding_django.maintenance.recall.recall import MEASURED, measure_recall, record
+from pgembedding_django.maintenance.recall.sampling import IndexUnusable, Recall
 from pgembedding_django.management.base import DatabaseCommand
 from pgembedding_django.vectors import Vector
 

@@ -14,19 +14,19 @@ from django.db.models import Model
 from django.template.defaultfilters import filesizeformat, pluralize
 from tqdm import tqdm
 
-from pgembedding_django.arguments import embedding_field
-from pgembedding_django.maintenance.catalogue import IndexReport, list_indexes
-from pgembedding_django.maintenance.errors import REBUILD_RIGHTS
-from pgembedding_django.maintenance.estimate import warn_of_memory
-from pgembedding_django.maintenance.jobs import perform
-from pgembedding_django.maintenance.lookup import find_index
-from pgembedding_django.maintenance.progress import Progress
-from pgembedding_django.maintenance.rebuild import RebuildOptions, queue_rebuild
-from pgembedding_django.maintenance.repair import plan_repair, queue_step
-from pgembedding_django.maintenance.session import check_build
-from pgembedding_django.maintenance.targets import parse_target
+from pgembedding_django.maintenance.indexes.catalogue import IndexReport, list_indexes
+from pgembedding_django.maintenance.indexes.lookup import find_index
+from pgembedding_django.maintenance.indexes.progress import Progress
+from pgembedding_django.maintenance.rebuilding.errors import REBUILD_RIGHTS
+from pgembedding_django.maintenance.rebuilding.estimate import warn_of_memory
+from pgembedding_django.maintenance.rebuilding.jobs import perform
+from pgembedding_django.maintenance.rebuilding.rebuild import RebuildOptions, queue_rebuild
+from pgembedding_django.maintenance.rebuilding.repair import plan_repair, queue_step
+from pgembedding_django.maintenance.rebuilding.session import check_build
+from pgembedding_django.maintenance.rebuilding.targets import parse_target
 from pgembedding_django.management.base import DatabaseCommand
 from pgembedding_django.models import IndexRun
+from pgembedding_django.search.arguments import embedding_field
 
 #: What is to be done: in words, and what records it.
 Task = tuple[str, Callable[[], IndexRun]]

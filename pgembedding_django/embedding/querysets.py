@@ -1,0 +1,74 @@
+"""What a queryset knows of texts and vectors: which rows are stale, and how to embed them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Self, TypeVar, cast
+
+from asgiref.sync import sync_to_async
+from django.db.models import Model, QuerySet
+
+from pgembedding_django.embedding.rows import get_field, stale_rows
+from pgembedding_django.embedding.run import EmbedRun
+from pgembedding_django.embedding.settlement import EmbedReport
+from pgembedding_django.fields import EmbeddingField
+from pgembedding_django.search import arguments
+
+__all__ = ["StaleQuerySet"]
+
+M = TypeVar("M", bound=Model)
+
+
+class StaleQuerySet(QuerySet[M]):
+    """The part of EmbeddingQuerySet that keeps vectors in step with their texts."""
+
+    def stale(self, *, field: str | None = None) -> Self:
+        """
+        Return the rows whose vector does not stand for their text: it is missing, or the text or the model changed.
+
+        field: the name of the EmbeddingField; needed only where several have a source.
+        Where columns are the source, a condition in SQL; where a method is, all rows of this queryset are read now, a
+        page at a time, and the result is filtered by primary key.
+        A row without a vector and without text is not stale. Raises TypeError if no field has a source.
+        """
+        arguments.check_unsliced(self, "stale()", "Slice what it returns.")
+        return cast(Self, stale_rows(self, get_field(self.model, field)))
+
+    async def astale(self, *, field: str | None = None) -> Self:
+        return await sync_to_async(self.stale)(field=field)
+
+    def embed(
+        self,
+        *,
+        field: str | None = None,
+        batch_size: int | None = None,
+        concurrency: int | None = None,
+        limit: int | None = None,
+        all: bool = False,
+        progress: Callable[[int], object] | None = None,
+    ) -> EmbedReport:
+        """
+        Embed the rows of this queryset that are stale, and return what was done.
+
+        field: the name of the EmbeddingField; needed only where several have a source.
+        batch_size: texts of one call to the embedder. concurrency: calls at once. Both as the embedder suggests unless
+            given. limit: the most rows to embed.
+        all: embed the rows that are not stale, too.
+        progress: called with the number of rows done so far.
+        Each batch is committed as it is answered, so that a run that ends early is resumed by the next. Several runs at
+        once share the rows. No transaction is open during a call, unless embed() runs inside one. A row that is edited
+        meanwhile is left stale. Texts that the embedder rejects are in the report, and the rest is embedded.
+        Raises EmbeddingError if the embedder fails for other reasons, and ImproperlyConfigured if it cannot be used.
+        Every text that is not stored yet is paid for, identical ones once.
+        """
+        arguments.check_unsliced(self, "embed()", "Say limit=, or filter(pk__in=[...]).")
+        self._for_write = True
+        options = {"batch_size": batch_size, "concurrency": concurrency, "limit": limit}
+        return EmbedRun(self, get_field(self.model, field), **options, all=all, progress=progress).run()
+
+    async def aembed(self, **options: Any) -> EmbedReport:
+        return await sync_to_async(self.embed)(**options)
+
+    def embed_targets(self, field: str | None = None, *, all: bool = False) -> Sequence[tuple[Self, EmbeddingField]]:
+        """Return what one EmbedRun each embeds: rows, and their field."""
+        return [(self, get_field(self.model, field))]

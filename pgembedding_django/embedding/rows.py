@@ -1,0 +1,119 @@
+"""Reads rows as the pipeline sees them: a text, its digest, and whether the vector still stands for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import starmap
+from typing import Any, NamedTuple
+
+from django.db import connections
+from django.db.models import BooleanField, ExpressionWrapper, Model, Q, QuerySet, TextField, Value
+
+from pgembedding_django.engines import get_engine
+from pgembedding_django.fields import EmbeddingField
+from pgembedding_django.fields.source import Source
+
+__all__ = ["Row", "base_rows", "get_field", "lock_rows", "read_rows", "stale_pks", "stale_rows"]
+
+#: Rows whose primary keys, or whose instances where a method is the source, are in memory at once.
+PAGE = 1000
+
+#: What the pipeline adds to the rows that it reads.
+TEXT, DIGEST, MISSING = "_pgembedding_text", "_pgembedding_digest", "_pgembedding_missing"
+
+
+class Row(NamedTuple):
+    """
+    A row's text and what is known of its vector.
+
+    digest: of the text as it is. missing: whether there is no vector. known: the digest that the row has.
+    """
+
+    pk: Any
+    text: str
+    digest: str
+    missing: bool
+    known: str | None
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the vector does not stand for the text."""
+        return bool(self.text) if self.missing else self.known != self.digest
+
+
+def get_field(model: type[Model], name: str | None) -> EmbeddingField:
+    """
+    Return the field of a model that has a source; name is needed where several have.
+
+    Raises TypeError if none has, ValueError if the name is not one of them.
+    """
+    found = [field for field in model._meta.get_fields() if isinstance(field, EmbeddingField)]
+    fields = {field.name: field for field in found if field.source is not None}
+    if not fields:
+        raise TypeError(f"{model.__name__} has no EmbeddingField with a source. Name the text in source=.")
+    if name is None and len(fields) > 1:
+        raise ValueError(f"{model.__name__} has {len(fields)} fields to embed ({', '.join(fields)}). Name one.")
+    if name is not None and name not in fields:
+        raise ValueError(
+            f"field must name an EmbeddingField of {model.__name__} that has a source ({', '.join(fields)}), "
+            f"got {name!r}."
+        )
+    return fields[name] if name is not None else next(iter(fields.values()))
+
+
+def stale_rows(queryset: QuerySet[Any], field: EmbeddingField) -> QuerySet[Any]:
+    """Return the rows of a queryset that are stale: a condition, or the primary keys where a method is the source."""
+    source = field.text_source
+    if source.columns:
+        return queryset.filter(source.stale_condition)
+    return queryset.filter(pk__in=list(stale_pks(queryset, field)))
+
+
+def stale_pks(queryset: QuerySet[Any], field: EmbeddingField, *, fresh_too: bool = False) -> Iterator[Any]:
+    """Yield the primary keys of the stale rows in order, or of all rows; reads a page at a time."""
+    source = field.text_source
+    in_sql = bool(source.columns) or fresh_too
+    rows = queryset.filter(source.stale_condition) if in_sql and not fresh_too else queryset
+    rows = rows.order_by("pk")
+    page = list(dict.fromkeys(rows.values_list("pk", flat=True)[:PAGE]))
+    while page:
+        if in_sql:
+            yield from page
+        else:
+            read = {row.pk: row for row in read_rows(base_rows(field, queryset.db).filter(pk__in=page), source)}
+            yield from (pk for pk in page if pk in read and read[pk].is_stale)
+        page = list(dict.fromkeys(rows.filter(pk__gt=page[-1]).values_list("pk", flat=True)[:PAGE]))
+
+
+def base_rows(field: EmbeddingField, using: str) -> QuerySet[Any]:
+    """Return all rows of the table that holds a field's vectors."""
+    return field.model._base_manager.using(using)
+
+
+def lock_rows(rows: QuerySet[Any], field: EmbeddingField, *, skip_locked: bool = False) -> QuerySet[Any]:
+    """Return rows of the table that holds a field's vectors so that reading them locks them; needs a transaction."""
+    connection = connections[rows.db]
+    table = connection.ops.quote_name(field.model._meta.db_table)
+    get_engine(connection).before_lock_rows(connection, table)
+    return rows.select_for_update(skip_locked=skip_locked)
+
+
+def read_rows(rows: QuerySet[Any], source: Source, *, texts: bool = True) -> Iterator[Row]:
+    """
+    Read rows of the table that holds the vectors.
+
+    texts: whether the texts of columns are wanted, or their digests alone.
+    """
+    missing = ExpressionWrapper(Q(**{f"{source.name}__isnull": True}), output_field=BooleanField())
+    rows = rows.annotate(**{MISSING: missing})
+    if source.columns:
+        text = source.text_expression if texts else Value("", output_field=TextField())
+        named = rows.annotate(**{TEXT: text, DIGEST: source.digest_expression})
+        return starmap(Row, named.values_list("pk", TEXT, DIGEST, MISSING, source.digest_name))
+    vectors = [field.name for field in source.model._meta.concrete_fields if isinstance(field, EmbeddingField)]
+    return (_read(row, source) for row in rows.defer(*vectors))
+
+
+def _read(row: Model, source: Source) -> Row:
+    text = source.text(row)
+    return Row(row.pk, text, source.digest(text), getattr(row, MISSING), getattr(row, source.digest_name))

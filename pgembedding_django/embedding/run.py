@@ -1,0 +1,212 @@
+"""One run of embed(): keeps the embedder busy from several threads, and the database in this one."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db import Error as DatabaseFailure
+from django.db import connections
+from django.db.models import QuerySet
+
+from pgembedding_django.embedders import EmbeddingError, get_embedder
+from pgembedding_django.embedding.claims import Claims
+from pgembedding_django.embedding.rows import Row, stale_pks
+from pgembedding_django.embedding.settlement import EmbedReport, Progress, Settlement
+from pgembedding_django.fields import EmbeddingField
+from pgembedding_django.vectors import Vector
+
+__all__ = ["EmbedRun"]
+
+#: Calls under way, ready or answered for each thread, so that no thread waits for the database.
+AHEAD = 2
+
+logger = logging.getLogger("pgembedding_django")
+
+#: What embed_each() answered, about how many tokens were sent, and how many seconds it took.
+Answer = tuple["list[Vector | EmbeddingError]", int, float]
+
+
+class EmbedRun:
+    """
+    Embed the stale rows of a queryset.
+
+    report: what was done so far, whole also after an error or a stop. stopped: whether `stop` was called.
+    """
+
+    def __init__(
+        self,
+        queryset: QuerySet[Any],
+        field: EmbeddingField,
+        *,
+        batch_size: int | None = None,
+        concurrency: int | None = None,
+        limit: int | None = None,
+        all: bool = False,
+        progress: Progress | None = None,
+    ) -> None:
+        self.embedder = get_embedder(field.embedder)
+        _check_dimensions(field, self.embedder.dimensions)
+        self.queryset, self.field, self.all = queryset, field, all
+        self.batch_size = _checked("batch_size", batch_size) or self.embedder.batch_size
+        self.concurrency = _checked("concurrency", concurrency) or self.embedder.concurrency
+        self.limit = _checked("limit", limit)
+        self.progress, self.report = progress, EmbedReport()
+        self.stopped = False
+        #: The calls under way or ready, each with the digests of its texts; and the rows that wait for a digest.
+        self._calls: dict[Future[Answer], list[str]] = {}
+        self._waiting: dict[str, list[Row]] = {}
+
+    def run(self) -> EmbedReport:
+        """
+        Embed until nothing is left.
+
+        Raises EmbedderUnavailable, EmbeddingError or ImproperlyConfigured where the embedder fails for other reasons
+        than a text: what it answered by then is written.
+        """
+        started = time.perf_counter()
+        with Claims(self.field, self.queryset.db) as claims, ThreadPoolExecutor(self.concurrency) as pool:
+            self.settlement = Settlement(self.field, claims, self.report, self.progress)
+            try:
+                self._work(pool, claims)
+            except DatabaseFailure:
+                raise
+            except BaseException:
+                # Whatever went wrong, what is under way is paid for.
+                self._finish()
+                raise
+            finally:
+                pool.shutdown(cancel_futures=True)
+                self.report.seconds = time.perf_counter() - started
+                self._log()
+        return self.report
+
+    def stop(self) -> None:
+        """Begin nothing more, and let run() return once what is under way is written; may be called by a signal."""
+        self.stopped = True
+
+    def _work(self, pool: ThreadPoolExecutor, claims: Claims) -> None:
+        batches = self._batches(claims)
+        more = True
+        while more or self._calls:
+            while more and self._has_room and not self.stopped:
+                texts = next(batches, None)
+                more = texts is not None
+                if texts:
+                    self._calls[pool.submit(self._call, list(texts.values()))] = list(texts)
+            # While the database was slow, several calls may have ended: they are written together.
+            error = self._settle(wait(self._calls, return_when=FIRST_COMPLETED).done)
+            if error is not None:
+                raise error
+            if self.stopped:
+                self._finish()
+                return
+
+    @property
+    def _has_room(self) -> bool:
+        """Whether more may be claimed: rows of one text are no calls of their own, but they are held too."""
+        calls = AHEAD * self.concurrency
+        return len(self._calls) < calls and sum(map(len, self._waiting.values())) < calls * self.batch_size
+
+    def _batches(self, claims: Claims) -> Iterator[dict[str, str]]:
+        """
+        Claim rows and yield digest: text of those that no other row waits for, as many as one call takes.
+
+        Yields after each claim, be there nothing to send.
+        """
+        pks = stale_pks(claims.free(self.queryset), self.field, fresh_too=self.all)
+        size, left = self.batch_size * self.concurrency, self.limit
+        while page := list(islice(pks, size if left is None else min(left, size))):
+            rows, without_text = claims.take(page, fresh_too=self.all)
+            left = None if left is None else left - len(rows) - without_text
+            self.settlement.skip(without_text)
+            yield from self._enqueue(self.settlement.settle_known(rows))
+
+    def _enqueue(self, rows: list[Row]) -> Iterator[dict[str, str]]:
+        texts: dict[str, str] = {}
+        for row in rows:
+            if row.digest not in self._waiting:
+                texts[row.digest] = row.text
+            # The text itself is with the call.
+            self._waiting.setdefault(row.digest, []).append(row._replace(text=""))
+        items = iter(texts.items())
+        for _ in range(0, len(texts) or 1, self.batch_size):
+            yield dict(islice(items, self.batch_size))
+
+    def _call(self, texts: list[str]) -> Answer:
+        started = time.perf_counter()
+        try:
+            outcomes = self.embedder.embed_each(texts)
+        finally:
+            # An embedder may have used the database, as a cache; connections belong to their thread.
+            connections.close_all()
+        return outcomes, sum(map(self.embedder.estimate_tokens, texts)), time.perf_counter() - started
+
+    def _settle(self, calls: Iterable[Future[Answer]]) -> BaseException | None:
+        """Write what calls were answered, and return the first error that is no fault of a text."""
+        groups: list[list[Row]] = []
+        answers: list[Vector | EmbeddingError] = []
+        errors: list[BaseException] = []
+        for call in list(calls):
+            rows = [self._waiting.pop(digest) for digest in self._calls.pop(call)]
+            self.report.requests += 1
+            error = call.exception()
+            if error is not None:
+                errors.append(error)
+                continue
+            outcomes, tokens, seconds = call.result()
+            if len(outcomes) != len(rows):
+                errors.append(EmbeddingError(f"{self._name} answered {len(outcomes)} outcomes for {len(rows)} texts."))
+                continue
+            self._count(len(outcomes), tokens, seconds)
+            groups += rows
+            answers += outcomes
+        errors += self.settlement.settle(groups, answers)
+        return errors[0] if errors else None
+
+    @property
+    def _name(self) -> str:
+        return type(self.embedder).__name__
+
+    def _count(self, texts: int, tokens: int, seconds: float) -> None:
+        self.report.texts += texts
+        self.report.tokens += tokens
+        logger.debug("%s: %d texts, about %d tokens, embedded in %.3f s.", self.field.label, texts, tokens, seconds)
+
+    def _finish(self) -> None:
+        """Drop the calls that have not begun, and write what the others are answered."""
+        for call in [call for call in self._calls if call.cancel()]:
+            del self._calls[call]
+        error = self._settle(wait(self._calls).done)
+        if error is not None:
+            # Another one is on its way to the user already, or the user asked to stop.
+            logger.warning("%s: %s", self.field.label, error)
+
+    def _log(self) -> None:
+        report = self.report
+        logger.info(
+            "%s: %d rows embedded, %d skipped, %d changed, %d failed; %d texts and about %d tokens in %d requests, "
+            "%.1f s.",
+            *(self.field.label, report.embedded, report.skipped, report.changed, report.failed),
+            *(report.texts, report.tokens, report.requests, report.seconds),
+        )
+
+
+def _check_dimensions(field: EmbeddingField, made: int | None) -> None:
+    """Refuse an embedder whose vectors the field cannot hold, before anything is paid for."""
+    if None not in (field.dimensions, made) and field.dimensions != made:
+        raise ImproperlyConfigured(
+            f'{field.label} has {field.dimensions} dimensions, but its embedder "{field.embedder}" makes {made}. Give '
+            "both the same number."
+        )
+
+
+def _checked(name: str, value: Any) -> int | None:
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+        raise ValueError(f"{name} must be a positive integer, got {value!r}.")
+    return value

@@ -1,0 +1,7 @@
+"""The model field, the attribute that holds its value, and the text that the value stands for."""
+
+from __future__ import annotations
+
+from pgembedding_django.fields.embedding import EmbeddingField
+
+__all__ = ["EmbeddingField"]

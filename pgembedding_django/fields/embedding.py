@@ -1,0 +1,253 @@
+"""EmbeddingField: a vector in a column, and a float32 array on the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from django.core.exceptions import ValidationError
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.migrations.state import StateApps
+from django.db.models import F, Field, Index, Model, Q, Value
+from django.db.models.lookups import Exact
+from django.db.models.sql.compiler import SQLCompiler
+from django.utils.translation import gettext_lazy as _
+
+from pgembedding_django import vectors
+from pgembedding_django.engines import get_engine
+from pgembedding_django.engines.base import Converter
+from pgembedding_django.fields.attribute import VectorAttribute
+from pgembedding_django.fields.source import SUFFIX, DigestField, Source
+from pgembedding_django.forms import EmbeddingFormField, EmptyValues
+from pgembedding_django.vectors import InvalidVector, Vector, wire
+
+__all__ = ["EmbeddingField"]
+
+STORAGES = ("single", "half")
+SYNCS = ("manual", "task", "save")
+#: What a migration leaves out.
+DEFAULTS = {"dimensions": None, "source": None, "embedder": "default", "sync": "manual", "storage": "single"}
+
+if TYPE_CHECKING:
+    _Field = Field[Any, Any]
+else:
+    _Field = Field
+
+
+class EmbeddingField(_Field):
+    """
+    Store an embedding of fixed length.
+
+    dimensions: how many numbers a vector has; None stores any length, which no index or nearest() can then serve.
+    source: the text that the vector stands for: a field's name, several names, or a method's name. Adds the column
+        `<name>_digest`, by which `stale()` and `embed()` of the queryset know the rows whose text or model changed.
+    embedder: the alias in PGEMBEDDING["EMBEDDERS"] that turns text into vectors for this field.
+    sync: who embeds a row that became stale: "manual" leaves it to embed(), "task" enqueues a task when its transaction
+        commits, "save" does it inside save(), which then takes the embedder's time and raises its errors.
+    storage: "single" takes 4 bytes a dimension and "half" 2 (a reloaded vector is then rounded to half precision).
+        Its change rewrites the table and builds the field's indexes anew.
+    Loads as float32 ndarray of shape (dimensions,); accepts a sequence of numbers, an array of any kind, the text
+        "[1,2,3]" and the bytes of little-endian float32. Assignment converts.
+    Raises ValidationError in `clean()` and `save()`, before any SQL, for what this field cannot hold.
+    """
+
+    description = _("Embedding")
+    descriptor_class = VectorAttribute
+    empty_strings_allowed = False
+    empty_values = EmptyValues((None,))
+    #: The condition of an index that the rows of a search fulfil by themselves.
+    scope: Q | None = None
+    #: What nearest() ranks by where neither its caller nor an index says otherwise.
+    distance = "l2"
+    #: The method that builds the field's index, where no model declares it.
+    index_builder = ""
+    #: Whether the model has the digest's field beside this one; in a migration it is a column like any other.
+    keeps_digest = False
+    # A change of these changes no column.
+    non_db_attrs = (*Field.non_db_attrs, "source", "embedder", "sync")
+
+    def __init__(
+        self,
+        dimensions: int | None = None,
+        *args: Any,
+        source: str | list[str] | tuple[str, ...] | None = None,
+        embedder: str = "default",
+        sync: str = "manual",
+        storage: str = "single",
+        **kwargs: Any,
+    ) -> None:
+        if dimensions is not None and (
+            not isinstance(dimensions, int) or isinstance(dimensions, bool) or dimensions < 1
+        ):
+            raise ValueError(f"EmbeddingField.dimensions must be a positive integer, got {dimensions!r}.")
+        if storage not in STORAGES:
+            raise ValueError(f'EmbeddingField.storage must be "single" or "half", got {storage!r}.')
+        if sync not in SYNCS:
+            raise ValueError(f'EmbeddingField.sync must be "manual", "task" or "save", got {sync!r}.')
+        self.dimensions, self.source, self.embedder = dimensions, source, embedder
+        self.sync, self.storage = sync, storage
+        self.is_made_in_save = source is not None and sync == "save"
+        super().__init__(*args, **kwargs)
+
+    def deconstruct(self) -> Any:
+        name, _path, args, kwargs = super().deconstruct()
+        kwargs.update((key, self.__dict__[key]) for key, default in DEFAULTS.items() if self.__dict__[key] != default)
+        return name, "pgembedding_django.EmbeddingField", args, kwargs
+
+    def contribute_to_class(self, cls: type[Model], name: str, private_only: bool = False) -> None:
+        super().contribute_to_class(cls, name, private_only)
+        # A migration has all of this in writing, and an abstract model leaves it to those that inherit.
+        if cls._meta.abstract or isinstance(cls._meta.apps, StateApps):
+            return
+        for index in cls._meta.indexes:
+            if self.name in index.fields and hasattr(index, "adopt_storage"):
+                index.adopt_storage(self.storage)
+        if self.source is not None and self.digest_name not in {field.name for field in cls._meta.local_fields}:
+            cls.add_to_class(self.digest_name, DigestField())
+            self.keeps_digest = True
+
+    @property
+    def digest_name(self) -> str:
+        """The name of the digest's field beside this one, where it has a source."""
+        return f"{self.name}{SUFFIX}"
+
+    @cached_property
+    def text_source(self) -> Source:
+        """The text that the vector stands for; raises ValueError where no source= says."""
+        if self.source is None:
+            raise ValueError(
+                f"{self.label} has no source, so nothing can be embedded for it. Name its text in source=."
+            )
+        parts = (self.source,) if isinstance(self.source, str) else tuple(self.source)
+        return Source(self.model, self.name, parts, self.embedder, self.dimensions)
+
+    @property
+    def label(self) -> str:
+        """How messages call the field: "Article.embedding"."""
+        model = getattr(self, "model", None)
+        return f"{model.__name__}.{self.name}" if model is not None else type(self).__name__
+
+    def to_vector(self, value: Any) -> Vector:
+        """
+        Return a value as a vector of this field, as a row may hold it.
+
+        Raises InvalidVector, a ValueError, that names the field and what is wrong with the value.
+        """
+        vector = self.to_query(value)
+        if self._has_cosine_index and vectors.is_zero(vector):
+            raise InvalidVector(
+                "%(name)s must not be all zeros: it has a cosine index, in which a vector without direction can "
+                "never be found.",
+                "zero",
+                {"name": self.label},
+            )
+        return vector
+
+    def to_query(self, value: Any) -> Vector:
+        """Return a value as a vector to measure distances to, which need not be one that a row may hold."""
+        return vectors.to_vector(value, name=self.label, dimensions=self.dimensions, half=self.storage == "half")
+
+    @property
+    def _has_cosine_index(self) -> bool:
+        model = getattr(self, "model", None)
+        return model is not None and any(
+            getattr(index, "distance", None) == "cosine" and self.name in index.fields for index in self.get_indexes()
+        )
+
+    def get_indexes(self) -> Sequence[Index]:
+        """Return the indexes among which nearest() finds the field's own."""
+        return self.model._meta.indexes
+
+    def get_operand(self) -> Any:
+        """Return what nearest() measures the distance of: the column, as its index holds it."""
+        return F(self.name)
+
+    # The column
+
+    def db_type(self, connection: BaseDatabaseWrapper) -> str:
+        return get_engine(connection).column_type(self.dimensions, self.storage)
+
+    def db_check(self, connection: BaseDatabaseWrapper) -> str | None:
+        if not hasattr(self, "column"):
+            return None  # The output_field of a GeneratedField, of which no column is its own.
+        return get_engine(connection).column_check(connection.ops.quote_name(str(self.column)), self.dimensions)
+
+    # From Python to the database
+
+    def to_python(self, value: Any) -> Vector | None:
+        if value is None:
+            return None
+        try:
+            return self.to_vector(value)
+        except InvalidVector as error:
+            raise ValidationError(error.message, error.code, error.params) from error
+
+    def validate(self, value: Any, model_instance: Model | None) -> None:
+        # A vector is made in code, often after its row is found valid.
+        if value is not None or not (self.null or self.is_made_in_save):
+            super().validate(value, model_instance)
+
+    def pre_save(self, model_instance: Model, add: bool) -> Any:
+        value = super().pre_save(model_instance, add)
+        if value is None and not self.null:
+            way = "save() the row with a text" if self.is_made_in_save else "assign one"
+            message = "%(name)s must have a vector: %(way)s, or let the field be null until it is embedded."
+            raise ValidationError(message, "null", {"name": self.label, "way": way})
+        return value
+
+    def get_prep_value(self, value: Any) -> Any:
+        value = super().get_prep_value(value)
+        return value if hasattr(value, "resolve_expression") else self.to_python(value)
+
+    def get_db_prep_value(self, value: Any, connection: BaseDatabaseWrapper, prepared: bool = False) -> Any:
+        value = super().get_db_prep_value(value, connection, prepared)
+        return get_engine(connection).encode(value) if isinstance(value, np.ndarray) else value
+
+    def get_placeholder(self, value: Any, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> str:
+        """Cast a parameter, and leave an expression as it is (Django 5.2 and 6.0)."""
+        return "%s" if hasattr(value, "as_sql") else f"%s::{get_engine(connection).cast(self.storage)}"
+
+    def get_placeholder_sql(self, value: Any, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> Any:
+        """Cast a parameter, and compile an expression (from Django 6.1 on)."""
+        if hasattr(value, "as_sql"):
+            return compiler.compile(value)
+        return f"%s::{get_engine(connection).cast(self.storage)}", (value,)
+
+    # From the database to Python
+
+    def select_format(self, compiler: SQLCompiler, sql: str, params: Any) -> tuple[str, Any]:
+        # A subquery's column is compared or selected again as what it is, so only the outermost one is sent as bytes.
+        if compiler.query.subquery:
+            return sql, params
+        return get_engine(compiler.connection).binary_select(self.storage) % sql, params
+
+    def get_db_converters(self, connection: BaseDatabaseWrapper) -> list[Converter]:
+        return [get_engine(connection).converter(self.storage)]
+
+    # Forms and serializers
+
+    def formfield(self, **kwargs: Any) -> Any:
+        defaults: dict[str, Any] = {
+            "form_class": EmbeddingFormField,
+            "dimensions": self.dimensions,
+            "half": self.storage == "half",
+            "required": not (self.blank or self.null or self.is_made_in_save),
+            # A second copy of the vector in the page, for a callable default, would say no more than the row does.
+            "show_hidden_initial": False,
+        }
+        return super().formfield(**{**defaults, **kwargs})
+
+    def value_to_string(self, obj: Model) -> Any:
+        vector = self.value_from_object(obj)
+        return wire.encode_text(vector) if isinstance(vector, np.ndarray) else vector
+
+
+@EmbeddingField.register_lookup
+class EmbeddingExact(Exact):
+    """Compare with a vector as a parameter: Django would compare a bare array with "" and have no truth value."""
+
+    def get_prep_lookup(self) -> Any:
+        value = super().get_prep_lookup()
+        return Value(value, output_field=self.lhs.output_field) if isinstance(value, np.ndarray) else value

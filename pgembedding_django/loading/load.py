@@ -1,0 +1,227 @@
+"""Loads many rows through COPY, batch by batch."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from itertools import groupby, islice
+from typing import Any, cast
+
+from django.core.exceptions import ValidationError
+from django.db import Error, NotSupportedError, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import AutoField, Field, Model
+from django.db.models.expressions import DatabaseDefault
+
+from pgembedding_django.fields import EmbeddingField
+from pgembedding_django.indexes import HnswIndex
+from pgembedding_django.loading.copying import RowEncoder, copy_rows
+from pgembedding_django.vectors import InvalidVector
+
+__all__ = ["BulkLoad", "check_vectors"]
+
+STAGING = "pgembedding_bulk_load"
+
+#: SQLSTATE of an INSERT ... ON CONFLICT that would update a row twice.
+TWICE = "21000"
+
+logger = logging.getLogger("pgembedding_django")
+
+Progress = Callable[[int], object]
+Fields = tuple["Field[Any, Any]", ...]
+Batch = list[tuple[int, Model]]
+
+
+def check_vectors(model: type[Model], objs: list[Any], names: list[str] | None = None) -> None:
+    """
+    Check the vectors of some rows, in the fields named or in all.
+
+    Raises ValidationError naming the row.
+    """
+    for field in model._meta.concrete_fields:
+        if not isinstance(field, EmbeddingField) or (names is not None and field.name not in names):
+            continue
+        for row, obj in enumerate(objs):
+            value = getattr(obj, field.attname)
+            if value is None or hasattr(value, "resolve_expression"):
+                continue
+            try:
+                field.to_vector(value)
+            except InvalidVector as error:
+                raise ValidationError(
+                    f"Row {row} (pk {obj.pk!r}): {error.message}", error.code, error.params
+                ) from error
+
+
+class BulkLoad:
+    """
+    One call of bulk_load().
+
+    unique_fields: names of the fields whose conflict turns an insert into an update, or None. update_fields: names of
+        those that are updated then, None for all. prepare: called with the instances of each batch, in its transaction.
+    """
+
+    def __init__(
+        self,
+        model: type[Model],
+        using: str,
+        unique_fields: Sequence[str] | None,
+        update_fields: Sequence[str] | None,
+        prepare: Callable[[list[Any]], None],
+    ) -> None:
+        meta = cast("type[Model]", model._meta.concrete_model)._meta
+        if meta.parents:
+            raise NotSupportedError(f"bulk_load() cannot load {model.__name__}, which inherits from another table.")
+        self.model, self.using, self.prepare = model, using, prepare
+        self.connection: BaseDatabaseWrapper = connections[using]
+        self.fields: Fields = tuple(field for field in meta.local_concrete_fields if not field.generated)
+        self.unique = self._named(unique_fields or (), "unique_fields")
+        self.updated = self.fields if update_fields is None else self._with_digests(update_fields)
+
+    def run(self, rows: Iterable[Model], batch_size: int | None, progress: Progress | None) -> int:
+        """Load each batch in a transaction of its own, and return how many rows there were."""
+        numbered, loaded = enumerate(rows), 0
+        while batch := list(islice(numbered, batch_size)):
+            with transaction.atomic(using=self.using):
+                self.prepare([row for _, row in batch])
+                for fields, group in groupby(batch, key=self._written_fields):
+                    self._load(fields, list(group))
+            loaded += len(batch)
+            if progress is not None:
+                progress(loaded)
+        return loaded
+
+    def run_without_indexes(self, rows: Iterable[Model], batch_size: int | None, progress: Progress | None) -> int:
+        """Load between dropping the HNSW indexes and building them again, all in one transaction."""
+        concrete = cast("type[Model]", self.model._meta.concrete_model)
+        indexes = [index for index in concrete._meta.indexes if isinstance(index, HnswIndex)]
+        names = ", ".join(index.name for index in indexes)
+        with transaction.atomic(using=self.using):
+            # Postgres alters no index while checks of foreign keys are pending.
+            self.connection.check_constraints()
+            with self.connection.schema_editor() as editor:
+                for index in indexes:
+                    editor.remove_index(self.model, index)
+            logger.info("Dropped %s for the load.", names)
+            loaded = self.run(rows, batch_size, progress)
+            self.connection.check_constraints()
+            with self.connection.schema_editor() as editor:
+                for index in indexes:
+                    editor.add_index(self.model, index)
+            logger.info("Built %s again over %s rows loaded.", names, loaded)
+        return loaded
+
+    def _written_fields(self, numbered: tuple[int, Model]) -> Fields:
+        """Leave out what the database fills in: a primary key not given, and defaults of its own."""
+        position, row = numbered
+        if not isinstance(row, self.model):
+            raise TypeError(
+                f"bulk_load() takes instances of {self.model.__name__}, got {type(row).__name__} as row {position}."
+            )
+        row._prepare_related_fields_for_save(operation_name="bulk_load")  # type: ignore[attr-defined]
+        if row.pk is None and not isinstance(row._meta.pk, AutoField):
+            row.pk = row._meta.pk.get_pk_value_on_save(row)
+        return tuple(field for field in self.fields if not _left_to_database(row, field))
+
+    def _load(self, fields: Fields, rows: Batch) -> None:
+        table = self.connection.ops.quote_name(self.model._meta.db_table)
+        columns = [self._column(field) for field in fields]
+        if not self.unique:
+            self._copy(table, fields, rows)
+            return
+        with self.connection.cursor() as cursor:
+            names = ", ".join(columns)
+            cursor.execute(f"CREATE TEMPORARY TABLE {STAGING} AS SELECT {names} FROM {table} WITH NO DATA")
+            self._copy(STAGING, fields, rows)
+            try:
+                cursor.execute(
+                    f"INSERT INTO {table} ({names}) SELECT {names} FROM {STAGING} {self._on_conflict(fields)}"
+                )
+            except Error as error:
+                raise self._with_pair(error, rows) from error.__cause__
+            cursor.execute(f"DROP TABLE {STAGING}")
+
+    def _copy(self, table: str, fields: Fields, rows: Batch) -> None:
+        encoder = RowEncoder(list(fields), self.connection, self._types)
+        data = (encoder.encode(row, position) for position, row in rows)
+        try:
+            copy_rows(table, [self._column(field) for field in fields], data, self.connection)
+        except Error as error:
+            raise _with_row(error, rows) from error.__cause__
+
+    @cached_property
+    def _types(self) -> dict[str, str]:
+        """The types of the table's columns, since a binary COPY converts nothing."""
+        with self.connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT attname, format_type(atttypid, NULL) FROM pg_attribute "
+                "WHERE attrelid = to_regclass(%s) AND attnum > 0",
+                [self.connection.ops.quote_name(self.model._meta.db_table)],
+            )
+            return dict(cursor.fetchall())
+
+    def _on_conflict(self, fields: Fields) -> str:
+        target = ", ".join(map(self._column, self.unique))
+        kept = [
+            self._column(field)
+            for field in fields
+            if field in self.updated and field not in self.unique and not field.primary_key
+            if not getattr(field, "auto_now_add", False)
+        ]
+        if not kept:
+            return f"ON CONFLICT ({target}) DO NOTHING"
+        return f"ON CONFLICT ({target}) DO UPDATE SET " + ", ".join(f"{name} = EXCLUDED.{name}" for name in kept)
+
+    def _column(self, field: Field[Any, Any]) -> str:
+        return self.connection.ops.quote_name(cast(str, field.column))
+
+    def _named(self, names: Sequence[str], argument: str) -> Fields:
+        known = {field.name: field for field in self.fields}
+        known["pk"] = self.model._meta.pk
+        unknown = next((name for name in names if name not in known), None)
+        if unknown is not None:
+            raise ValueError(
+                f"{argument} must name fields of {self.model.__name__} ({', '.join(known)}), got {unknown!r}."
+            )
+        return tuple(known[name] for name in names)
+
+    def _with_digests(self, names: Sequence[str]) -> Fields:
+        """Update the digest with its vector: it tells what text the vector stands for."""
+        fields = self._named(names, "update_fields")
+        digests = [each.digest_name for each in fields if isinstance(each, EmbeddingField) and each.source is not None]
+        return (*fields, *self._named(digests, "update_fields"))
+
+    def _with_pair(self, error: Error, rows: Batch) -> Error:
+        """Return the error of a batch that has a row twice with the two rows; any other as it is."""
+        diagnosis: Any = getattr(error.__cause__, "diag", None)
+        if getattr(diagnosis, "sqlstate", None) != TWICE:
+            return error
+        seen: dict[tuple[str, ...], int] = {}
+        for position, row in rows:
+            key = tuple(repr(getattr(row, field.attname)) for field in self.unique)
+            if key in seen:
+                names = ", ".join(field.name for field in self.unique)
+                return type(error)(
+                    f"Row {position} (pk {row.pk!r}) has the {names} of row {seen[key]}, and a batch can update a row "
+                    "only once. Load each once."
+                )
+            seen[key] = position
+        return error
+
+
+def _left_to_database(row: Model, field: Field[Any, Any]) -> bool:
+    value = getattr(row, field.attname)
+    return isinstance(value, DatabaseDefault) or (value is None and isinstance(field, AutoField))
+
+
+def _with_row(error: Error, rows: Batch) -> Error:
+    """Return a server's error with the row of the load in place of its line of this COPY; any other as it is."""
+    diagnosis: Any = getattr(error.__cause__, "diag", None)
+    line = re.search(r"^COPY .*, line (\d+)", getattr(diagnosis, "context", None) or "", re.MULTILINE)
+    if line is None:
+        return error
+    position, row = rows[int(line[1]) - 1]
+    detail = f" {diagnosis.message_detail}" if diagnosis.message_detail else ""
+    return type(error)(f"Row {position} (pk {row.pk!r}): {diagnosis.message_primary}.{detail}")

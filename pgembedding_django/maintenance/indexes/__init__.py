@@ -1,0 +1,1 @@
+"""Which HNSW indexes there are, declared and built, and the state of each."""

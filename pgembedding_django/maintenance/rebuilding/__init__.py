@@ -1,0 +1,1 @@
+"""Rebuilds and repairs of indexes: how they run, are recorded and are watched."""

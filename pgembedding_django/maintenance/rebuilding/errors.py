@@ -1,0 +1,93 @@
+"""What a person needs to know when a build fails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from django.db import Error, connections
+from django.template.defaultfilters import pluralize
+
+from pgembedding_django.maintenance.indexes.lookup import statuses
+from pgembedding_django.maintenance.rebuilding.session import Session
+from pgembedding_django.models import HnswIndexStatus
+from pgembedding_django.operations import sqlstate
+
+__all__ = ["REBUILD_RIGHTS", "explain_refusal", "explained"]
+
+#: PostgreSQL 17 has the privilege MAINTAIN.
+MAINTAIN_VERSION = 170000
+
+#: SQLSTATE of a right that a role lacks, of a write where only reading is allowed, and of a statement cancelled.
+NO_RIGHT, READ_ONLY, CANCELLED = "42501", "25006", "57014"
+
+#: What a role needs that rebuilds and repairs.
+REBUILD_RIGHTS = (
+    "SELECT on pgembedding_hnsw_index, SELECT, INSERT and UPDATE on pgembedding_django_indexrun, and ownership of "
+    "the table"
+)
+
+
+def explain_refusal(error: Exception, using: str, rights: str) -> str:
+    """Return an error of the server in one sentence, with the remedy where a right is missing or nobody may write."""
+    said = (str(error).splitlines() or [type(error).__name__])[0]
+    if sqlstate(error) == NO_RIGHT:
+        role = connections[using].settings_dict["USER"]
+        return f"{said.rstrip('.')}. This needs {rights}: let the owner grant them to role {role}."
+    if sqlstate(error) == READ_ONLY:
+        return (
+            f'{said.rstrip(".")}. Database "{using}" is read-only here. Use a primary server and a role that may write.'
+        )
+    return said
+
+
+@contextmanager
+def explained(status: HnswIndexStatus, session: Session) -> Iterator[None]:
+    """Raise an error of the server again with the index, the reason, what is left behind and the remedy."""
+    before = _invalid(status, session)
+    try:
+        yield
+    except Error as error:
+        text = f"Index {status.name} of table {status.table} {_reason(error, status, session)}."
+        if status.valid:
+            text += " The old index still serves."
+        # Without a server there is nobody to ask.
+        with suppress(Error):
+            if left := ", ".join(sorted(_invalid(status, session) - before)):
+                text += f" Left behind: {left}. Run: manage.py rebuild_hnsw_indexes --repair"
+        raise type(error)(text) from error
+
+
+def _reason(error: Error, status: HnswIndexStatus, session: Session) -> str:
+    code = sqlstate(error)
+    if code == NO_RIGHT:
+        return f"cannot be changed by role {_remedy_of_rights(status, session)}"
+    if code == CANCELLED:
+        return _reason_of_cancel(session)
+    return "failed: " + (str(error).splitlines() or [type(error).__name__])[0].strip().rstrip(".")
+
+
+def _reason_of_cancel(session: Session) -> str:
+    """Tell giving up from a cancel by somebody else, and who was in the way."""
+    reason = "was cancelled"
+    if session.gave_up:
+        reason = f"was given up after {session.give_up:g} second{pluralize(session.give_up)}"
+    blockers = session.last_progress.blocked_by if session.last_progress else ()
+    return reason + (
+        f" of waiting for backend{pluralize(blockers)} {', '.join(map(str, blockers))}" if blockers else ""
+    )
+
+
+def _remedy_of_rights(status: HnswIndexStatus, session: Session) -> str:
+    role, owner, version = session.fetch(
+        "SELECT current_user, pg_get_userbyid(relowner), current_setting('server_version_num')::integer "
+        "FROM pg_class WHERE oid = %s",
+        [status.table_oid],
+    )[0]
+    what = f"MAINTAIN ON {status.schema}.{status.table}" if version >= MAINTAIN_VERSION else owner
+    return f"{role}, which does not own it. Let {owner} do it, or run as a superuser: GRANT {what} TO {role}"
+
+
+def _invalid(status: HnswIndexStatus, session: Session) -> set[str]:
+    found = statuses(session.using).filter(table_oid=status.table_oid, valid=False, building_pid=None)
+    return set(found.values_list("name", flat=True))

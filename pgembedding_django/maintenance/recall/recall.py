@@ -1,0 +1,206 @@
+"""Measures how much of the exact answers an index finds, and keeps the history of it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import count
+from typing import Any, cast
+from uuid import uuid4
+
+from django.db import DEFAULT_DB_ALIAS, NotSupportedError, connections, transaction
+from django.db.models import BigIntegerField, Func, Model, Value
+
+from pgembedding_django.engines import MAX_EF_SEARCH, get_engine
+from pgembedding_django.fields import EmbeddingField
+from pgembedding_django.indexes import HnswIndex, find_index
+from pgembedding_django.maintenance.indexes.declared import advise_missing, load_migrations
+from pgembedding_django.maintenance.indexes.lookup import statuses
+from pgembedding_django.maintenance.indexes.report import GRAPH, BuiltIndex, RecallReport
+from pgembedding_django.maintenance.recall.sampling import IndexUnusable, Sample, draw
+from pgembedding_django.models import RecallMeasurement
+from pgembedding_django.querysets import EmbeddingQuerySet, every_row
+
+__all__ = ["EF_SEARCH", "MEASURED", "measure_recall", "record"]
+
+#: What is tried unless given: from half of the server's default of hnsw.ef_search, 40, to four times it.
+EF_SEARCH = (20, 40, 80, 160)
+
+#: More rows than this are no sample, and no page of answers.
+MAX_ROWS = 100_000
+
+#: What the history keeps of each row measured.
+MEASURED = ("ef_search", "recall", "low", "high", "p50_ms", "p95_ms")
+
+
+def measure_recall(
+    model: type[Model],
+    field: str | None = None,
+    *,
+    k: int = 10,
+    sample: int = 200,
+    queries: Iterable[Any] | None = None,
+    filters: Mapping[str, Any] | None = None,
+    ef_search: Sequence[int] | None = None,
+    seed: int = 0,
+    using: str = DEFAULT_DB_ALIAS,
+    progress: Callable[[int, int], object] | None = None,
+) -> RecallReport:
+    """
+    Compare the answers of a field's HnswIndex with the exact ones.
+
+    field: the name of the EmbeddingField; needed only where the model has several.
+    k: rows wanted. sample: how many stored rows are drawn as queries, at least 2; none counts as its own answer.
+    queries: vectors to ask instead, such as those of real searches, at least 2. A stored row is an easier query, since
+        the graph links it to its neighbours.
+    filters: names of fields and the values that rows measured must have, as filter() takes them.
+    ef_search: what to try, EF_SEARCH unless given; pg_embedding fixes it in the index, so only that one is measured.
+    seed: the same one draws the same rows while they stay.
+    progress: called with the number of searches done and of all.
+    Returns the recall@k, its 95% interval and the latency of the index at each ef_search, and of nearest() by itself.
+    A row counts as found if it is no farther than the k-th exact one, so that ties are no loss.
+    Raises IndexUnusable if no search reads the index; NotSupportedError inside a transaction; ValueError for arguments
+        out of bounds.
+    Reads every row behind the filter once for each query, twice where the index is of reduced precision, in one
+    REPEATABLE READ READ ONLY transaction: writes of others change nothing in it, and vacuum removes no row that it may
+    read until it ends. With pg_embedding, writes to the table wait while the index is searched.
+    """
+    _check_numbers(k, sample, ef_search)
+    connection = connections[using]
+    if connection.in_atomic_block:
+        raise NotSupportedError(
+            "measure_recall() takes a snapshot of its own, so it cannot run inside a transaction. Call it outside of "
+            "atomic() and ATOMIC_REQUESTS, and in a TransactionTestCase."
+        )
+    rows: EmbeddingQuerySet[Model] = every_row(model, using).filter(**(filters or {}))
+    found = rows.get_embedding_field(field)
+    index = find_index(found)
+    if index is None:
+        raise IndexUnusable(_tell_no_index(found))
+    built = find_built(found, index, using)
+    tried = _choose_ef_search(built, ef_search)
+    with _snapshot(using):
+        if queries is None:
+            asking = draw(rows, found, index, size=sample, seed=seed)
+        else:
+            asking = [(None, found.to_vector(vector)) for vector in queries]
+        reduced = index.precision is not None
+        step = _counter(progress, len(asking) * (2 + len(tried) + reduced))
+        asked = Sample(rows, found, index, asking, names=built.names, k=k, step=step)
+        asked.check_index()
+        return RecallReport(
+            model=model._meta.label,
+            field=found.name,
+            index=built,
+            filters=", ".join(f"{name}={value}" for name, value in (filters or {}).items()),
+            size=rows.filter(**{f"{found.name}__isnull": False}).count(),
+            k=asked.wanted,
+            queries=tuple(pk for pk, _ in asked.queries),
+            default=asked.by_default(),
+            reads_index=asked.plans_index(),
+            explained=asked.explain(),
+            rows=tuple(asked.through_index(value) for value in tried),
+            precision=index.precision,
+            ceiling=asked.by_precision() if reduced else None,
+        )
+
+
+def record(report: RecallReport, *, using: str = DEFAULT_DB_ALIAS) -> bool:
+    """
+    Keep a report in the history that the admin draws, in the database measured.
+
+    Returns False where this connection may not write it: a standby, a read-only role, or no migration.
+    """
+    table = connections[using].ops.quote_name(RecallMeasurement._meta.db_table)
+    with connections[using].cursor() as cursor:
+        cursor.execute(
+            "SELECT has_table_privilege(to_regclass(%s), 'INSERT') "
+            "AND NOT current_setting('transaction_read_only')::boolean",
+            [table],
+        )
+        if not cursor.fetchone()[0]:
+            return False
+    run, index = uuid4(), report.index
+    RecallMeasurement.objects.using(using).bulk_create(
+        RecallMeasurement(
+            run=run,
+            schema=index.schema,
+            index=index.name,
+            model=report.model,
+            field=report.field,
+            filter=report.filters,
+            k=report.k,
+            sample=len(report.queries),
+            rows=report.size,
+            **{name: getattr(row, name) for name in MEASURED},
+        )
+        for row in (report.default, *report.rows)
+    )
+    return True
+
+
+def find_built(field: EmbeddingField, index: HnswIndex, using: str) -> BuiltIndex:
+    """
+    Look a declared index up in the database.
+
+    Raises IndexUnusable if it is missing or invalid.
+    """
+    engine, indexes = get_engine(connections[using]), statuses(using)
+    table = Value(connections[using].ops.quote_name(field.model._meta.db_table))
+    relation = Func(table, template="to_regclass(%(expressions)s)::oid::bigint", output_field=BigIntegerField())
+    status = indexes.filter(name=index.name, table_oid=relation).first()
+    if status is None and field.index_builder:
+        raise IndexUnusable(f'{index.name} is missing in database "{using}". Call {field.index_builder}().')
+    if status is None:
+        advice, repairable = advise_missing(load_migrations(using), field.model, index.name, using)
+        remedy = " Run: manage.py rebuild_hnsw_indexes --repair" if repairable else ""
+        raise IndexUnusable(f'{index.name} is missing in database "{using}". {advice}{remedy}')
+    if not status.valid:
+        raise IndexUnusable(
+            f"{index.name} is invalid, so no search reads it. "
+            f"Run: manage.py rebuild_hnsw_indexes {shlex.quote(index.name)}"
+        )
+    parts = indexes.filter(parent_oid=status.oid).values_list("name", flat=True)
+    options = {name: status.options.get(option.server_name) for name, option in engine.index_options.items()}
+    graph = {name: int(options[name] or default) for name, default in GRAPH.items()}
+    declared = {name: getattr(index, name) or default for name, default in GRAPH.items()}
+    declared["ef_search"] = index.ef_search
+    fixed = engine.index_options["ef_search"].default
+    ef_search = None if engine.queries_set_ef_search else int(options["ef_search"] or cast(int, fixed))
+    return BuiltIndex(
+        status.schema, status.name, graph, declared, ef_search, (status.name, *parts), field.index_builder
+    )
+
+
+def _tell_no_index(field: EmbeddingField) -> str:
+    if field.index_builder:
+        return f"{field.label} has no index, so there is nothing to measure. Call {field.index_builder}()."
+    return f"{field.label} has no HnswIndex in Meta.indexes, so there is nothing to measure."
+
+
+def _counter(progress: Callable[[int, int], object] | None, total: int) -> Callable[[], object]:
+    done = count(1)
+    return lambda: progress and progress(next(done), total)
+
+
+def _choose_ef_search(built: BuiltIndex, ef_search: Sequence[int] | None) -> tuple[int, ...]:
+    if built.ef_search is not None and ef_search is not None:
+        raise ValueError(f"ef_search cannot be given, because {built.name} fixes it at {built.ef_search}.")
+    return (built.ef_search,) if built.ef_search is not None else tuple(sorted(set(ef_search or EF_SEARCH)))
+
+
+def _check_numbers(k: int, sample: int, ef_search: Sequence[int] | None) -> None:
+    bounds = [("k", k, 1, MAX_ROWS), ("sample", sample, 2, MAX_ROWS)]
+    for name, value, least, most in [*bounds, *(("ef_search", value, 1, MAX_EF_SEARCH) for value in ef_search or ())]:
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise ValueError(f"{name} must be an integer from {least:,} to {most:,}, got {value!r}.")
+
+
+@contextmanager
+def _snapshot(using: str) -> Iterator[None]:
+    """See the same rows in each statement of a block."""
+    with transaction.atomic(using):
+        with connections[using].cursor() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        yield

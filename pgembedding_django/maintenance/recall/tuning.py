@@ -1,0 +1,261 @@
+"""Tries builds of an HNSW index on a sample of the rows, and leaves nothing behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from copy import copy
+from dataclasses import dataclass
+from itertools import count, groupby
+from operator import itemgetter
+from time import perf_counter
+from typing import Any, cast
+
+from django.db import DEFAULT_DB_ALIAS, NotSupportedError, connections, models
+from django.db.migrations.writer import MigrationWriter
+from django.template.defaultfilters import pluralize
+
+from pgembedding_django.engines import get_engine
+from pgembedding_django.fields import EmbeddingField
+from pgembedding_django.indexes import HnswIndex, find_index
+from pgembedding_django.maintenance.recall.sampling import Query, Recall, Sample, draw, shuffle, undone
+from pgembedding_django.maintenance.recall.scratch import INDEX, copied_rows, copy_rows, variant
+from pgembedding_django.querysets import EmbeddingQuerySet
+from pgembedding_django.search.arguments import embedding_field
+
+__all__ = ["BUILDS", "Trial", "TuningReport", "check_tuning", "tune"]
+
+#: m and ef_construction of the builds tried, by what they cost. The second is both engines' default.
+BUILDS = ((8, 64), (16, 64), (16, 128), (24, 128), (32, 128), (32, 256))
+
+#: What is tried where no build of a precision reaches the target: the finer ones, by the size of the index.
+FINER: dict[str | None, tuple[str | None, ...]] = {"binary": ("half", None), "half": (None,), None: ()}
+
+#: What is tried with each build.
+EF_SEARCH = (20, 40, 60, 80, 100, 200, 400)
+
+#: A build that reaches the target within these candidates ends the trials: half of what nearest() keeps by itself, so
+#: that the other half is left for a table larger than the sample.
+ENOUGH = 100
+
+#: Rows with a vector that are needed: two ask, and one is found.
+FEWEST = 3
+
+#: Rows that are drawn as queries, or a tenth of what there is.
+QUERIES = 200
+
+#: Precision, m and ef_construction.
+Build = tuple[str | None, int, int]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """
+    What one build cost, and what it found at the smallest ef_search that reaches the target, else at the largest.
+
+    size: of the index in bytes. precision: of the index, None for the column's own.
+    """
+
+    m: int
+    ef_construction: int
+    build_seconds: float
+    size: int
+    recall: Recall
+    precision: str | None = None
+
+
+@dataclass(frozen=True)
+class TuningReport:
+    """
+    What the trials found, in the order they ran.
+
+    index: as the model declares it, or as it would by default. k: rows wanted of each query.
+    rows: how many were copied, of total with a vector. queries: how many others asked.
+    """
+
+    index: HnswIndex
+    target: float
+    k: int
+    rows: int
+    queries: int
+    total: int
+    trials: tuple[Trial, ...]
+
+    @property
+    def reached(self) -> bool:
+        """Whether any build reached the target."""
+        return self.best.recall.recall >= self.target
+
+    @property
+    def best(self) -> Trial:
+        """The build that reaches the target with the fewest candidates, else the one that finds most."""
+        reached = [trial for trial in self.trials if trial.recall.recall >= self.target]
+        if reached:
+            return min(reached, key=lambda trial: cast(int, trial.recall.ef_search))
+        return max(self.trials, key=lambda trial: trial.recall.recall)
+
+    @property
+    def line(self) -> str:
+        """The index to declare, as Python to paste into Meta.indexes."""
+        index = copy(self.index)
+        index.m, index.ef_construction, index.precision = self.best.m, self.best.ef_construction, self.best.precision
+        index.ef_search = self.best.recall.ef_search
+        return MigrationWriter.serialize(index)[0].removeprefix("pgembedding_django.")
+
+
+def tune(
+    model: type[models.Model],
+    field: str | None = None,
+    *,
+    recall: float,
+    k: int = 10,
+    sample_rows: int = 20_000,
+    seed: int = 0,
+    using: str = DEFAULT_DB_ALIAS,
+    progress: Callable[[int, int], object] | None = None,
+) -> TuningReport:
+    """
+    Build indexes of a field on a sample of its rows, from the cheapest on, until one reaches a recall.
+
+    Where none of the declared precision does, finer ones are tried.
+
+    field: the name of the EmbeddingField; needed only where the model has several.
+    recall: the mean share of the k nearest rows that is to be found. sample_rows: how many rows are copied.
+    seed: the same one draws the same rows while they stay. progress: called with steps done and steps at most.
+    Returns every trial, and the index to declare.
+    Raises NotSupportedError if this connection may not make temporary tables, or if no index holds the dimensions;
+        ValueError for arguments out of bounds and for fewer than three rows with a vector.
+    Reads the table once. The copy is a temporary table in a transaction that is rolled back, so nothing is left behind
+    whatever ends it; until then the table cannot be altered, and vacuum removes no row that dies meanwhile.
+    """
+    check_tuning(model, field, recall=recall, k=k, sample_rows=sample_rows, using=using)
+    rows: EmbeddingQuerySet[Any] = EmbeddingQuerySet(model, using=using)
+    found = rows.get_embedding_field(field)
+    builds = _fitting_builds(found, using)
+    name = f"{model._meta.model_name}_{found.name}_hnsw"[: HnswIndex.max_name_length]
+    index = find_index(found) or HnswIndex(fields=[found.name], name=name)
+    done, total = count(1), len(builds) * (1 + len(EF_SEARCH))
+
+    def step() -> None:
+        if progress:
+            progress(next(done), total)
+
+    with undone(using):
+        source = shuffle(rows.filter(index.condition) if index.condition else rows, found, seed=seed)
+        total_rows = source.count()
+        if total_rows < FEWEST:
+            raise ValueError(
+                f"{found.label} has {total_rows} row{pluralize(total_rows)} with a vector, and tuning needs {FEWEST}. "
+                f"Run: manage.py embed {model._meta.label}"
+            )
+        # What asks is left out of the graph, as a real query would be: a row in it finds its neighbours more easily.
+        asking = max(2, min(QUERIES, total_rows // 10))
+        queries = [(None, vector) for _, vector in draw(source, found, index, size=asking, seed=seed)]
+        copied = copy_rows(source[asking : asking + sample_rows], found, index)
+
+        def sample(precision: str | None) -> Sample:
+            declared = copy(index)
+            declared.precision = precision
+            return _sample(copied_rows(found, declared, using), queries, k)
+
+        trials = tuple(_try_precisions(sample, builds, recall, step))
+        return TuningReport(
+            index=index,
+            target=recall,
+            k=min(k, copied.count()),
+            rows=copied.count(),
+            queries=len(queries),
+            total=total_rows,
+            trials=trials,
+        )
+
+
+def check_tuning(
+    model: type[models.Model], field: str | None, *, recall: float, k: int, sample_rows: int, using: str
+) -> None:
+    """Raise what tune() raises for its arguments, before anything is read."""
+    if not 0 < recall <= 1:
+        raise ValueError(f"recall must be over 0 and at most 1, got {recall!r}.")
+    for name, value, least in (("k", k, 1), ("sample_rows", sample_rows, 2)):
+        if value < least:
+            raise ValueError(f"{name} must be at least {least}, got {value!r}.")
+    _fitting_builds(embedding_field(model, field), using)
+
+
+def _fitting_builds(field: EmbeddingField, using: str) -> list[Build]:
+    """Return the builds that hold the field's dimensions, those of the declared precision first."""
+    engine, index = get_engine(connections[using]), find_index(field)
+    declared = index.precision if index else None
+    dimensions = cast(int, field.dimensions)
+    builds = [
+        (precision, m, ef_construction)
+        for precision in (declared, *(finer for finer in FINER[declared] if finer != field.storage))
+        for m, ef_construction in BUILDS
+        if dimensions <= engine.max_indexed_dimensions(field.storage, precision, {"m": m})
+    ]
+    if not builds:
+        raise NotSupportedError(
+            f"{field.label} has {dimensions} dimensions, more than an index of {engine.name} holds. "
+            f"{engine.fit_hint(field.storage, dimensions)}"
+        )
+    return builds
+
+
+def _try_precisions(
+    sample: Callable[[str | None], Sample], builds: list[Build], target: float, step: Callable[[], None]
+) -> Iterator[Trial]:
+    """sample: what searches the copy through an index of a precision."""
+    for precision, group in groupby(builds, itemgetter(0)):
+        graphs = [(m, ef_construction) for _, m, ef_construction in group]
+        trials = list(_try_builds(sample(precision), graphs, target, step))
+        yield from trials
+        if any(trial.recall.recall >= target for trial in trials):
+            return
+
+
+def _sample(rows: EmbeddingQuerySet[Any], queries: list[Query], k: int) -> Sample:
+    field = rows.get_embedding_field(None)
+    return Sample(rows, field, cast(HnswIndex, find_index(field)), queries, names=[INDEX], k=k, step=lambda: None)
+
+
+def _try_builds(
+    sample: Sample, builds: list[tuple[int, int]], target: float, step: Callable[[], None]
+) -> Iterator[Trial]:
+    if sample.index.precision and sample.by_precision() < target:
+        builds = builds[:1]  # No graph makes up for the precision; one shows what it finds.
+    for m, ef_construction in builds:
+        trial = _try_build(sample, m, ef_construction, target, step)
+        yield trial
+        if trial.recall.recall >= target and cast(int, trial.recall.ef_search) <= ENOUGH:
+            return
+
+
+def _try_build(sample: Sample, m: int, ef_construction: int, target: float, step: Callable[[], None]) -> Trial:
+    index = variant(sample.index, m=m, ef_construction=ef_construction)
+    with undone(sample.rows.db):
+        start = perf_counter()
+        with sample.connection.schema_editor() as editor:
+            editor.add_index(sample.rows.model, index)
+        seconds = perf_counter() - start
+        step()
+        with sample.connection.cursor() as cursor:
+            cursor.execute("SELECT pg_relation_size(%s)", [INDEX])
+            (size,) = cursor.fetchone()
+        sample.check_index()
+        recall = _try_searches(sample, target, step)
+        return Trial(m, ef_construction, seconds, size, recall, index.precision)
+
+
+def _try_searches(sample: Sample, target: float, step: Callable[[], None]) -> Recall:
+    """Search with more and more candidates, until they reach the target."""
+    engine = get_engine(sample.connection)
+    for ef_search in EF_SEARCH:
+        if not engine.queries_set_ef_search:  # pragma: no cover - pg_embedding, with a server that has it
+            # The index takes it from its next scan on, without a build.
+            option = engine.index_options["ef_search"].server_name
+            with sample.connection.cursor() as cursor:
+                cursor.execute(f"ALTER INDEX {INDEX} SET ({option} = {ef_search})")
+        measured = sample.through_index(ef_search)
+        step()
+        if measured.recall >= target:
+            break
+    return measured

@@ -1,0 +1,1 @@
+"""How a ranking is asked for, and how it runs."""

@@ -1,0 +1,256 @@
+"""What the queryset's methods accept, each mistake told in one sentence before any SQL."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from copy import copy
+from decimal import Decimal
+from types import FrameType
+from typing import Any
+
+from django.contrib.postgres.search import SearchVectorField
+from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
+from django.db import router
+from django.db.models import Model, QuerySet
+
+from pgembedding_django import vectors
+from pgembedding_django.embedders import TextRejected, get_embedder
+from pgembedding_django.engines import MAX_EF_SEARCH
+from pgembedding_django.fields import EmbeddingField
+from pgembedding_django.functions import Distance
+from pgembedding_django.indexes import find_index
+from pgembedding_django.vectors import InvalidVector, Vector
+
+__all__ = [
+    "check_alias",
+    "check_batch_size",
+    "check_direction",
+    "check_flags",
+    "check_text",
+    "check_unranked",
+    "check_unsliced",
+    "check_words",
+    "checked_candidates",
+    "checked_cut",
+    "checked_k",
+    "checked_limit",
+    "embedding_field",
+    "find_field",
+    "is_row_of",
+    "is_search_vector",
+    "query_vector",
+    "warn_of_other_index",
+]
+
+#: The most rows that one call can ask for, an int4.
+MAX_K = 2**31 - 1
+
+
+def embedding_field(model: type[Model], name: str | None) -> EmbeddingField:
+    """Return the field that a search is about: the one named, else the only one."""
+    field = find_field(model, name)
+    if field.dimensions is None:
+        raise ValueError(
+            f"{field.label} has no dimensions, so its rows cannot be compared. Give the field dimensions to use "
+            "nearest()."
+        )
+    return field
+
+
+def find_field(model: type[Model], name: str | None) -> EmbeddingField:
+    """Return that field even where its vectors may have any length."""
+    label = model.__name__
+    fields = {field.name: field for field in model._meta.get_fields() if isinstance(field, EmbeddingField)}
+    if not fields:
+        raise TypeError(f"{label} has no EmbeddingField, so nearest() has nothing to search.")
+    if name is None and len(fields) > 1:
+        raise ValueError(f"{label} has {len(fields)} embedding fields ({', '.join(fields)}). Name one with field=.")
+    if name is not None and name not in fields:
+        raise ValueError(f"field must name an EmbeddingField of {label} ({', '.join(fields)}), got {name!r}.")
+    return fields[name] if name is not None else next(iter(fields.values()))
+
+
+def query_vector(model: type[Model], field: EmbeddingField, query: Any) -> Vector:
+    """Return the vector of a query: a vector, a text to embed, or an instance of the model."""
+    if isinstance(query, Model):
+        query = _vector_of(model, field, query)
+    elif isinstance(query, str):
+        query = _embed(field, query)
+    remedy = f"Pass a vector, a text or an instance of {model.__name__}."
+    if query is None:
+        raise ValueError(f"{field.label} cannot be compared with None. {remedy}")
+    try:
+        # A copy, because the query runs later than this.
+        return field.to_query(query).copy()
+    except InvalidVector as error:
+        if error.code != "type":
+            raise
+        raise ValueError(f"{error} {remedy}") from error
+
+
+def _vector_of(model: type[Model], field: EmbeddingField, instance: Model) -> Any:
+    if not isinstance(instance, model):
+        raise ValueError(f"query must be an instance of {model.__name__}, got {type(instance).__name__}.")
+    vector = getattr(instance, field.attname)
+    if vector is None:
+        raise ValueError(f"{field.label} of the instance with pk {instance.pk!r} is None, so nothing is near it.")
+    return vector
+
+
+def _embed(field: EmbeddingField, text: str) -> Vector:
+    try:
+        return get_embedder(field.embedder).embed_query(text)
+    except ImproperlyConfigured as error:
+        raise ValueError(f"{field.label} cannot be searched by text: {error} Pass a vector, or set it.") from error
+    except TextRejected as error:
+        raise ValueError(f"{field.label} cannot be searched by this text: {error}") from error
+
+
+def is_row_of(alias: str, instance: Model) -> bool:
+    """Tell whether a database holds an instance: it came from there, or from one that a router relates to it."""
+    if instance._state.db in (None, alias):
+        return True
+    # As between a primary and its replica, of which only the routers know.
+    twin = copy(instance)
+    twin._state.db = alias
+    return router.allow_relation(instance, twin)
+
+
+def checked_k(k: Any) -> int:
+    if isinstance(k, bool) or not isinstance(k, numbers.Integral) or not 1 <= int(k) <= MAX_K:
+        raise ValueError(f"k must be an integer from 1 to {MAX_K}, got {k!r}.")
+    return int(k)
+
+
+def checked_candidates(candidates: Any, k: int) -> int:
+    if candidates is None:
+        return min(5 * k, MAX_K)
+    if not isinstance(candidates, int) or isinstance(candidates, bool) or not k <= candidates <= MAX_K:
+        raise ValueError(f"candidates must be an integer from k = {k} to {MAX_K}, got {candidates!r}.")
+    return candidates
+
+
+def checked_limit(max_distance: Any, name: str = "max_distance") -> float:
+    real = isinstance(max_distance, numbers.Real | Decimal) and not isinstance(max_distance, bool)
+    if not real or max_distance != max_distance:
+        raise ValueError(f"{name} must be a number, got {max_distance!r}.")
+    return float(max_distance)
+
+
+def checked_cut(alias: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> float:
+    """
+    Return the greatest distance that passes the conditions of a filter() after nearest().
+
+    Raises TypeError unless they are the alias's lt and lte.
+    """
+    allowed = (f"{alias}__lt", f"{alias}__lte")
+    wrong = [type(arg).__name__ for arg in args] + [name for name in kwargs if name not in allowed]
+    if wrong:
+        raise TypeError(
+            f"A queryset that nearest() returned can be filtered by {' and '.join(allowed)} only, got "
+            f"{', '.join(wrong)}. Filter before nearest()."
+        )
+    limits = {name: checked_limit(value, name) for name, value in kwargs.items()}
+    # Less than a number is at most the next smaller one.
+    return min(math.nextafter(limit, -math.inf) if name == allowed[0] else limit for name, limit in limits.items())
+
+
+def check_flags(exact: object, ef_search: object) -> None:
+    if exact is not None and not isinstance(exact, bool):
+        raise ValueError(f"exact must be True, False or None, got {exact!r}.")
+    if ef_search is not None and (
+        not isinstance(ef_search, int) or isinstance(ef_search, bool) or not 1 <= ef_search <= MAX_EF_SEARCH
+    ):
+        raise ValueError(f"ef_search must be an integer from 1 to {MAX_EF_SEARCH}, got {ef_search!r}.")
+
+
+def check_batch_size(batch_size: object) -> None:
+    if batch_size is not None and (not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1):
+        raise ValueError(f"batch_size must be a positive integer or None, got {batch_size!r}.")
+
+
+def check_text(text: object) -> None:
+    if not isinstance(text, str):
+        raise ValueError(f"hybrid() searches by text, got {type(text).__name__}.")
+    if "\0" in text:
+        raise ValueError("hybrid() searches by text without NUL characters, which Postgres cannot take. Remove them.")
+
+
+def check_words(model: type[Model], fields: Sequence[str]) -> None:
+    vectors_ = [field.name for field in model._meta.get_fields() if isinstance(field, EmbeddingField)]
+    if (
+        isinstance(fields, str)
+        or not fields
+        or not all(isinstance(name, str) and name not in vectors_ for name in fields)
+    ):
+        raise ValueError(f"fields must be a list of names of text fields, got {fields!r}.")
+    if len(fields) > 1 and any(is_search_vector(model, name) for name in fields):
+        raise ValueError(f"fields must name text fields, or a SearchVectorField alone, got {fields!r}.")
+
+
+def is_search_vector(model: type[Model], name: str) -> bool:
+    """Tell whether a field stores words as Postgres searches them, so that an index may serve it."""
+    found = [field for field in model._meta.get_fields() if field.name == name]
+    # A GeneratedField has another field's output.
+    return any(isinstance(getattr(field, "output_field", field), SearchVectorField) for field in found)
+
+
+def check_unsliced(rows: QuerySet[Any], method: str, remedy: str) -> None:
+    if rows.query.is_sliced:
+        raise TypeError(
+            f"{method} must stand before any slice, got {rows.model.__name__} rows that are sliced or ranked already. "
+            f"{remedy}"
+        )
+
+
+def check_unranked(ranked_by: str, method: str) -> None:
+    if ranked_by:
+        raise TypeError(f"{method} cannot stand behind {ranked_by}, which returns a slice. Put it before.")
+
+
+def check_alias(model: type[Model], annotations: Mapping[str, Any], alias: str) -> None:
+    if not isinstance(alias, str) or not alias.isidentifier() or "__" in alias:
+        raise ValueError(f"alias must be a name for an attribute, got {alias!r}.")
+    if alias in annotations:
+        raise ValueError(f"alias {alias!r} is an annotation of this queryset already. Choose another.")
+    try:
+        model._meta.get_field(alias)
+    except FieldDoesNotExist:
+        if hasattr(model, alias):
+            raise ValueError(f"alias {alias!r} is an attribute of {model.__name__}. Choose another.") from None
+        return
+    raise ValueError(f"alias {alias!r} is a field of {model.__name__}. Choose another.")
+
+
+def check_direction(field: EmbeddingField, distance: type[Distance], vector: Vector) -> None:
+    if distance.distance == "cosine" and vectors.is_zero(vector):
+        raise ValueError(f"{field.label} has no cosine distance to a vector of zeros, which has no direction.")
+
+
+def warn_of_other_index(field: EmbeddingField, distance: type[Distance]) -> None:
+    """Warn at the line of the caller's code if an index is there, but for another distance."""
+    other = find_index(field)
+    if other is not None:
+        warnings.warn(
+            f'{field.label} is indexed for distance "{other.distance}" by {other.name}, so nearest() by '
+            f'"{distance.distance}" reads every row. Add an HnswIndex for it, or say exact=True.',
+            RuntimeWarning,
+            stacklevel=_callers_level(),
+        )
+
+
+def _callers_level() -> int:
+    """Return the stacklevel, for the function that asks, of the first frame outside Django and this package."""
+    # Frame 0 is this function and 1 the one that warns, which is stacklevel 1.
+    level = 1
+    while _package_of(sys._getframe(level)) in ("django", __name__.partition(".")[0]):
+        level += 1
+    return level
+
+
+def _package_of(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]

@@ -1,0 +1,102 @@
+"""Tells in words how a nearest() runs: what it chose, and what Postgres makes of that."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from django.core.exceptions import EmptyResultSet
+from django.db import transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from pgembedding_django.engines import get_engine
+from pgembedding_django.engines.base import Scan
+from pgembedding_django.search.plans import choose_scan
+from pgembedding_django.search.scans import NearestQuery
+
+__all__ = ["explain_scan", "plan_nodes"]
+
+#: An index of a table, with the quoted name of the table and the name of the index as parameters: whether it is valid,
+#: the oid of the table, and its own name and those of its parts where the table is partitioned.
+INDEX = (
+    "SELECT i.indisvalid, i.indrelid::bigint, ARRAY(SELECT p.relname::text FROM pg_class p "
+    "WHERE p.oid = c.oid OR p.oid IN (SELECT relid FROM pg_partition_tree(c.oid))) "
+    "FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = to_regclass(%s) AND c.relname = %s"
+)
+
+#: Whether ANALYZE has seen rows of a table or of one of its partitions. What row security hides counts as seen.
+ANALYZED = (
+    "SELECT coalesce(bool_or(row_security_active(c.oid) OR EXISTS (SELECT FROM pg_stats s "
+    "WHERE s.schemaname = c.relnamespace::regnamespace::name AND s.tablename = c.relname)), false) "
+    "FROM pg_class c, (SELECT to_regclass(%s) AS oid) t "
+    "WHERE c.oid = t.oid OR c.oid IN (SELECT relid FROM pg_partition_tree(t.oid))"
+)
+
+ADVICE = "manage.py hnsw_indexes says what to do"
+
+
+def explain_scan(query: NearestQuery, connection: BaseDatabaseWrapper) -> str:
+    """
+    Tell through which index or how else a nearest() runs, and why.
+
+    Asks the planner for the plan of the statement that would run, and the catalogue; reads no row.
+    """
+    search = query.search
+    scan = choose_scan(query, search, connection)
+    table = connection.ops.quote_name(search.table)
+    said = scan.explain()
+    if scan.index and (obstacle := _find_obstacle(query, scan, table, connection)):
+        rows = "every row that the filter keeps" if search.filtered else "every row"
+        said = f"Exact scan: nearest() chose {scan.index} ({scan.reason}), but Postgres reads {rows}: {obstacle}."
+    if scan.estimated and not _fetch(connection, ANALYZED, [table])[0]:
+        said += f" The table has no statistics yet, so the counts are guesses. Run: ANALYZE {table}"
+    return said
+
+
+def _find_obstacle(query: NearestQuery, scan: Scan, table: str, connection: BaseDatabaseWrapper) -> str:
+    """Say why the index is not read that was chosen; "" where it is."""
+    found = _fetch(connection, INDEX, [table, scan.index])
+    if found is None:
+        return f"the index is missing. {ADVICE}"
+    valid, oid, names = found
+    if oid in get_engine(connection).unsound_tables(connection, {oid}):  # pragma: no cover - pg_embedding
+        return f"the server has crashed since the index was built, or is a standby. {ADVICE}"
+    if _reads(query, scan, names, connection):
+        return ""
+    if not valid:
+        return f"the index is invalid. {ADVICE}"
+    with transaction.atomic(connection.alias):
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL enable_sort = off")
+        usable = _reads(query, scan, names, connection)
+        transaction.set_rollback(True, connection.alias)
+    return "it expects that to be faster than the index" if usable else "it cannot use the index for this search"
+
+
+def _reads(query: NearestQuery, scan: Scan, names: Collection[str], connection: BaseDatabaseWrapper) -> bool:
+    """Tell whether the plan of a scan reads one of some indexes; a search for nothing has no plan to differ."""
+    planned = query.clone()
+    planned.select_for_update = False  # Outside of a transaction, Django refuses to compile it.
+    compiler: Any = planned.get_compiler(connection=connection)
+    compiler.scan = scan
+    try:
+        sql, params = compiler.as_sql()
+    except EmptyResultSet:
+        return True
+    (plan,) = _fetch(connection, f"EXPLAIN (FORMAT JSON) {sql}", params)
+    plan = json.loads(plan) if isinstance(plan, str) else plan
+    return any(node.get("Index Name") in names for node in plan_nodes(plan[0]["Plan"]))
+
+
+def plan_nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Return each node of a plan that EXPLAIN gave as JSON."""
+    yield plan
+    for part in plan.get("Plans", ()):
+        yield from plan_nodes(part)
+
+
+def _fetch(connection: BaseDatabaseWrapper, sql: str, params: Any) -> Any:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, params)
+        return cursor.fetchone()

@@ -1,0 +1,157 @@
+"""Hybrid search: by meaning and by words, joined by reciprocal rank fusion in one statement."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+from django.contrib.postgres.search import SearchQuery, SearchRank, SearchVector
+from django.db import ProgrammingError, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import BooleanField, F, FloatField, Func, QuerySet
+from django.db.models.sql import Query
+from django.db.models.sql.compiler import SQLCompiler
+
+from pgembedding_django.engines.base import Scan
+from pgembedding_django.search.arguments import is_search_vector
+from pgembedding_django.search.plans import choose_scan
+from pgembedding_django.search.scans import NearestQuery
+
+__all__ = ["HybridQuery", "fuse_ranks", "rank_by_words"]
+
+#: How strongly the first ranks count before the later ones (Cormack, Clarke and Buettcher, "Reciprocal Rank Fusion
+#: outperforms Condorcet and individual Rank Learning Methods", 2009: k = 60).
+RANK_CONSTANT = 60
+
+#: Both rankings as arrays of keys, in; each key with its score, out.
+FUSED = (
+    'WITH "pgembedding_fused" ("key", "score") AS ('
+    f'SELECT "key", sum(1 / ({RANK_CONSTANT} + "place")::float8) '
+    'FROM ({meaning} UNION ALL SELECT ARRAY({words})) AS "rankings" ("keys"), '
+    'unnest("keys") WITH ORDINALITY AS "ranked" ("key", "place") GROUP BY "key")'
+)
+
+#: A ranking through the index, completed where it is short: CASE runs the exact one only if it needs it, and OFFSET
+#: keeps Postgres from running the other one twice.
+COMPLETED = (
+    'SELECT CASE WHEN cardinality("keys") >= {enough} THEN "keys"[:{wanted}] ELSE ARRAY({exact}) END '
+    'FROM (SELECT ARRAY({indexed}) AS "keys" OFFSET 0) AS "found"'
+)
+
+
+def rank_by_words(rows: QuerySet[Any], text: str, fields: list[str], config: str | None) -> Any:
+    """
+    Return the rows that have the words of a text in some fields, the best first, by Postgres's full-text search.
+
+    fields: text fields, or a SearchVectorField alone, which is searched as it is stored.
+    """
+    options: dict[str, Any] = {} if config is None else {"config": config}
+    stored = is_search_vector(rows.model, fields[0])
+    vector: Any = F(fields[0]) if stored else SearchVector(*fields, **options)
+    query = SearchQuery(text, search_type="websearch", **options)
+    matching = rows.annotate(_words=vector, _rank=SearchRank(vector, query)).filter(_words=query)
+    return matching.order_by("-_rank", "pk")
+
+
+def fuse_ranks(
+    rows: QuerySet[Any], meaning: QuerySet[Any], words: QuerySet[Any], alias: str, config: str | None
+) -> Any:
+    """
+    Annotate the rows of two rankings with the sum of 1 / (60 + rank), the greatest first.
+
+    config: the text search configuration that the ranking by words names, so that an error can say so.
+    """
+    fused = rows.filter(IsRanked("pk")).annotate(**{alias: Score("pk")}).order_by(F(alias).desc(), "pk")
+    query = cast(HybridQuery, fused.query.chain(HybridQuery))
+    query.meaning, query.words = cast(NearestQuery, meaning.values("pk").query), words.values("pk").query
+    query.config = config
+    vars(fused)["_query"] = query  # The setter of `query` would turn values_list() into values().
+    return fused
+
+
+class IsRanked(Func):
+    """Whether a key is in one of the rankings."""
+
+    template = '%(expressions)s IN (SELECT "key" FROM "pgembedding_fused")'
+    output_field = BooleanField()
+
+
+class Score(Func):
+    """The score of a key."""
+
+    template = '(SELECT "score" FROM "pgembedding_fused" WHERE "key" = %(expressions)s)'
+    output_field = FloatField()
+
+
+class HybridQuery(Query):
+    """A query over the rows of two rankings, each of which selects the primary key alone."""
+
+    meaning: NearestQuery
+    words: Query
+    config: str | None
+
+    def get_aggregation(self, using: str | None, aggregate_exprs: Any) -> Any:
+        with _known_config(self.config):
+            return super().get_aggregation(using, aggregate_exprs)
+
+    def get_compiler(
+        self, using: str | None = None, connection: BaseDatabaseWrapper | None = None, elide_empty: bool = True
+    ) -> HybridCompiler:
+        chosen = connections[using] if using else cast(BaseDatabaseWrapper, connection)
+        return HybridCompiler(self, chosen, using, elide_empty)
+
+
+class HybridCompiler(SQLCompiler):
+    """Writes both rankings before the query, once each, so that the condition and the score can name them."""
+
+    query: HybridQuery
+
+    def execute_sql(self, *args: Any, **kwargs: Any) -> Any:
+        with _known_config(self.query.config):
+            return super().execute_sql(*args, **kwargs)
+
+    def as_sql(self, with_limits: bool = True, with_col_aliases: bool = False) -> Any:
+        sql, params = super().as_sql(with_limits, with_col_aliases)
+        explain = self.query.explain_info
+        prefix = self.connection.ops.explain_query_prefix(explain.format, **explain.options) if explain else ""
+        meaning, meant = self._rank_by_meaning()
+        words, worded = self._compile(self.query.words)
+        fused = FUSED.format(meaning=meaning, words=words)
+        return f"{prefix} {fused} {sql.removeprefix(prefix)}".lstrip(), (*meant, *worded, *params)
+
+    def _rank_by_meaning(self) -> tuple[str, tuple[Any, ...]]:
+        query = self.query.meaning
+        scan = choose_scan(query, query.search, self.connection)
+        exact, params = self._compile(query, Scan())
+        if not scan.index:
+            return f"SELECT ARRAY({exact})", params
+        wanted = cast(int, query.high_mark)
+        more_rows = query.clone()
+        more_rows.high_mark = enough = wanted * scan.margin
+        indexed, more = self._compile(more_rows, scan)
+        completed = COMPLETED.format(enough=enough, wanted=wanted, exact=exact, indexed=indexed)
+        return completed, (*params, *more)
+
+    def _compile(self, query: Query, scan: Scan | None = None) -> tuple[str, tuple[Any, ...]]:
+        query = query.clone()
+        query.subquery = True
+        compiler: Any = query.get_compiler(connection=self.connection)
+        compiler.scan = scan
+        sql, params = compiler.as_sql()
+        return sql, params
+
+
+@contextmanager
+def _known_config(config: str | None) -> Iterator[None]:
+    """Raise ValueError where the server does not know a text search configuration; to ask first would cost a query."""
+    try:
+        yield
+    except ProgrammingError as error:
+        # The server's words depend on its language, and the names in them do not.
+        if config is None or not any(f'"{name}"' in str(error) for name in (config, config.split(".")[0])):
+            raise
+        raise ValueError(
+            f"config must name a text search configuration of the database, got {config!r}. "
+            "List them: SELECT cfgname FROM pg_ts_config"
+        ) from error

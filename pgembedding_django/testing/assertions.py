@@ -1,0 +1,31 @@
+"""Proof that a search uses its index."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from django.db.models import QuerySet
+
+from pgembedding_django.indexes import HnswIndex
+
+__all__ = ["assertIndexUsed"]
+
+#: A vector in a plan, cut to its first characters.
+LONG_VECTOR = re.compile(r"'([\[{][^\]}']{20})[^\]}']+([\]}])'")
+
+
+def assertIndexUsed(queryset: QuerySet[Any], index: str | None = None) -> None:  # noqa: N802 - as unittest names it
+    """
+    Assert that Postgres reads an HNSW index for a queryset.
+
+    index: its name; any HnswIndex of the model's Meta unless given.
+    Raises AssertionError with the plan. On a small table Postgres rightly reads the rows instead: load some thousand,
+    or `SET LOCAL enable_seqscan = off` first.
+    """
+    names = [index] if index else [found.name for found in queryset.model._meta.indexes if isinstance(found, HnswIndex)]
+    plan = queryset.explain()
+    if not any(f"Index Scan using {name} " in plan.replace('"', "") for name in names):
+        wanted = " or ".join(names) or f"an HnswIndex, which {queryset.model.__name__} does not declare"
+        shortened = LONG_VECTOR.sub(r"\1…\2", plan)
+        raise AssertionError(f"The plan does not use {wanted}:\n{shortened}")

@@ -1,0 +1,186 @@
+"""A real standby: all that only reads works there, and what writes says so."""
+
+import os
+import shutil
+import subprocess
+from contextlib import contextmanager
+from functools import partial
+from io import StringIO
+from pathlib import Path
+from tempfile import mkdtemp
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import OperationalError, connections
+
+from pgembedding_django.maintenance.indexes.catalogue import list_indexes
+from pgembedding_django.maintenance.indexes.diagnosis import State
+from tests.conftest import Throwaway, as_superuser, wait_for
+from tests.models import Article
+from tests.support.many import QUERY, RANKED, VECTORS, ids, ranked
+
+
+@pytest.fixture(scope="module")
+def primary(django_db_setup, django_db_blocker):
+    """A database with the alias "fresh" and N articles."""
+    database = Throwaway("fresh")
+    with django_db_blocker.unblock():
+        as_superuser(f"CREATE DATABASE {database.name} TEMPLATE template0")
+        connections.settings["fresh"] = {**connections.settings["default"], "NAME": database.name}
+        database.migrate()
+        Article.objects.using("fresh").bulk_load(
+            Article(title=str(i), published=i % 2 == 0, embedding=vector) for i, vector in enumerate(VECTORS)
+        )
+        database.execute("ANALYZE tests_article")
+        yield database
+        database.connection.close()
+        del connections["fresh"]
+        del connections.settings["fresh"]
+        as_superuser(f"DROP DATABASE {database.name} WITH (FORCE)")
+
+
+@contextmanager
+def standby_of(primary, alias):
+    """Start a standby that has replayed all of it, with an alias; gives it and what runs pg_ctl on it."""
+    [[programs]] = primary.execute("SELECT setting FROM pg_config() WHERE name = 'BINDIR'")
+    [[source]] = primary.execute("SHOW data_directory")
+    if not os.path.isdir(source):
+        pytest.skip("the server runs on another machine")
+    # Not among the folders of the tests, into which the owner of the server cannot look.
+    folder = Path(mkdtemp(prefix="standby-"))
+    shutil.chown(folder, os.stat(source).st_uid, os.stat(source).st_gid)
+    entry, data, run = primary.connection.settings_dict, folder / "data", program_runner(programs, folder)
+    run("pg_basebackup", "-D", data, "-R", "-c", "fast", "-h", entry["HOST"], "-U", entry["USER"])
+    run("pg_ctl", "-D", data, "-w", "-o", f"-h '' -k {folder}", "-l", folder / "log", "start")
+    connections.settings[alias] = {**connections.settings["fresh"], "HOST": str(folder)}
+    yield Throwaway(alias), partial(run, "pg_ctl", "-D", data, "-w")
+    connections[alias].close()
+    del connections[alias]
+    del connections.settings[alias]
+    run("pg_ctl", "-D", data, "-w", "-m", "fast", "stop")
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def shared_standby(primary, django_db_blocker):
+    with django_db_blocker.unblock(), standby_of(primary, "standby") as (database, _):
+        yield database
+
+
+@pytest.fixture
+def standby(shared_standby, django_db_blocker):
+    with django_db_blocker.unblock():
+        yield shared_standby
+
+
+def program_runner(programs, folder):
+    """Return a function that runs a program of Postgres as the owner of the folder."""
+    owner = os.stat(folder)
+    identity = {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []}
+
+    def run(program, *args):
+        subprocess.run(
+            [f"{programs}/{program}", *args],
+            check=True,
+            cwd="/",
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            **identity,
+        )
+
+    return run
+
+
+@pytest.fixture
+def rows(standby):
+    return Article.objects.using("standby")
+
+
+def run(*args, database="standby"):
+    """Run a command and return what it prints to its two streams."""
+    out, err = StringIO(), StringIO()
+    call_command(*args, database=database, stdout=out, stderr=err)
+    return out.getvalue(), err.getvalue()
+
+
+def test_standby_is_one(standby):
+    assert standby.execute("SELECT pg_is_in_recovery()") == [(True,)]
+
+
+@pytest.mark.pgvector
+def test_nearest_goes_through_the_index(rows):
+    nearest = rows.nearest(QUERY, 10)
+    assert nearest.explain_nearest().startswith("Index scan on article_embedding_hnsw")
+    assert ids(nearest) == RANKED[:10]
+
+
+def test_nearest_behind_a_filter_is_complete(rows):
+    assert ids(rows.filter(published=True).nearest(QUERY, 1000)) == ranked(lambda i: i % 2 == 0)[:1000]
+    assert ids(rows.filter(title__in=["1", "2", "3"]).nearest(QUERY, 10)) == ranked(lambda i: i in (1, 2, 3))
+
+
+@pytest.mark.pgvector
+def test_indexes_are_listed_and_healthy(standby):
+    assert {index.state for index in list_indexes("standby")} == {State.HEALTHY}
+
+
+@pytest.mark.pgvector
+def test_checks_find_nothing(standby):
+    call_command("check", tags=["database"], databases=["standby"], fail_level="WARNING")
+
+
+@pytest.mark.pgvector
+def test_recall_is_measured_and_not_stored(standby):
+    out, err = run("measure_recall", "tests.Article", "--sample=5", "--min=0.9")
+    assert "reaches a recall of 0.9" in out
+    assert err == "Not stored: this connection may not write the history.\n"
+
+
+def test_stale_rows_are_found_and_embed_names_the_primary(primary, standby, rows):
+    primary.execute("INSERT INTO tests_article (title, published) VALUES ('new', true)")
+    wait_for(standby, "SELECT 1 FROM tests_article WHERE title = 'new'")
+    assert rows.stale().count() == 1
+    with pytest.raises(CommandError) as caught:
+        run("embed", "tests.Article", "--noinput")
+    assert str(caught.value) == (
+        "cannot execute SELECT FOR UPDATE in a read-only transaction. "
+        'Database "standby" is read-only here. Use a primary server and a role that may write.'
+    )
+    primary.execute("DELETE FROM tests_article WHERE title = 'new'")
+    wait_for(standby, "SELECT 1 WHERE NOT EXISTS (SELECT 1 FROM tests_article WHERE title = 'new')")
+
+
+def test_rebuild_names_the_primary(standby):
+    out, err = StringIO(), StringIO()
+    with pytest.raises(CommandError, match="1 of 1 failed"):
+        call_command("rebuild_hnsw_indexes", "tests.Article", "--noinput", database="standby", stdout=out, stderr=err)
+    assert 'Database "standby" is read-only here. Use a primary server' in err.getvalue()
+
+
+def test_tuning_asks_for_the_primary(standby):
+    with pytest.raises(CommandError, match="Use a primary server"):
+        run("tune_hnsw", "tests.Article", "--recall=0.9", "--noinput")
+
+
+@pytest.fixture
+def promoted(primary, django_db_blocker):
+    """A standby that has become a primary; its alias is "promoted"."""
+    with django_db_blocker.unblock(), standby_of(primary, "promoted") as (_, control):
+        control("promote")
+        yield Article.objects.using("promoted")
+
+
+@pytest.mark.pgvector
+def test_promoted_standby_finds_all_through_the_index_and_may_be_written_to(promoted):
+    promoted.create(title="4000", published=True, embedding=QUERY)
+    assert ids(promoted.nearest(QUERY, 10)) == [4000, *RANKED[:9]]
+
+
+@pytest.mark.pg_embedding
+def test_promoted_standby_is_exact_and_refuses_writes_until_it_is_rebuilt(promoted):
+    assert ids(promoted.nearest(QUERY, 10)) == RANKED[:10]
+    with pytest.raises(OperationalError, match="lost rows when the server crashed"):
+        promoted.create(title="4000", published=True, embedding=QUERY)
+    run("rebuild_hnsw_indexes", "tests.Article", "--noinput", database="promoted")
+    promoted.create(title="4000", published=True, embedding=QUERY)
+    assert ids(promoted.nearest(QUERY, 10)) == [4000, *RANKED[:9]]
