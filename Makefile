@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LANGCHAIN := $(VENV)/langchain
+NEIGHBOURS := $(VENV)/neighbours
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint docs serve tox bench clean
+.PHONY: demo test neighbours lint docs serve tox bench clean
 
 demo: $(READY)
 	$(BIN)/python manage.py demo
@@ -16,6 +17,9 @@ serve: $(READY)
 
 test: $(READY)
 	$(BIN)/python -W error -m pytest --cov --cov-report=term --cov-fail-under=100 $(ARGS)
+
+neighbours: $(NEIGHBOURS)/.ready
+	$(NEIGHBOURS)/bin/python -W error -m pytest tests/neighbours $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -38,6 +42,12 @@ $(LANGCHAIN)/.ready: pyproject.toml | $(READY)
 	$(PYTHON) -m venv $(LANGCHAIN)
 	$(LANGCHAIN)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(LANGCHAIN)/bin/python -m pip install --quiet --group bench-langchain
+	touch $@
+
+$(NEIGHBOURS)/.ready: pyproject.toml | $(READY)
+	$(PYTHON) -m venv $(NEIGHBOURS)
+	$(NEIGHBOURS)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(NEIGHBOURS)/bin/python -m pip install --quiet --editable ".[embedded]" --group neighbours
 	touch $@
 
 $(READY): pyproject.toml

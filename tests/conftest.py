@@ -23,6 +23,9 @@ from tests.settings import VERSION
 from tests.support.many import VECTORS
 from tests.support.scripted import ScriptedEmbedder
 
+#: Those have packages and settings of their own: `make neighbours`.
+collect_ignore = ["neighbours"]
+
 #: manage.py, which hears SIGINT also where the tests run in the background of a shell and children ignore it.
 MANAGE = """
 import signal, sys
