@@ -183,6 +183,7 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
         update_fields: Sequence[str] | None = None,
         progress: Callable[[int], object] | None = None,
         rebuild_indexes: bool = False,
+        raw: bool = False,
     ) -> int:
         """
         Load instances through binary COPY, many times faster than bulk_create().
@@ -195,12 +196,15 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
         rebuild_indexes: drop the model's HNSW indexes first and build them at the end, which is faster for a load as
             large as the table; all in one transaction, in which the table can be neither read nor written by others.
             Logged to "pgembedding_django".
+        raw: keep every value as the instances hold it, as Django's fixtures do, for a copy of rows from elsewhere:
+            auto_now and auto_now_add set no time, files are not stored again, a digest stays as it was, and of a model
+            with a parent's table only its own columns are loaded.
         Returns how many rows were loaded. Sends no signals and sets no primary key on the instances.
         Raises ValidationError naming the row and the field of a value that cannot be written, and the server's own
             errors, such as IntegrityError, naming the row, but for a foreign key, which is checked last and named by
             its value; rows count from 0 over the whole load. Nothing of its batch is stored, earlier batches are.
             ValueError if unique_fields or update_fields are none of the model. NotSupportedError for a
-            model with a parent's table, or a field of a type that only bulk_create() writes.
+            model with a parent's table unless raw, or a field of a type that only bulk_create() writes.
         """
         arguments.check_batch_size(batch_size)
         for name, fields in {"unique_fields": unique_fields, "update_fields": update_fields}.items():
@@ -211,7 +215,7 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
         if update_fields is not None and not update_conflicts:
             raise ValueError("update_fields needs update_conflicts=True: what else would be updated?")
         self._for_write = True
-        load = BulkLoad(self.model, self.db, unique_fields, update_fields, self._prepare_load)
+        load = BulkLoad(self.model, self.db, unique_fields, update_fields, self._prepare_load, raw=raw)
         run = load.run_without_indexes if rebuild_indexes else load.run
         return run(objs, batch_size, progress)
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Case, CharField, F, Field, Func, Model, Q, TextField, Value, When
 from django.db.models.lookups import Exact
 
@@ -172,6 +173,10 @@ class DigestField(_CharField):
     def get_default(self) -> str:
         # What is loaded is NULL or a digest, so that this tells an instance that was made from one that was loaded.
         return BY_HAND
+
+    def get_db_prep_save(self, value: Any, connection: BaseDatabaseWrapper) -> Any:
+        # Saved raw, a vector given by hand stands for a text that nobody knows.
+        return super().get_db_prep_save(None if value == BY_HAND else value, connection)
 
     def pre_save(self, model_instance: Model, add: bool) -> Any:
         source: Source = self.model._meta.get_field(self.name.removesuffix(SUFFIX)).text_source  # type: ignore[union-attr]

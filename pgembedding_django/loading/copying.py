@@ -27,14 +27,19 @@ class RowEncoder:
     Encode instances of a model as rows of a binary COPY.
 
     fields: the concrete fields to write, in order. types: name of a column: its type in the table, for numbers.
+    raw: write what an instance holds, without the fields' pre_save().
     Raises NotSupportedError for a field whose type has no encoder here.
     """
 
     def __init__(
-        self, fields: list[Field[Any, Any]], connection: BaseDatabaseWrapper, types: Mapping[str, str]
+        self,
+        fields: list[Field[Any, Any]],
+        connection: BaseDatabaseWrapper,
+        types: Mapping[str, str],
+        *,
+        raw: bool = False,
     ) -> None:
-        self.fields = fields
-        self.connection = connection
+        self.fields, self.connection, self.raw = fields, connection, raw
         self._encoders = [get_encoder(field, connection, types.get(str(field.column))) for field in fields]
 
     def encode(self, row: Model, position: int) -> bytes:
@@ -46,7 +51,7 @@ class RowEncoder:
         values: list[bytes | None] = []
         for field, encode in zip(self.fields, self._encoders, strict=True):
             try:
-                value = field.pre_save(row, add=True)
+                value = getattr(row, field.attname) if self.raw else field.pre_save(row, add=True)
                 if hasattr(value, "resolve_expression"):
                     raise TypeError("bulk_load() writes values, not expressions; use bulk_create() for them")
                 values.append(None if value is None else encode(value))

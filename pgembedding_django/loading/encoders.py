@@ -22,7 +22,9 @@ from pgembedding_django.fields import EmbeddingField
 
 __all__ = ["NULL", "NUMBERS", "get_encoder", "int16", "int32"]
 
-Encode = Callable[[Any], bytes]
+#: Writes a value; None for one that its field stores as NULL.
+Encode = Callable[[Any], bytes | None]
+Write = Callable[[Any], bytes]
 
 #: What stands for the length of a value that is not there.
 NULL = b"\xff\xff\xff\xff"
@@ -34,7 +36,7 @@ _EPOCH_UTC = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
 _MICROSECOND = datetime.timedelta(microseconds=1)
 
 
-def _packer(form: str) -> Encode:
+def _packer(form: str) -> Write:
     return Struct(form).pack
 
 
@@ -83,7 +85,7 @@ def _inet(value: Any) -> bytes:
 
 
 #: The type's name in Postgres: (its oid, for arrays; how a value of it is written).
-TYPES: dict[str, tuple[int, Encode]] = {
+TYPES: dict[str, tuple[int, Write]] = {
     "boolean": (16, _packer(">?")),
     "bytea": (17, bytes),
     "bigint": (20, _packer(">q")),
@@ -157,14 +159,15 @@ def _scalar(
         write = _zoned(connection)
     plain = PLAIN.get(type(field))
 
-    def encode(value: Any) -> bytes:
+    def encode(value: Any) -> bytes | None:
         # What Django's own field would hand on as it is needs no preparation.
-        return write(value if type(value) is plain else field.get_db_prep_save(value, connection))
+        prepared = value if type(value) is plain else field.get_db_prep_save(value, connection)
+        return None if prepared is None else write(prepared)
 
     return oid, encode
 
 
-def _zoned(connection: BaseDatabaseWrapper) -> Encode:
+def _zoned(connection: BaseDatabaseWrapper) -> Write:
     """Take a naive time (USE_TZ=False) for the session's own, as every other INSERT does."""
     zone = ZoneInfo(connection.timezone_name)
     return lambda value: _timestamp(value if value.tzinfo else value.replace(tzinfo=zone))

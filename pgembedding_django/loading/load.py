@@ -61,6 +61,7 @@ class BulkLoad:
 
     unique_fields: names of the fields whose conflict turns an insert into an update, or None. update_fields: names of
         those that are updated then, None for all. prepare: called with the instances of each batch, in its transaction.
+    raw: write what the instances hold, and of a model with a parent's table only its own columns.
     """
 
     def __init__(
@@ -70,11 +71,13 @@ class BulkLoad:
         unique_fields: Sequence[str] | None,
         update_fields: Sequence[str] | None,
         prepare: Callable[[list[Any]], None],
+        *,
+        raw: bool = False,
     ) -> None:
         meta = cast("type[Model]", model._meta.concrete_model)._meta
-        if meta.parents:
+        if meta.parents and not raw:
             raise NotSupportedError(f"bulk_load() cannot load {model.__name__}, which inherits from another table.")
-        self.model, self.using, self.prepare = model, using, prepare
+        self.model, self.using, self.prepare, self.raw = model, using, prepare, raw
         self.connection: BaseDatabaseWrapper = connections[using]
         self.fields: Fields = tuple(field for field in meta.local_concrete_fields if not field.generated)
         self.unique = self._named(unique_fields or (), "unique_fields")
@@ -120,9 +123,10 @@ class BulkLoad:
             raise TypeError(
                 f"bulk_load() takes instances of {self.model.__name__}, got {type(row).__name__} as row {position}."
             )
-        row._prepare_related_fields_for_save(operation_name="bulk_load")  # type: ignore[attr-defined]
-        if row.pk is None and not isinstance(row._meta.pk, AutoField):
-            row.pk = row._meta.pk.get_pk_value_on_save(row)
+        if not self.raw:
+            row._prepare_related_fields_for_save(operation_name="bulk_load")  # type: ignore[attr-defined]
+            if row.pk is None and not isinstance(row._meta.pk, AutoField):
+                row.pk = row._meta.pk.get_pk_value_on_save(row)
         return tuple(field for field in self.fields if not _left_to_database(row, field))
 
     def _load(self, fields: Fields, rows: Batch) -> None:
@@ -144,7 +148,7 @@ class BulkLoad:
             cursor.execute(f"DROP TABLE {STAGING}")
 
     def _copy(self, table: str, fields: Fields, rows: Batch) -> None:
-        encoder = RowEncoder(list(fields), self.connection, self._types)
+        encoder = RowEncoder(list(fields), self.connection, self._types, raw=self.raw)
         data = (encoder.encode(row, position) for position, row in rows)
         try:
             copy_rows(table, [self._column(field) for field in fields], data, self.connection)
@@ -168,7 +172,7 @@ class BulkLoad:
             self._column(field)
             for field in fields
             if field in self.updated and field not in self.unique and not field.primary_key
-            if not getattr(field, "auto_now_add", False)
+            if self.raw or not getattr(field, "auto_now_add", False)
         ]
         if not kept:
             return f"ON CONFLICT ({target}) DO NOTHING"

@@ -331,3 +331,10 @@ def test_literals_of_the_expressions_hold_no_parameter(scripted):
     assert params == ("", "scripted:a\x1f3\x1f")
     with connection.cursor() as cursor:
         cursor.execute(sql, params)
+
+
+@pytest.mark.django_db
+def test_row_saved_raw_with_a_vector_given_by_hand_is_stale():
+    Article(title="a", embedding=[1, 2, 3]).save_base(raw=True)
+    assert Article.objects.get().embedding_digest is None
+    assert Article.objects.stale().count() == 1

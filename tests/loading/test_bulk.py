@@ -464,3 +464,52 @@ def test_bulk_load_when_the_source_fails_stores_nothing_of_its_batch():
         Required.objects.bulk_load(rows())
     assert not Required.objects.exists()
     assert connection.is_usable()
+
+
+OLD = datetime.datetime(2020, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
+
+
+def test_bulk_load_raw_keeps_times_that_a_save_would_set():
+    Everything.objects.bulk_load([Everything(created=OLD, updated=OLD)], raw=True)
+    assert Everything.objects.values_list("created", "updated").get() == (OLD, OLD)
+
+
+def test_bulk_load_raw_updates_what_was_set_when_the_row_was_made():
+    row = Everything.objects.create()
+    row.created = row.updated = OLD
+    Everything.objects.bulk_load([row], raw=True, update_conflicts=True, unique_fields=["pk"])
+    assert Everything.objects.values_list("created", "updated").get() == (OLD, OLD)
+
+
+@pytest.mark.parametrize("digest", ["d" * 64, None])
+def test_bulk_load_raw_keeps_the_digest(digest):
+    row = Article(title="a", embedding=[1, 2, 3], embedding_digest=digest)
+    Article.objects.bulk_load([row], raw=True)
+    assert Article.objects.get().embedding_digest == digest
+
+
+def test_bulk_load_raw_of_a_vector_given_by_hand_leaves_it_stale():
+    Article.objects.bulk_load([Article(title="a", embedding=[1, 2, 3])], raw=True)
+    assert Article.objects.get().embedding_digest is None
+    assert Article.objects.stale().exists()
+
+
+def test_bulk_load_raw_without_a_vector_where_one_must_be_is_the_servers_error():
+    with pytest.raises(IntegrityError, match=r"^Row 0 \(pk 7\): null value"), transaction.atomic():
+        Required.objects.bulk_load([Required(pk=7, embedding=None)], raw=True)
+
+
+@isolate_apps("tests")
+def test_bulk_load_raw_of_a_model_with_a_parents_table_loads_its_own():
+    class Child(Article):
+        note = models.CharField(max_length=9)
+        objects = EmbeddingManager()
+
+        class Meta:
+            app_label = "tests"
+
+    parent = Article.objects.create(title="parent")
+    with connection.schema_editor() as editor:
+        editor.create_model(Child)
+    Child.objects.bulk_load([Child(article_ptr_id=parent.pk, note="own")], raw=True)
+    assert Child.objects.values_list("pk", "title", "note").get() == (parent.pk, "parent", "own")
