@@ -181,7 +181,8 @@ def _array(oid: int, encode: Encode) -> Encode:
             raise TypeError("must be a list, got str")
         if not values:
             return Struct(">iii").pack(0, 0, oid)
-        items = [NULL if value is None else int32(len(data := encode(value))) + data for value in values]
+        written = [None if value is None else encode(value) for value in values]
+        items = [NULL if data is None else int32(len(data)) + data for data in written]
         return Struct(">iiiii").pack(1, int(NULL in items), oid, len(items), 1) + b"".join(items)
 
     return encode_array
