@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import DEFAULT_DB_ALIAS, InternalError, ProgrammingError, connections
+from django.db import DEFAULT_DB_ALIAS, InterfaceError, InternalError, OperationalError, ProgrammingError, connections
 
-from pgembedding_django.maintenance.rebuilding.errors import NO_RIGHT, READ_ONLY, explain_refusal
+from pgembedding_django.maintenance.rebuilding.errors import NO_RIGHT, READ_ONLY, end_sentence, explain_refusal
 from pgembedding_django.operations import sqlstate
 
 __all__ = ["INTERRUPTED", "DatabaseCommand"]
@@ -23,7 +23,8 @@ class DatabaseCommand(BaseCommand):
     """
     A command that works in one database.
 
-    rights: what its role needs there. after_interrupt: what is left after Ctrl-C, and how to go on.
+    rights: what its role needs there.
+    after_interrupt: what is left after Ctrl-C or a lost connection, and how to go on.
     """
 
     rights = ""
@@ -43,6 +44,9 @@ class DatabaseCommand(BaseCommand):
             return super().execute(*args, **options)
         except KeyboardInterrupt as error:
             raise CommandError(f"Interrupted. {self.after_interrupt}", returncode=INTERRUPTED) from error
+        except (InterfaceError, OperationalError) as error:
+            # The server is gone or ended the connection, the disk is full, a lock or a statement took too long.
+            raise CommandError(f"{self.explain(error, options['database'])} {self.after_interrupt}") from error
         except (ProgrammingError, InternalError) as error:
             if sqlstate(error) not in ("", NO_RIGHT, READ_ONLY, *ABSENT):
                 raise
@@ -58,5 +62,5 @@ class DatabaseCommand(BaseCommand):
     def explain(self, error: Exception, using: str) -> str:
         """Return an error of the server in one sentence, with its remedy where there is one."""
         if sqlstate(error) in ABSENT:
-            return f"{str(error).splitlines()[0].rstrip('.')}. Run: manage.py migrate --database {using}"
+            return f"{end_sentence(error)} Run: manage.py migrate --database {using}"
         return explain_refusal(error, using, self.rights)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from django.db import Error, connections
+from django.db import Error, InterfaceError, OperationalError, connections
 from django.template.defaultfilters import pluralize
 
 from pgembedding_django.maintenance.indexes.lookup import statuses
@@ -13,13 +13,16 @@ from pgembedding_django.maintenance.rebuilding.session import Session
 from pgembedding_django.models import HnswIndexStatus
 from pgembedding_django.operations import sqlstate
 
-__all__ = ["REBUILD_RIGHTS", "explain_refusal", "explained"]
+__all__ = ["REBUILD_RIGHTS", "end_sentence", "explain_refusal", "explained", "is_connection_lost"]
 
 #: PostgreSQL 17 has the privilege MAINTAIN.
 MAINTAIN_VERSION = 170000
 
 #: SQLSTATE of a right that a role lacks, of a write where only reading is allowed, and of a statement cancelled.
 NO_RIGHT, READ_ONLY, CANCELLED = "42501", "25006", "57014"
+
+#: SQLSTATE of a connection that the server ended or refused, and the class of those that failed.
+ENDED, FAILED_CLASS = ("57P01", "57P02", "57P03", "57P05"), "08"
 
 #: What a role needs that rebuilds and repairs.
 REBUILD_RIGHTS = (
@@ -30,15 +33,36 @@ REBUILD_RIGHTS = (
 
 def explain_refusal(error: Exception, using: str, rights: str) -> str:
     """Return an error of the server in one sentence, with the remedy where a right is missing or nobody may write."""
-    said = (str(error).splitlines() or [type(error).__name__])[0]
+    if _is_ours(error):
+        return str(error)
+    said = end_sentence(error)
+    if is_connection_lost(error):
+        return f'The connection to database "{using}" failed: {said}'
     if sqlstate(error) == NO_RIGHT:
         role = connections[using].settings_dict["USER"]
-        return f"{said.rstrip('.')}. This needs {rights}: let the owner grant them to role {role}."
+        return f"{said} This needs {rights}: let the owner grant them to role {role}."
     if sqlstate(error) == READ_ONLY:
-        return (
-            f'{said.rstrip(".")}. Database "{using}" is read-only here. Use a primary server and a role that may write.'
-        )
+        return f'{said} Database "{using}" is read-only here. Use a primary server and a role that may write.'
     return said
+
+
+def is_connection_lost(error: Exception) -> bool:
+    """Tell whether an error means that there is no connection, or none any more."""
+    state = sqlstate(error)
+    if state:
+        return state in ENDED or state.startswith(FAILED_CLASS)
+    # Without the server there is nobody to give a code, but the driver still is the cause.
+    return isinstance(error, InterfaceError | OperationalError) and not _is_ours(error)
+
+
+def _is_ours(error: Exception) -> bool:
+    """Tell whether this package worded an error, and not the driver."""
+    return error.__cause__ is None or isinstance(error.__cause__, Error)
+
+
+def end_sentence(error: Exception) -> str:
+    """Return the first line of what an error says, with a full stop; the lines after it are the driver's."""
+    return (str(error).splitlines() or [type(error).__name__])[0].strip().rstrip(".") + "."
 
 
 @contextmanager
@@ -64,7 +88,7 @@ def _reason(error: Error, status: HnswIndexStatus, session: Session) -> str:
         return f"cannot be changed by role {_remedy_of_rights(status, session)}"
     if code == CANCELLED:
         return _reason_of_cancel(session)
-    return "failed: " + (str(error).splitlines() or [type(error).__name__])[0].strip().rstrip(".")
+    return "failed: " + end_sentence(error).rstrip(".")
 
 
 def _reason_of_cancel(session: Session) -> str:
