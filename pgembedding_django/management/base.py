@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -10,13 +15,41 @@ from django.db import DEFAULT_DB_ALIAS, InterfaceError, InternalError, Operation
 from pgembedding_django.maintenance.rebuilding.errors import NO_RIGHT, READ_ONLY, end_sentence, explain_refusal
 from pgembedding_django.operations import sqlstate
 
-__all__ = ["INTERRUPTED", "DatabaseCommand"]
+__all__ = ["INTERRUPTED", "STOPPING", "DatabaseCommand", "Interrupted", "handled"]
 
-#: The exit status of a command that Ctrl-C ended (128 + SIGINT), as shells have it.
-INTERRUPTED = 130
+#: What ends a command as Ctrl-C does: its user, the system that stops or restarts, the terminal that is closed.
+STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+#: The exit status of a command that Ctrl-C ended, as shells have it: 128 and the number of the signal.
+INTERRUPTED = 128 + signal.SIGINT
 
 #: SQLSTATE of tables and columns that are not there.
 ABSENT = ("42P01", "42703")
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal that ends the command; number: which."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"signal {number}")
+        self.number = number
+
+
+@contextmanager
+def handled(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    """Handle the signals that end a command; one that the process ignores, as after `nohup`, stays ignored."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in STOPPING}
+    heard = {number: former for number, former in before.items() if former not in (signal.SIG_IGN, None)}
+    for number in heard:
+        signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, former in heard.items():
+            signal.signal(number, former)
 
 
 class DatabaseCommand(BaseCommand):
@@ -25,6 +58,7 @@ class DatabaseCommand(BaseCommand):
 
     rights: what its role needs there.
     after_interrupt: what is left after Ctrl-C or a lost connection, and how to go on.
+    Ends in one sentence. Exit status: 1 where the server refuses or is lost, 128 and its number after a signal.
     """
 
     rights = ""
@@ -39,11 +73,17 @@ class DatabaseCommand(BaseCommand):
         """Let the command be told to ask nothing."""
         parser.add_argument("--noinput", "--no-input", action="store_false", dest="interactive", help="ask nothing")
 
+    def run_from_argv(self, argv: list[str]) -> None:
+        # Whoever calls a command from Python has handlers of their own.
+        with handled(_interrupt):
+            super().run_from_argv(argv)
+
     def execute(self, *args: Any, **options: Any) -> str | None:
         try:
             return super().execute(*args, **options)
         except KeyboardInterrupt as error:
-            raise CommandError(f"Interrupted. {self.after_interrupt}", returncode=INTERRUPTED) from error
+            number = getattr(error, "number", signal.SIGINT)
+            raise CommandError(f"Interrupted. {self.after_interrupt}", returncode=128 + number) from error
         except (InterfaceError, OperationalError) as error:
             # The server is gone or ended the connection, the disk is full, a lock or a statement took too long.
             raise CommandError(f"{self.explain(error, options['database'])} {self.after_interrupt}") from error
@@ -64,3 +104,7 @@ class DatabaseCommand(BaseCommand):
         if sqlstate(error) in ABSENT:
             return f"{end_sentence(error)} Run: manage.py migrate --database {using}"
         return explain_refusal(error, using, self.rights)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise Interrupted(number)

@@ -8,7 +8,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connections
 
-from pgembedding_django.management.commands import embed
+from tests.conftest import wait_for
 from tests.models import Article, Memo
 from tests.support.scripted import AWAY, vector_of
 
@@ -168,17 +168,36 @@ def test_embed_without_a_key_says_so_before_any_request(settings, monkeypatch):
         run("tests.Article", "--noinput")
 
 
-def test_embed_that_is_interrupted_writes_what_is_under_way(scripted):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_embed_that_is_interrupted_writes_what_is_under_way(scripted, number):
     add(*"abcdefgh")
-    before = signal.getsignal(signal.SIGINT)
-    scripted.before = lambda texts: signal.raise_signal(signal.SIGINT) if texts == ["b"] else None
+    before = signal.getsignal(number)
+    scripted.before = lambda texts: signal.raise_signal(number) if texts == ["b"] else None
     with pytest.raises(CommandError) as error:
         run("tests.Article", batch_size=1, concurrency=1)
     assert str(error.value) == "Stopped. What was embedded is kept. Run the same command again to go on."
-    assert error.value.returncode == embed.INTERRUPTED
+    assert error.value.returncode == 128 + number
     assert "Stopping once what is under way is written. Ctrl-C again drops it.\n" in run.printed
     assert 2 <= Article.objects.exclude(embedding=None).count() < 8
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(number) is before
+
+
+def test_embed_whose_connection_is_killed_says_what_is_kept(scripted, migrated_database):
+    Article.objects.using("fresh").bulk_create([Article(title=title) for title in "ab"])
+    ((pid,),) = migrated_database.execute("SELECT pg_backend_pid()")
+
+    def cut(texts):
+        if texts == ["b"]:
+            wait_for(migrated_database, "SELECT 1 FROM tests_article WHERE embedding IS NOT NULL")
+            migrated_database.execute(f"SELECT pg_terminate_backend({pid})")
+
+    scripted.before = cut
+    with pytest.raises(CommandError) as error:
+        run("tests.Article", database="fresh", batch_size=1, concurrency=1)
+    assert error.value.returncode == 1
+    assert str(error.value).startswith('The connection to database "fresh" failed: ')
+    assert str(error.value).endswith(". What was embedded is kept. Run the same command again to go on.")
+    assert "\n1 embedded, " in run.printed
 
 
 @pytest.mark.django_db(transaction=True)

@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 from django.db import OperationalError
 
-from pgembedding_django.management.commands.embed import INTERRUPTED
+from pgembedding_django.management.base import INTERRUPTED
 from tests.conftest import wait_for
 from tests.models import Article
 

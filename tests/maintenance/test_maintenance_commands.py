@@ -1,5 +1,6 @@
 import io
 import json
+import signal
 from datetime import UTC, datetime
 from unittest.mock import ANY
 from uuid import uuid4
@@ -390,6 +391,30 @@ def test_command_shows_other_errors_of_the_server_as_they_are(migrated_database)
 
     with pytest.raises(ProgrammingError, match="no_such_function"):
         call_command(Wrong(), database="fresh")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_command_ended_by_a_signal_has_the_status_of_shells(number, capsys):
+    class Ended(DatabaseCommand):
+        def handle(self, *args, **options):
+            signal.raise_signal(number)
+
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit) as caught:
+        Ended().run_from_argv(["manage.py", "ended"])
+    assert caught.value.code == 128 + number
+    assert "Interrupted. Nothing was changed." in capsys.readouterr().err
+    assert signal.getsignal(number) is before
+
+
+def test_command_leaves_a_signal_alone_that_its_process_ignores():
+    class Heard(DatabaseCommand):
+        def handle(self, *args, **options):
+            signal.raise_signal(signal.SIGHUP)
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    Heard().run_from_argv(["manage.py", "heard"])
+    assert signal.signal(signal.SIGHUP, before) == signal.SIG_IGN
 
 
 def test_command_that_nobody_answers_says_how_to_go_on(migrated_database, monkeypatch):

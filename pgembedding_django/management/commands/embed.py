@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError
 from django.core.management.base import CommandParser
+from django.db import InterfaceError, OperationalError
 from django.template.defaultfilters import pluralize
 from tqdm import tqdm
 
@@ -18,7 +18,7 @@ from pgembedding_django.embedders import Embedder, EmbeddingError
 from pgembedding_django.embedding import EmbedReport, EmbedRun, Estimate, estimate
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.maintenance.rebuilding.targets import parse_target
-from pgembedding_django.management.base import INTERRUPTED, DatabaseCommand
+from pgembedding_django.management.base import STOPPING, DatabaseCommand, handled
 from pgembedding_django.querysets import every_row
 
 RESUME = "What was embedded is kept. Run the same command again to go on."
@@ -94,7 +94,7 @@ class Command(DatabaseCommand):
 
     def _run(self, run: EmbedRun, total: int) -> None:
         # Shown on a terminal only; identical texts and rows of other workers make a run shorter than announced.
-        with tqdm(total=total, unit=" rows", desc="embedding", disable=None) as bar, self._stopped_by_interrupt(run):
+        with tqdm(total=total, unit=" rows", desc="embedding", disable=None) as bar, self._stopped_by_signals(run):
             run.progress = lambda done: bar.update(done - bar.n)
             try:
                 run.run()
@@ -102,29 +102,28 @@ class Command(DatabaseCommand):
                 bar.close()
                 self._say_summary(run.report)
                 raise CommandError(f"{error} {RESUME}") from error
+            except (OperationalError, InterfaceError):
+                bar.close()
+                self._say_summary(run.report)
+                raise
         self._say_summary(run.report)
         if run.stopped:
-            raise CommandError(f"Stopped. {RESUME}", returncode=INTERRUPTED)
+            raise CommandError(f"Stopped. {RESUME}", returncode=128 + self.stopped_by)
 
     @contextmanager
-    def _stopped_by_interrupt(self, run: EmbedRun) -> Iterator[None]:
-        """Let the first Ctrl-C stop the run after what is under way, and the second one break it off."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = signal.getsignal(signal.SIGINT)
+    def _stopped_by_signals(self, run: EmbedRun) -> Iterator[None]:
+        """Let the first Ctrl-C, SIGTERM or SIGHUP stop the run after what is under way, and the second break it off."""
 
-        def stop(*args: object) -> None:
+        def stop(number: int, *args: object) -> None:
             # The second one ends the process, and with its session the claims.
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            for each in STOPPING:
+                signal.signal(each, signal.SIG_DFL)
+            self.stopped_by = number
             self.stderr.write("Stopping once what is under way is written. Ctrl-C again drops it.")
             run.stop()
 
-        signal.signal(signal.SIGINT, stop)
-        try:
+        with handled(stop):
             yield
-        finally:
-            signal.signal(signal.SIGINT, before)
 
     def _say_summary(self, report: EmbedReport) -> None:
         for pk, reason in report.failures:
