@@ -8,7 +8,7 @@ from typing import Any
 
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
-from langchain_core.vectorstores import VectorStore
+from langchain_core.vectorstores import VectorStore, VectorStoreRetriever
 
 from pgembedding_django.langchain.setup import Database
 
@@ -31,22 +31,31 @@ class SearchMethods(VectorStore):
     Every way to search a LangChain store.
 
     filter: as `pgembedding_django.documents.filters.parse_filter` takes it. Scores are distances, the least first.
+    score_threshold: leave out documents of less relevance, as similarity_search_with_relevance_scores() counts it.
+    Any other keyword is a TypeError, also in a retriever's search_kwargs.
     """
 
     database: Database
     embedding_function: Embeddings
+    relevance_score_fn: Callable[[float], float] | None
 
     @property
     def embeddings(self) -> Embeddings:
         return self.embedding_function
 
     @abstractmethod
-    def _nearest(self, embedding: Sequence[float], k: int, filter: Filter | None) -> Found:
-        """Return the k nearest documents."""
+    def _nearest(self, embedding: Sequence[float], k: int, filter: Filter | None, threshold: float | None) -> Found:
+        """Return the k nearest documents, without those whose relevance is below a threshold."""
 
     @abstractmethod
     def _diverse(
-        self, embedding: Sequence[float], k: int, fetch_k: int, lambda_mult: float, filter: Filter | None
+        self,
+        embedding: Sequence[float],
+        k: int,
+        fetch_k: int,
+        lambda_mult: float,
+        filter: Filter | None,
+        threshold: float | None,
     ) -> Found:
         """Return k of the fetch_k nearest documents, each unlike those before it."""
 
@@ -56,70 +65,95 @@ class SearchMethods(VectorStore):
 
     # By nearness
 
-    def similarity_search(self, query: str, k: int = 4, filter: Filter | None = None, **kwargs: Any) -> list[Document]:
-        return _documents(self.similarity_search_with_score(query, k, filter))
-
-    def similarity_search_with_score(self, query: str, k: int = 4, filter: Filter | None = None) -> Found:
-        return self.similarity_search_with_score_by_vector(self.embeddings.embed_query(query), k, filter)
-
-    def similarity_search_by_vector(
-        self, embedding: list[float], k: int = 4, filter: Filter | None = None, **kwargs: Any
+    def similarity_search(  # type: ignore[override]
+        self, query: str, k: int = 4, filter: Filter | None = None, *, score_threshold: float | None = None
     ) -> list[Document]:
-        return _documents(self.similarity_search_with_score_by_vector(embedding, k, filter))
+        return _documents(self.similarity_search_with_score(query, k, filter, score_threshold=score_threshold))
+
+    def similarity_search_with_score(
+        self, query: str, k: int = 4, filter: Filter | None = None, *, score_threshold: float | None = None
+    ) -> Found:
+        embedding = self.embeddings.embed_query(query)
+        return self.similarity_search_with_score_by_vector(embedding, k, filter, score_threshold=score_threshold)
+
+    def similarity_search_by_vector(  # type: ignore[override]
+        self, embedding: list[float], k: int = 4, filter: Filter | None = None, *, score_threshold: float | None = None
+    ) -> list[Document]:
+        found = self.similarity_search_with_score_by_vector(embedding, k, filter, score_threshold=score_threshold)
+        return _documents(found)
 
     def similarity_search_with_score_by_vector(
-        self, embedding: list[float], k: int = 4, filter: Filter | None = None
+        self, embedding: list[float], k: int = 4, filter: Filter | None = None, *, score_threshold: float | None = None
     ) -> Found:
-        return self.database.run(self._nearest, embedding, k, filter)
+        return self.database.run(self._nearest, embedding, k, filter, score_threshold)
 
-    async def asimilarity_search(
-        self, query: str, k: int = 4, filter: Filter | None = None, **kwargs: Any
+    async def asimilarity_search(  # type: ignore[override]
+        self, query: str, k: int = 4, filter: Filter | None = None, *, score_threshold: float | None = None
     ) -> list[Document]:
-        return _documents(await self.asimilarity_search_with_score(query, k, filter))
+        return _documents(await self.asimilarity_search_with_score(query, k, filter, score_threshold=score_threshold))
 
-    async def asimilarity_search_with_score(self, query: str, k: int = 4, filter: Filter | None = None) -> Found:
+    async def asimilarity_search_with_score(
+        self, query: str, k: int = 4, filter: Filter | None = None, *, score_threshold: float | None = None
+    ) -> Found:
         embedding = await self.embeddings.aembed_query(query)
-        return await self.asimilarity_search_with_score_by_vector(embedding, k, filter)
+        return await self.asimilarity_search_with_score_by_vector(embedding, k, filter, score_threshold=score_threshold)
 
-    async def asimilarity_search_by_vector(
-        self, embedding: list[float], k: int = 4, filter: Filter | None = None, **kwargs: Any
+    async def asimilarity_search_by_vector(  # type: ignore[override]
+        self, embedding: list[float], k: int = 4, filter: Filter | None = None, *, score_threshold: float | None = None
     ) -> list[Document]:
-        return _documents(await self.asimilarity_search_with_score_by_vector(embedding, k, filter))
+        found = self.asimilarity_search_with_score_by_vector(embedding, k, filter, score_threshold=score_threshold)
+        return _documents(await found)
 
     async def asimilarity_search_with_score_by_vector(
-        self, embedding: list[float], k: int = 4, filter: Filter | None = None
+        self, embedding: list[float], k: int = 4, filter: Filter | None = None, *, score_threshold: float | None = None
     ) -> Found:
-        return await self.database.arun(self._nearest, embedding, k, filter)
+        return await self.database.arun(self._nearest, embedding, k, filter, score_threshold)
 
     # By nearness, unlike each other
 
-    def max_marginal_relevance_search(
+    def max_marginal_relevance_search(  # type: ignore[override]
         self,
         query: str,
         k: int = 4,
         fetch_k: int = 20,
         lambda_mult: float = 0.5,
         filter: Filter | None = None,
-        **kwargs: Any,
+        *,
+        score_threshold: float | None = None,
     ) -> list[Document]:
-        return _documents(self.max_marginal_relevance_search_with_score(query, k, fetch_k, lambda_mult, filter))
+        found = self.max_marginal_relevance_search_with_score(
+            query, k, fetch_k, lambda_mult, filter, score_threshold=score_threshold
+        )
+        return _documents(found)
 
     def max_marginal_relevance_search_with_score(
-        self, query: str, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, filter: Filter | None = None
+        self,
+        query: str,
+        k: int = 4,
+        fetch_k: int = 20,
+        lambda_mult: float = 0.5,
+        filter: Filter | None = None,
+        *,
+        score_threshold: float | None = None,
     ) -> Found:
         embedding = self.embeddings.embed_query(query)
-        return self.max_marginal_relevance_search_with_score_by_vector(embedding, k, fetch_k, lambda_mult, filter)
+        return self.max_marginal_relevance_search_with_score_by_vector(
+            embedding, k, fetch_k, lambda_mult, filter, score_threshold=score_threshold
+        )
 
-    def max_marginal_relevance_search_by_vector(
+    def max_marginal_relevance_search_by_vector(  # type: ignore[override]
         self,
         embedding: list[float],
         k: int = 4,
         fetch_k: int = 20,
         lambda_mult: float = 0.5,
         filter: Filter | None = None,
-        **kwargs: Any,
+        *,
+        score_threshold: float | None = None,
     ) -> list[Document]:
-        found = self.max_marginal_relevance_search_with_score_by_vector(embedding, k, fetch_k, lambda_mult, filter)
+        found = self.max_marginal_relevance_search_with_score_by_vector(
+            embedding, k, fetch_k, lambda_mult, filter, score_threshold=score_threshold
+        )
         return _documents(found)
 
     def max_marginal_relevance_search_with_score_by_vector(
@@ -129,41 +163,55 @@ class SearchMethods(VectorStore):
         fetch_k: int = 20,
         lambda_mult: float = 0.5,
         filter: Filter | None = None,
+        *,
+        score_threshold: float | None = None,
     ) -> Found:
-        return self.database.run(self._diverse, embedding, k, fetch_k, lambda_mult, filter)
+        return self.database.run(self._diverse, embedding, k, fetch_k, lambda_mult, filter, score_threshold)
 
-    async def amax_marginal_relevance_search(
+    async def amax_marginal_relevance_search(  # type: ignore[override]
         self,
         query: str,
         k: int = 4,
         fetch_k: int = 20,
         lambda_mult: float = 0.5,
         filter: Filter | None = None,
-        **kwargs: Any,
+        *,
+        score_threshold: float | None = None,
     ) -> list[Document]:
-        found = await self.amax_marginal_relevance_search_with_score(query, k, fetch_k, lambda_mult, filter)
+        found = await self.amax_marginal_relevance_search_with_score(
+            query, k, fetch_k, lambda_mult, filter, score_threshold=score_threshold
+        )
         return _documents(found)
 
     async def amax_marginal_relevance_search_with_score(
-        self, query: str, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, filter: Filter | None = None
+        self,
+        query: str,
+        k: int = 4,
+        fetch_k: int = 20,
+        lambda_mult: float = 0.5,
+        filter: Filter | None = None,
+        *,
+        score_threshold: float | None = None,
     ) -> Found:
         embedding = await self.embeddings.aembed_query(query)
         return await self.amax_marginal_relevance_search_with_score_by_vector(
-            embedding, k, fetch_k, lambda_mult, filter
+            embedding, k, fetch_k, lambda_mult, filter, score_threshold=score_threshold
         )
 
-    async def amax_marginal_relevance_search_by_vector(
+    async def amax_marginal_relevance_search_by_vector(  # type: ignore[override]
         self,
         embedding: list[float],
         k: int = 4,
         fetch_k: int = 20,
         lambda_mult: float = 0.5,
         filter: Filter | None = None,
-        **kwargs: Any,
+        *,
+        score_threshold: float | None = None,
     ) -> list[Document]:
-        return _documents(
-            await self.amax_marginal_relevance_search_with_score_by_vector(embedding, k, fetch_k, lambda_mult, filter)
+        found = await self.amax_marginal_relevance_search_with_score_by_vector(
+            embedding, k, fetch_k, lambda_mult, filter, score_threshold=score_threshold
         )
+        return _documents(found)
 
     async def amax_marginal_relevance_search_with_score_by_vector(
         self,
@@ -172,18 +220,30 @@ class SearchMethods(VectorStore):
         fetch_k: int = 20,
         lambda_mult: float = 0.5,
         filter: Filter | None = None,
+        *,
+        score_threshold: float | None = None,
     ) -> Found:
-        return await self.database.arun(self._diverse, embedding, k, fetch_k, lambda_mult, filter)
+        return await self.database.arun(self._diverse, embedding, k, fetch_k, lambda_mult, filter, score_threshold)
+
+    def as_retriever(self, **kwargs: Any) -> VectorStoreRetriever:
+        """As LangChain's; raises TypeError for what a retriever does not have, such as k outside of search_kwargs."""
+        for name in kwargs.keys() - VectorStoreRetriever.model_fields.keys():
+            raise TypeError(f"as_retriever() got an unexpected keyword argument {name!r}. Put it into search_kwargs.")
+        return super().as_retriever(**kwargs)
 
     # By relevance, which similarity_search_with_relevance_scores() and score-threshold retrievers use
 
     def _select_relevance_score_fn(self) -> Callable[[float], float]:
-        relevance = RELEVANCE[self.database.run(self._distance)]
-        return lambda distance: min(1.0, max(0.0, relevance(distance)))
+        return self._relevance_of(self.database.run(self._distance))
+
+    def _relevance_of(self, distance: str) -> Callable[[float], float]:
+        """Return the relevance of a distance: what the store was given, or else LangChain's own, from 0 to 1."""
+        relevance = RELEVANCE[distance]
+        return self.relevance_score_fn or (lambda score: min(1.0, max(0.0, relevance(score))))
 
     async def _asimilarity_search_with_relevance_scores(self, query: str, k: int = 4, **kwargs: Any) -> Found:
-        relevance = await self.database.arun(self._select_relevance_score_fn)
         found = await self.asimilarity_search_with_score(query, k, **kwargs)
+        relevance = await self.database.arun(self._select_relevance_score_fn)
         return [(document, relevance(score)) for document, score in found]
 
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Sequence
-from typing import Any, Self
+from collections.abc import Callable
+from typing import Any
 
-from asgiref.sync import sync_to_async
 from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
-from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
 from langchain_core.utils import get_from_dict_or_env
 
 from pgembedding_django.documents.building import check_index
-from pgembedding_django.langchain.contents import DocumentMethods, Given, Ids, Metadatas, Vectors, check_counts
+from pgembedding_django.langchain.making import DEFAULT_COLLECTION_NAME, MakingMethods
 from pgembedding_django.langchain.setup import find_database
 
 __all__ = ["PGEmbedding"]
@@ -23,12 +21,10 @@ __all__ = ["PGEmbedding"]
 #: The dimensions of OpenAI's text-embedding-ada-002, which LangChain's class took for granted.
 ADA_TOKEN_COUNT = 1536
 
-DEFAULT_COLLECTION_NAME = "langchain"
-
 CONNECTION_STRING = "POSTGRES_CONNECTION_STRING"
 
 
-class PGEmbedding(DocumentMethods):
+class PGEmbedding(MakingMethods):
     """
     Store texts with their embeddings in Postgres, and search them by meaning.
 
@@ -38,6 +34,7 @@ class PGEmbedding(DocumentMethods):
     collection_name, collection_metadata: the collection that holds the documents, made where missing.
     pre_delete_collection: delete the collection first, with its index. from_texts() and its like keep the collection
         and its index, and replace the content in one transaction.
+    relevance_score_fn: the relevance of a distance, from 0 to 1, instead of LangChain's own.
     using: a database alias of a Django project instead, whose tables `manage.py migrate` makes; "default" where nothing
         is given.
     One store serves several threads, async code and notebooks. Scores are distances: L2, unless the collection was made
@@ -56,6 +53,7 @@ class PGEmbedding(DocumentMethods):
         logger: logging.Logger | None = None,
         *,
         using: str | None = None,
+        relevance_score_fn: Callable[[float], float] | None = None,
     ) -> None:
         if embedding_function is None:
             raise TypeError("PGEmbedding.embedding_function must be an Embeddings of LangChain, got None.")
@@ -66,6 +64,7 @@ class PGEmbedding(DocumentMethods):
         self.connection_string, self.embedding_function = connection_string, embedding_function
         self.collection_name, self.collection_metadata = collection_name, collection_metadata
         self.pre_delete_collection = pre_delete_collection
+        self.relevance_score_fn = relevance_score_fn
         self.logger = logger or logging.getLogger("pgembedding_django")
         self.database = find_database(connection_string, using)
         self.database.run(self._prepare)
@@ -118,98 +117,10 @@ class PGEmbedding(DocumentMethods):
         options = {"max_elements": max_elements, "m": m, "ef_construction": ef_construction, "ef_search": ef_search}
         self.database.run(self._create_index, dims, options)
 
-    # New stores; kwargs are the constructor's, such as connection_string
-
-    @classmethod
-    def from_texts(
-        cls,
-        texts: Iterable[str],
-        embedding: Embeddings,
-        metadatas: Metadatas | None = None,
-        collection_name: str = DEFAULT_COLLECTION_NAME,
-        ids: Ids | None = None,
-        pre_delete_collection: bool = False,
-        **kwargs: Any,
-    ) -> Self:
-        given = check_counts(texts, metadatas, ids)
-        embeddings = embedding.embed_documents(given[0]) if given[0] else []
-        options = {"collection_name": collection_name, **kwargs}
-        return cls._from_embeddings(given, embeddings, embedding, pre_delete_collection, options)
-
-    @classmethod
-    def from_embeddings(
-        cls,
-        text_embeddings: Iterable[tuple[str, Sequence[float]]],
-        embedding: Embeddings,
-        metadatas: Metadatas | None = None,
-        collection_name: str = DEFAULT_COLLECTION_NAME,
-        ids: Ids | None = None,
-        pre_delete_collection: bool = False,
-        **kwargs: Any,
-    ) -> Self:
-        pairs = list(text_embeddings)
-        given, embeddings = check_counts([text for text, _ in pairs], metadatas, ids), [vector for _, vector in pairs]
-        options = {"collection_name": collection_name, **kwargs}
-        return cls._from_embeddings(given, embeddings, embedding, pre_delete_collection, options)
-
-    @classmethod
-    def from_documents(
-        cls,
-        documents: Iterable[Document],
-        embedding: Embeddings,
-        collection_name: str = DEFAULT_COLLECTION_NAME,
-        ids: Ids | None = None,
-        pre_delete_collection: bool = False,
-        **kwargs: Any,
-    ) -> Self:
-        given = {} if ids is None else {"ids": ids}
-        options = {"collection_name": collection_name, "pre_delete_collection": pre_delete_collection, **given}
-        return super().from_documents(list(documents), embedding, **options, **kwargs)
-
-    @classmethod
-    def from_existing_index(
-        cls,
-        embedding: Embeddings,
-        collection_name: str = DEFAULT_COLLECTION_NAME,
-        pre_delete_collection: bool = False,
-        **kwargs: Any,
-    ) -> Self:
-        options = {"collection_name": collection_name, "pre_delete_collection": pre_delete_collection, **kwargs}
-        return cls(embedding_function=embedding, **options)
-
-    @classmethod
-    async def afrom_texts(
-        cls,
-        texts: Iterable[str],
-        embedding: Embeddings,
-        metadatas: Metadatas | None = None,
-        collection_name: str = DEFAULT_COLLECTION_NAME,
-        ids: Ids | None = None,
-        pre_delete_collection: bool = False,
-        **kwargs: Any,
-    ) -> Self:
-        given = check_counts(texts, metadatas, ids)
-        embeddings = await embedding.aembed_documents(given[0]) if given[0] else []
-        options = {"collection_name": collection_name, **kwargs}
-        make = sync_to_async(cls._from_embeddings)
-        return await make(given, embeddings, embedding, pre_delete_collection, options)
-
-    @classmethod
-    async def afrom_documents(cls, documents: Iterable[Document], embedding: Embeddings, **kwargs: Any) -> Self:
-        return await super().afrom_documents(list(documents), embedding, **kwargs)
-
     @classmethod
     def get_connection_string(cls, kwargs: dict[str, Any]) -> str:
         """Return what a call gives as connection_string, or the environment. Raises ValueError if neither does."""
         return get_from_dict_or_env(kwargs, "connection_string", CONNECTION_STRING)
-
-    @classmethod
-    def _from_embeddings(
-        cls, given: Given, embeddings: Vectors, embedding: Embeddings, replace: bool, options: dict[str, Any]
-    ) -> Self:
-        store = cls(embedding_function=embedding, **options)
-        store.database.run(store._write, embeddings, given, replace)
-        return store
 
     def _prepare(self) -> None:
         if self.connection_string is not None:

@@ -1,4 +1,5 @@
 import asyncio
+import importlib
 import inspect
 import logging
 import os
@@ -17,6 +18,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils.functional import empty
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
+from langchain_core.indexing import InMemoryRecordManager, index
 from langchain_tests.integration_tests import VectorStoreIntegrationTests
 
 from pgembedding_django.documents.models import Collection
@@ -69,6 +71,20 @@ def connection_string(fresh_database):
         connections[alias].close()
         del connections[alias]
         del connections.settings[alias]
+
+
+@pytest.fixture
+def store_of_async(transactional_db):
+    return PGEmbedding(embedding_function=Letters())
+
+
+def asyncio_run(method):
+    """Return an async method as one that can be called without awaiting it."""
+
+    def run(*args, **kwargs):
+        return asyncio.run(method(*args, **kwargs))
+
+    return run
 
 
 def contents(store):
@@ -269,10 +285,176 @@ def test_unknown_ids_are_deleted_without_error(store):
     assert contents(store) == {"1": "a"}
 
 
-def test_delete_without_ids_deletes_all(store):
-    store.add_texts(["a", "b"])
-    store.delete()
-    assert contents(store) == {}
+@pytest.fixture
+def filled(store):
+    """A store of documents of two sources."""
+    store.add_texts(list("abc"), [{"source": "x"}, {"source": "x"}, {"source": "y"}], ids=["1", "2", "3"])
+    return store
+
+
+@pytest.mark.parametrize("arguments", [{}, {"ids": None}, {"filter": {}}, {"filter": None}, {"delete_all": False}])
+def test_delete_of_nothing_named_deletes_nothing_and_says_so(filled, caplog, arguments):
+    assert filled.delete(**arguments) is False
+    assert caplog.messages == [
+        "Nothing was deleted: delete() got neither ids nor filter. To delete all documents of the collection, pass "
+        "delete_all=True."
+    ]
+    assert len(contents(filled)) == 3
+
+
+def test_delete_all_empties_the_collection(filled):
+    assert filled.delete(delete_all=True) is True
+    assert contents(filled) == {}
+    assert filled.get_collection() is not None
+
+
+@pytest.mark.parametrize("arguments", [{"ids": ["1"]}, {"ids": []}, {"filter": {"source": "x"}}])
+def test_delete_all_beside_a_condition_is_refused(filled, arguments):
+    with pytest.raises(TypeError, match=r"^delete\(\) takes delete_all=True, or ids and filter, not both\.$"):
+        filled.delete(**arguments, delete_all=True)
+    assert len(contents(filled)) == 3
+
+
+def test_delete_by_a_filter_deletes_what_matches_in_one_statement(filled, django_assert_num_queries):
+    with django_assert_num_queries(2) as queries:
+        assert filled.delete(filter={"source": "x"}) is True
+    assert [query["sql"].split()[0] for query in queries.captured_queries] == ["SELECT", "DELETE"]
+    assert contents(filled) == {"3": "c"}
+
+
+def test_delete_by_ids_and_a_filter_deletes_what_both_say(filled):
+    assert filled.delete(["2", "3"], filter={"source": "x"})
+    assert contents(filled) == {"1": "a", "3": "c"}
+
+
+def test_delete_by_a_wrong_filter_deletes_nothing(filled):
+    with pytest.raises(ValueError, match=r"^A filter's operator must be one of"):
+        filled.delete(filter={"source": {"$equals": "x"}})
+    assert len(contents(filled)) == 3
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_adelete_takes_what_delete_takes(store_of_async):
+    store = store_of_async
+    await store.aadd_texts(list("abc"), [{"page": page} for page in (1, 2, 3)], ids=["1", "2", "3"])
+    assert await store.adelete() is False
+    assert await store.adelete(filter={"page": {"$gt": 2}}) is True
+    assert await store.aget(include=()) == {"ids": ["1", "2"]}
+    assert await store.adelete(delete_all=True) is True
+    assert await store.aget() == {"ids": [], "metadatas": [], "documents": []}
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "keyword"),
+    [
+        ("delete", {}, {"where": {}}),
+        ("delete", {}, {"id": ["1"]}),
+        ("delete", {}, {"document_ids": ["1"]}),
+        ("delete", {}, {"collection_only": True}),
+        ("add_texts", {"texts": ["a"]}, {"embeddings": []}),
+        ("add_embeddings", {"texts": ["a"], "embeddings": [[1, 2]]}, {"id": ["1"]}),
+        ("add_documents", {"documents": []}, {"metadatas": []}),
+        ("similarity_search", {"query": "a"}, {"filters": {}}),
+        ("similarity_search", {"query": "a"}, {"where": {}}),
+        ("similarity_search", {"query": "a"}, {"hybrid_search_config": None}),
+        ("similarity_search_with_score", {"query": "a"}, {"filters": {}}),
+        ("similarity_search_by_vector", {"embedding": [1, 2]}, {"where": {}}),
+        ("similarity_search_with_score_by_vector", {"embedding": [1, 2]}, {"where": {}}),
+        ("similarity_search_with_relevance_scores", {"query": "a"}, {"where": {}}),
+        ("max_marginal_relevance_search", {"query": "a"}, {"filters": {}}),
+        ("max_marginal_relevance_search_by_vector", {"embedding": [1, 2]}, {"filters": {}}),
+        ("search", {"query": "a", "search_type": "mmr"}, {"filters": {}}),
+        ("get", {}, {"where_document": {}}),
+    ],
+)
+@pytest.mark.parametrize("twin", [False, True])
+def test_keyword_that_a_method_does_not_know_is_refused(filled, method, arguments, keyword, twin):
+    call = asyncio_run(getattr(filled, f"a{method}")) if twin else getattr(filled, method)
+    with pytest.raises(TypeError, match=f"unexpected keyword argument '{next(iter(keyword))}'"):
+        call(**arguments, **keyword)
+    assert len(contents(filled)) == 3
+
+
+@pytest.mark.parametrize("kind", ["similarity", "mmr", "similarity_score_threshold"])
+def test_retriever_refuses_what_its_search_does_not_know(filled, kind):
+    arguments = {"search_type": kind, "search_kwargs": {"filters": {"source": "x"}, "score_threshold": 0.5}}
+    with pytest.raises(TypeError, match="unexpected keyword argument 'filters'"):
+        filled.as_retriever(**arguments).invoke("a")
+    with pytest.raises(TypeError, match="unexpected keyword argument 'where'"):
+        filled.as_retriever().invoke("a", where={"source": "x"})
+
+
+def test_retriever_refuses_what_belongs_into_search_kwargs(filled):
+    with pytest.raises(TypeError) as caught:
+        filled.as_retriever(filter={"source": "x"})
+    assert str(caught.value) == (
+        "as_retriever() got an unexpected keyword argument 'filter'. Put it into search_kwargs."
+    )
+
+
+MAKERS = {
+    "from_texts": (["a"],),
+    "from_documents": ([Document("a")],),
+    "from_embeddings": ([("a", [1, 2])],),
+}
+
+
+@pytest.mark.parametrize("twin", [False, True])
+@pytest.mark.parametrize("name", MAKERS)
+def test_new_store_refuses_an_unknown_keyword_before_it_embeds(db, name, twin):
+    embeddings = Letters()
+    make = asyncio_run(getattr(PGEmbedding, f"a{name}")) if twin else getattr(PGEmbedding, name)
+    with pytest.raises(TypeError) as caught:
+        make(*MAKERS[name], embeddings, using="default", distance="l2")
+    assert str(caught.value) == "PGEmbedding() got an unexpected keyword argument 'distance'."
+    assert embeddings.calls == []
+    assert not Collection.objects.exists()
+
+
+def test_existing_index_refuses_an_unknown_keyword(db):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'distance'"):
+        PGEmbedding.from_existing_index(Letters(), distance="l2")
+
+
+def test_texts_are_embedded_in_batches_of_a_size(store):
+    store.add_texts(list("abc"), batch_size=2)
+    assert store.embeddings.calls == [["a", "b"], ["c"]]
+
+
+def test_langchain_indexing_keeps_a_store_in_step(store):
+    records = InMemoryRecordManager(namespace="test")
+    records.create_schema()
+    options = {"cleanup": "full", "source_id_key": "source", "key_encoder": "sha256"}
+    for letters, expected in (("ab", (2, 0)), ("b", (0, 1))):
+        documents = [Document(letter, metadata={"source": letter}) for letter in letters]
+        result = index(documents, records, store, **options)
+        assert (result["num_added"], result["num_deleted"]) == expected
+    assert list(contents(store).values()) == ["b"]
+
+
+def test_get_returns_columns_in_the_order_of_storing(filled):
+    assert filled.get() == {
+        "ids": ["1", "2", "3"],
+        "metadatas": [{"source": "x"}, {"source": "x"}, {"source": "y"}],
+        "documents": ["a", "b", "c"],
+    }
+
+
+def test_get_limits_what_it_returns(filled):
+    assert filled.get(where={"source": "x"}, include=["documents"]) == {"ids": ["1", "2"], "documents": ["a", "b"]}
+    assert filled.get(limit=1, offset=1, include=[])["ids"] == ["2"]
+    assert filled.get(offset=2, include=[])["ids"] == ["3"]
+    assert filled.get(["3", "1"], {"source": "x"}, include=[])["ids"] == ["1"]
+
+
+def test_get_returns_embeddings_where_they_are_asked_for(filled):
+    assert np.array_equal(filled.get(["2"], include=["embeddings"])["embeddings"], [[1, 2]])
+
+
+def test_get_refuses_a_column_that_there_is_not(filled):
+    with pytest.raises(ValueError) as caught:
+        filled.get(include=["distances", "documents"])
+    assert str(caught.value) == "include must be of metadatas, documents, embeddings, got distances."
 
 
 def test_delete_with_no_ids_deletes_nothing(store):
@@ -389,6 +571,24 @@ def test_retriever_keeps_to_its_threshold(store):
     store.add_embeddings(["a", "b", "c"], [[1, 1], [1, 1.5], [9, 9]])
     retriever = store.as_retriever(search_type="similarity_score_threshold", search_kwargs={"score_threshold": 0.6})
     assert texts(retriever.invoke("a")) == ["a", "b"]
+
+
+def test_every_search_keeps_to_a_threshold(store):
+    store.add_embeddings(["a", "b", "c"], [[1, 1], [1, 1.5], [9, 9]])
+    options = {"score_threshold": 0.6}
+    assert texts(store.similarity_search("a", **options)) == ["a", "b"]
+    assert texts(store.similarity_search_by_vector([1, 1], **options)) == ["a", "b"]
+    assert texts(store.max_marginal_relevance_search("a", **options)) == ["a", "b"]
+    assert [score for _, score in store.similarity_search_with_score("a", **options)] == [0, 0.5]
+    assert texts(store.as_retriever(search_kwargs=options).invoke("a")) == ["a", "b"]
+
+
+def test_relevance_that_the_store_was_given_counts(db):
+    store = PGEmbedding(embedding_function=Letters(), using="default", relevance_score_fn=lambda distance: -distance)
+    store.add_embeddings(["a", "b"], [[1, 1], [1, 1.5]])
+    with pytest.warns(UserWarning, match="Relevance scores must be between 0 and 1"):
+        assert [score for _, score in store.similarity_search_with_relevance_scores("a")] == [0, -0.5]
+    assert texts(store.similarity_search("a", score_threshold=-0.1)) == ["a"]
 
 
 def test_search_in_a_deleted_collection_is_told(store):
@@ -639,6 +839,16 @@ class TestAsync:
         assert await store.aadd_embeddings(iter("ab"), iter([[1, 1], [1, 2]]), ids=iter("12")) == ["1", "2"]
         assert texts(await store.aget_by_ids(["2"])) == ["b"]
 
+    async def test_ready_embeddings_make_a_store(self, store):
+        made = await PGEmbedding.afrom_embeddings(iter([("a", [1, 1]), ("b", [1, 2])]), Letters(), ids=["1", "2"])
+        assert texts(await made.aget_by_ids(["2"])) == ["b"]
+        assert made.embeddings.calls == []
+
+    async def test_texts_are_embedded_in_batches_of_a_size(self, store):
+        await store.aadd_documents([Document(letter) for letter in "abc"], ids=list("123"), batch_size=2)
+        assert store.embeddings.calls == [["a", "b"], ["c"]]
+        assert (await store.aget(include=[]))["ids"] == ["1", "2", "3"]
+
     async def test_nothing_is_no_call(self, store):
         assert await store.aadd_texts([]) == []
         made = await PGEmbedding.afrom_texts([], store.embeddings)
@@ -679,6 +889,28 @@ class TestAsync:
         store.add_texts(list("abc"))
         found = await asyncio.gather(*(store.asimilarity_search(letter, k=1) for letter in "abc" * 5))
         assert [texts(documents) for documents in found] == [["a"], ["b"], ["c"]] * 5
+
+
+# Without its packages
+
+
+def test_import_without_langchain_names_the_command(monkeypatch):
+    monkeypatch.setitem(sys.modules, "langchain_core.documents", None)
+    for name in [name for name in sys.modules if name.startswith("pgembedding_django.langchain")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(ImportError) as caught:
+        importlib.import_module("pgembedding_django.langchain")
+    assert str(caught.value) == (
+        'pgembedding_django.langchain needs langchain-core: pip install "pgembedding-django[langchain]"'
+    )
+
+
+def test_import_that_lacks_another_module_says_which(monkeypatch):
+    monkeypatch.setitem(sys.modules, "asgiref.sync", None)
+    for name in [name for name in sys.modules if name.startswith("pgembedding_django.langchain")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(ModuleNotFoundError, match=r"asgiref\.sync"):
+        importlib.import_module("pgembedding_django.langchain")
 
 
 # Threads
