@@ -3,8 +3,9 @@
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.functions import Centroid, CosineDistance, L1Distance, L2Distance, MaxInnerProduct
 from pgembedding_django.indexes import HnswIndex
+from pgembedding_django.managers import EmbeddingManager
 from pgembedding_django.operations import CreateEmbeddingExtension
-from pgembedding_django.querysets import EmbeddingManager, EmbeddingQuerySet
+from pgembedding_django.querysets import EmbeddingQuerySet
 from pgembedding_django.search.diversity import diversify
 
 __all__ = [

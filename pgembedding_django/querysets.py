@@ -7,7 +7,7 @@ from typing import Any, Self, TypeVar, cast
 
 from asgiref.sync import sync_to_async
 from django.db import connections
-from django.db.models import Manager, Model
+from django.db.models import Model
 
 from pgembedding_django.embedding.querysets import StaleQuerySet
 from pgembedding_django.fields import EmbeddingField
@@ -21,7 +21,7 @@ from pgembedding_django.search.plans import Search
 from pgembedding_django.search.ranking import cut, rank
 from pgembedding_django.search.scans import NearestQuery
 
-__all__ = ["EmbeddingManager", "EmbeddingQuerySet", "every_row"]
+__all__ = ["EmbeddingQuerySet", "every_row"]
 
 M = TypeVar("M", bound=Model)
 
@@ -31,7 +31,7 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
 
     def nearest(
         self,
-        query: Any,
+        query: arguments.Query,
         k: int = 10,
         *,
         field: str | None = None,
@@ -76,7 +76,7 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
         index = declared or find_index(found, distance_class.distance)
         if index is None and exact is not True:
             arguments.warn_of_other_index(found, distance_class)
-        is_row = isinstance(query, self.model) and arguments.is_row_of(self.db, query)
+        row = query if isinstance(query, self.model) and arguments.is_row_of(self.db, query) else None
         search = Search(
             field=found,
             index=index,
@@ -87,9 +87,9 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
             max_distance=None,
             exact=exact,
             ef_search=ef_search,
-            filtered=self._is_filtered() or is_row or found.model is not self.model._meta.concrete_model,
+            filtered=self._is_filtered() or row is not None or found.model is not self.model._meta.concrete_model,
         )
-        rows = self.exclude(pk=query.pk) if is_row else self
+        rows = self if row is None else self.exclude(pk=row.pk)
         ranked = rank(rows, search)
         return ranked if limit is None else cut(ranked, limit)
 
@@ -247,7 +247,3 @@ def every_row(model: type[M], using: str) -> EmbeddingQuerySet[M]:
     """Return all rows of a model, also those that its managers leave out, as its own kind of queryset."""
     kind = model._default_manager._queryset_class  # type: ignore[attr-defined]
     return (kind if issubclass(kind, EmbeddingQuerySet) else EmbeddingQuerySet)(model, using=using)
-
-
-class EmbeddingManager(Manager.from_queryset(EmbeddingQuerySet)[M]):  # type: ignore[misc]
-    """The manager that has `nearest()` and the other methods of EmbeddingQuerySet."""

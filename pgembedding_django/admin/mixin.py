@@ -8,7 +8,7 @@ from django import forms
 from django.contrib import admin
 from django.contrib.admin.options import IS_POPUP_VAR
 from django.core.exceptions import FieldDoesNotExist, PermissionDenied
-from django.db.models import Model, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponseRedirect
 from django.utils.translation import gettext_lazy as _
 
@@ -23,7 +23,7 @@ from pgembedding_django.fields import EmbeddingField
 __all__ = ["EmbeddingAdminMixin"]
 
 if TYPE_CHECKING:
-    _ModelAdmin = admin.ModelAdmin[Model]
+    _ModelAdmin = admin.ModelAdmin[Any]
 else:
     _ModelAdmin = object
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, Unpack, overload
 
 import numpy as np
 from django.core.exceptions import ValidationError
@@ -21,7 +21,7 @@ from pgembedding_django.engines.base import Converter
 from pgembedding_django.fields.attribute import VectorAttribute
 from pgembedding_django.fields.source import SUFFIX, DigestField, Source
 from pgembedding_django.forms import EmbeddingFormField, EmptyValues
-from pgembedding_django.vectors import InvalidVector, Vector, wire
+from pgembedding_django.vectors import InvalidVector, Vector, VectorLike, wire
 
 __all__ = ["EmbeddingField"]
 
@@ -31,12 +31,22 @@ SYNCS = ("manual", "task", "save")
 DEFAULTS = {"dimensions": None, "source": None, "embedder": "default", "sync": "manual", "storage": "single"}
 
 if TYPE_CHECKING:
+    from django.db.models.expressions import Combinable
+    from typing_extensions import TypeVar
+
+    from pgembedding_django.fields.options import FieldOptions
+
     _Field = Field[Any, Any]
+    #: What may be assigned, and what is read: None too where the field is null.
+    Set = TypeVar("Set", contravariant=True, default=VectorLike | Combinable)
+    Get = TypeVar("Get", covariant=True, default=Vector)
 else:
-    _Field = Field
+    from typing import TypeVar
+
+    _Field, Set, Get = Field, TypeVar("Set"), TypeVar("Get")
 
 
-class EmbeddingField(_Field):
+class EmbeddingField(_Field, Generic[Set, Get]):
     """
     Store an embedding of fixed length.
 
@@ -68,6 +78,44 @@ class EmbeddingField(_Field):
     # A change of these changes no column.
     non_db_attrs = (*Field.non_db_attrs, "source", "embedder", "sync")
 
+    if TYPE_CHECKING:
+        # django-stubs' plugin reads these two, and every checker what follows.
+        _pyi_private_set_type: VectorLike | Combinable
+        _pyi_private_get_type: Vector
+
+        @overload
+        def __get__(self, instance: None, owner: Any) -> VectorAttribute: ...
+        @overload
+        def __get__(self, instance: Model, owner: Any) -> Get: ...
+        @overload
+        def __get__(self, instance: Any, owner: Any) -> Self: ...
+        def __get__(self, instance: Any, owner: Any) -> Any: ...
+        def __set__(self, instance: Model, value: Set) -> None: ...
+
+    @overload
+    def __init__(
+        self: EmbeddingField[VectorLike | Combinable, Vector],
+        dimensions: int | None = None,
+        *,
+        source: str | list[str] | tuple[str, ...] | None = None,
+        embedder: str = "default",
+        sync: str = "manual",
+        storage: str = "single",
+        null: Literal[False] = False,
+        **kwargs: Unpack[FieldOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: EmbeddingField[VectorLike | Combinable | None, Vector | None],
+        dimensions: int | None = None,
+        *,
+        source: str | list[str] | tuple[str, ...] | None = None,
+        embedder: str = "default",
+        sync: str = "manual",
+        storage: str = "single",
+        null: bool,
+        **kwargs: Unpack[FieldOptions],
+    ) -> None: ...
     def __init__(
         self,
         dimensions: int | None = None,

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from copy import copy
 from decimal import Decimal
 from types import FrameType
-from typing import Any
+from typing import Any, TypeAlias
 
 from django.contrib.postgres.search import SearchVectorField
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
@@ -23,9 +23,10 @@ from pgembedding_django.engines import MAX_EF_SEARCH
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.functions import Distance
 from pgembedding_django.indexes import find_index
-from pgembedding_django.vectors import InvalidVector, Vector
+from pgembedding_django.vectors import InvalidVector, Vector, VectorLike
 
 __all__ = [
+    "Query",
     "check_alias",
     "check_batch_size",
     "check_direction",
@@ -45,6 +46,9 @@ __all__ = [
     "query_vector",
     "warn_of_other_index",
 ]
+
+#: What nearest() compares the rows with.
+Query: TypeAlias = VectorLike | Model
 
 #: The most rows that one call can ask for, an int4.
 MAX_K = 2**31 - 1

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Collection, Mapping, Set
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence, Set
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
 Vector = NDArray[np.float32]
+
+
+class SupportsArray(Protocol):
+    """An array of another library, such as a torch tensor."""
+
+    def __array__(self) -> NDArray[Any]: ...
+
+
+#: What a field takes for a vector.
+VectorLike: TypeAlias = Sequence[float] | NDArray[Any] | SupportsArray | bytes | bytearray | memoryview | str
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 

@@ -7,6 +7,7 @@ INSTALLED_APPS = [
     "django.contrib.contenttypes",
     "pgembedding_django",
     "pgembedding_django.documents",
+    "tests.typing.library",
 ]
 DATABASES = {"default": {"ENGINE": "django.db.backends.postgresql", "NAME": "typing"}}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -1,0 +1,1 @@
+"""A project that uses the package, as its editor and its type checkers see it."""

@@ -1,0 +1,73 @@
+"""What the checkers must accept, and the types that they must find."""
+
+from __future__ import annotations
+
+from typing import Protocol, assert_type, cast
+
+import numpy as np
+from django.contrib import admin
+from numpy.typing import NDArray
+
+from pgembedding_django import EmbeddingQuerySet, L2Distance
+from pgembedding_django.admin import EmbeddingAdminMixin
+from pgembedding_django.vectors import Vector
+from tests.typing.library.models import Article, Book, BookQuerySet, Chapter, Note
+
+# Rows are rows of the model, whatever declares its manager.
+assert_type(Article.objects.get(pk=1), Article)
+assert_type(Article.objects.filter(title="x").first(), Article | None)
+assert_type(Article.objects.create(title="x"), Article)
+for article in Article.objects.filter(title="x"):
+    assert_type(article, Article)
+assert_type(Note.objects.get(pk=1), Note)
+assert_type(Chapter.objects.get(pk=1), Chapter)
+assert_type(Book.objects.get(pk=1), Book)
+
+# Querysets of the model, before and after a ranking.
+assert_type(Article.objects.all(), EmbeddingQuerySet[Article])
+assert_type(Article.objects.filter(title="x"), EmbeddingQuerySet[Article])
+assert_type(Article.objects.exclude(title="x"), EmbeddingQuerySet[Article])
+assert_type(Article.objects.select_related(), EmbeddingQuerySet[Article])
+assert_type(Article.objects.order_by("title").stale(), EmbeddingQuerySet[Article])
+assert_type(Article.objects.stale(), EmbeddingQuerySet[Article])
+assert_type(Article.objects.nearest("text"), EmbeddingQuerySet[Article])
+assert_type(Article.objects.nearest([0.1, 0.2, 0.3], 5, exact=True, max_distance=0.5), EmbeddingQuerySet[Article])
+assert_type(Article.objects.filter(title="x").nearest(np.zeros(3), k=3), EmbeddingQuerySet[Article])
+assert_type(Article.objects.hybrid("text", fields=["title", "body"]), EmbeddingQuerySet[Article])
+assert_type(Note.objects.nearest(Note.objects.get(pk=1)), EmbeddingQuerySet[Note])
+assert_type(Chapter.objects.nearest("text", distance=L2Distance), EmbeddingQuerySet[Chapter])
+assert_type(Article.objects.nearest("text")[0], Article)
+
+# What a subclass adds is there, and stays after a ranking.
+assert_type(Book.objects.recent(), BookQuerySet)
+assert_type(Book.objects.recent().by("x").nearest("text"), BookQuerySet)
+assert_type(Book.objects.get_queryset().by("x"), BookQuerySet)
+
+# The value of a field.
+row = Article.objects.get(pk=1)
+assert_type(row.embedding, Vector | None)
+assert_type(row.summary, Vector)
+row.embedding = None
+row.embedding = [0.1, 0.2, 0.3]
+row.embedding = (1, 2, 3)
+row.summary = np.zeros(3, dtype=np.float32)
+row.summary = "[1,2,3]"
+numbers: NDArray[np.float32] = row.summary
+norm = float(np.linalg.norm(row.summary))
+
+# The report of a run.
+report = Article.objects.embed(limit=10)
+loaded: int = Article.objects.bulk_load([row])
+
+
+class Ranked(Protocol):
+    distance: float
+
+
+def distance_of(found: Article) -> float:
+    """The annotation of nearest() is no attribute of the model; a protocol names it."""
+    return cast(Ranked, found).distance
+
+
+class ArticleAdmin(EmbeddingAdminMixin, admin.ModelAdmin[Article]):
+    list_display = ["title"]
