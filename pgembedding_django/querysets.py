@@ -8,6 +8,7 @@ from typing import Any, Self, TypeVar, cast
 from asgiref.sync import sync_to_async
 from django.db import connections
 from django.db.models import Model
+from django.db.models.sql import Query
 
 from pgembedding_django.embedding.querysets import StaleQuerySet
 from pgembedding_django.fields import EmbeddingField
@@ -234,7 +235,8 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
 
     def _is_filtered(self) -> bool:
         """Tell whether a filter stands that an index of all rows does not hold already."""
-        return bool(self.query.where)
+        # A Query class of its own may add its condition when it runs.
+        return bool(self.query.where) or type(self.query) is not Query
 
     def _check_rows(self, objs: list[M], names: list[str] | None = None) -> None:
         check_vectors(self.model, objs, names)

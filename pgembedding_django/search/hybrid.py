@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
 from django.contrib.postgres.search import SearchQuery, SearchRank, SearchVector
-from django.db import ProgrammingError, connections
+from django.db import ProgrammingError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import BooleanField, F, FloatField, Func, QuerySet
 from django.db.models.sql import Query
 from django.db.models.sql.compiler import SQLCompiler
 
+from pgembedding_django.compat.queries import mixed
 from pgembedding_django.engines.base import Scan
 from pgembedding_django.search.arguments import is_search_vector
 from pgembedding_django.search.plans import choose_scan
@@ -26,11 +28,14 @@ RANK_CONSTANT = 60
 
 #: Both rankings as arrays of keys, in; each key with its score, out.
 FUSED = (
-    'WITH "pgembedding_fused" ("key", "score") AS ('
+    '"pgembedding_fused" ("key", "score") AS ('
     f'SELECT "key", sum(1 / ({RANK_CONSTANT} + "place")::float8) '
     'FROM ({meaning} UNION ALL SELECT ARRAY({words})) AS "rankings" ("keys"), '
     'unnest("keys") WITH ORDINALITY AS "ranked" ("key", "place") GROUP BY "key")'
 )
+
+#: How a statement with CTEs begins.
+OPENING = re.compile(r"WITH( RECURSIVE)? ")
 
 #: A ranking through the index, completed where it is short: CASE runs the exact one only if it needs it, and OFFSET
 #: keeps Postgres from running the other one twice.
@@ -63,7 +68,7 @@ def fuse_ranks(
     config: the text search configuration that the ranking by words names, so that an error can say so.
     """
     fused = rows.filter(IsRanked("pk")).annotate(**{alias: Score("pk")}).order_by(F(alias).desc(), "pk")
-    query = cast(HybridQuery, fused.query.chain(HybridQuery))
+    query = cast(HybridQuery, fused.query.chain(mixed(type(fused.query), HybridQuery)))
     query.meaning, query.words = cast(NearestQuery, meaning.values("pk").query), words.values("pk").query
     query.config = config
     vars(fused)["_query"] = query  # The setter of `query` would turn values_list() into values().
@@ -98,8 +103,9 @@ class HybridQuery(Query):
     def get_compiler(
         self, using: str | None = None, connection: BaseDatabaseWrapper | None = None, elide_empty: bool = True
     ) -> HybridCompiler:
-        chosen = connections[using] if using else cast(BaseDatabaseWrapper, connection)
-        return HybridCompiler(self, chosen, using, elide_empty)
+        compiler = super().get_compiler(using, connection, elide_empty)
+        compiler.__class__ = mixed(type(compiler), HybridCompiler)
+        return cast(HybridCompiler, compiler)
 
 
 class HybridCompiler(SQLCompiler):
@@ -118,7 +124,7 @@ class HybridCompiler(SQLCompiler):
         meaning, meant = self._rank_by_meaning()
         words, worded = self._compile(self.query.words)
         fused = FUSED.format(meaning=meaning, words=words)
-        return f"{prefix} {fused} {sql.removeprefix(prefix)}".lstrip(), (*meant, *worded, *params)
+        return f"{prefix} {_join_ctes(fused, sql.removeprefix(prefix).lstrip())}".lstrip(), (*meant, *worded, *params)
 
     def _rank_by_meaning(self) -> tuple[str, tuple[Any, ...]]:
         query = self.query.meaning
@@ -140,6 +146,14 @@ class HybridCompiler(SQLCompiler):
         compiler.scan = scan
         sql, params = compiler.as_sql()
         return sql, params
+
+
+def _join_ctes(cte: str, sql: str) -> str:
+    """Put a CTE before a statement, which may begin with WITH where the Query is not Django's own."""
+    opening = OPENING.match(sql)
+    if opening is None:
+        return f"WITH {cte} {sql}"
+    return f"{opening[0]}{cte}, {sql[opening.end() :]}"
 
 
 @contextmanager

@@ -152,15 +152,18 @@ def _max_scan_tuples(search: Search, needed: int, rows: int) -> int:
 
 def _estimate_rows(query: Query, connection: BaseDatabaseWrapper) -> int:
     """Return how many rows the filter keeps, as the planner believes."""
-    compiler: Any = query.get_compiler(connection=connection)
+    rows = query.clone()
+    rows.clear_limits()
+    rows.explain_info, rows.select_for_update = None, False
+    rows = rows.exists(limit=False)
+    compiler: Any = rows.get_compiler(connection=connection)
     compiler.scan = ESTIMATE
     try:
-        where, params = compiler.compile(query.where)
+        sql, params = compiler.as_sql()
     except EmptyResultSet:
         return 0
-    tables, more = compiler.get_from_clause()
     with connection.cursor() as cursor:
-        cursor.execute(f"EXPLAIN (FORMAT JSON) SELECT 1 FROM {' '.join(tables)} WHERE {where}", (*more, *params))
+        cursor.execute(f"EXPLAIN (FORMAT JSON) {sql}", params)
         (plan,) = cursor.fetchone()
     plan = json.loads(plan) if isinstance(plan, str) else plan
     return int(plan[0]["Plan"]["Plan Rows"])

@@ -7,6 +7,7 @@ from typing import Any, TypeVar, cast
 from django.db.models import F, Q, QuerySet
 from django.db.models.lookups import LessThanOrEqual
 
+from pgembedding_django.compat.queries import mixed
 from pgembedding_django.functions import VectorValue
 from pgembedding_django.search.plans import Search
 from pgembedding_django.search.scans import DistanceLimit, NearestQuery, Scanned
@@ -25,7 +26,7 @@ def rank(rows: Rows, search: Search) -> Rows:
     unordered.query.standard_ordering = True  # reverse() turned an order that is replaced here.
     found = unordered.filter(Scanned(unordered.query, search))
     # What annotate(), order_by() and [:k] do, on one copy of the query.
-    ranked = cast(NearestQuery, found.query.chain(NearestQuery))
+    ranked = cast(NearestQuery, found.query.chain(mixed(type(found.query), NearestQuery)))
     ranked.search = search
     ranked.add_annotation(measured, search.alias, select=True)
     ranked.clear_ordering(force=True, clear_default=False)

@@ -7,7 +7,6 @@ from itertools import chain, takewhile
 from typing import Any, cast
 
 from django.core.exceptions import FullResultSet
-from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import BooleanField, Expression, F, OrderBy, QuerySet
 from django.db.models.expressions import ColPairs
@@ -15,6 +14,7 @@ from django.db.models.sql import Query
 from django.db.models.sql.compiler import PositionRef, SQLCompiler
 from django.db.models.sql.constants import GET_ITERATOR_CHUNK_SIZE, MULTI
 
+from pgembedding_django.compat.queries import mixed
 from pgembedding_django.engines import get_engine
 from pgembedding_django.engines.base import Scan
 from pgembedding_django.functions import IndexedDistance
@@ -24,21 +24,24 @@ __all__ = ["DistanceLimit", "NearestQuery", "Scanned"]
 
 
 class NearestQuery(Query):
-    """A query whose plan is chosen when it runs."""
+    """A query whose plan is chosen when it runs; of a queryset with a Query of its own, it is both."""
 
     search: Search
 
     def get_compiler(
         self, using: str | None = None, connection: BaseDatabaseWrapper | None = None, elide_empty: bool = True
     ) -> NearestCompiler:
-        chosen = connections[using] if using else cast(BaseDatabaseWrapper, connection)
-        return NearestCompiler(self, chosen, using, elide_empty)
+        compiler = super().get_compiler(using, connection, elide_empty)
+        compiler.__class__ = mixed(type(compiler), NearestCompiler)
+        return cast(NearestCompiler, compiler)
 
     def get_count(self, using: str) -> int:
         """Count without ranking: the order changes nothing in how many rows there are."""
-        query = self.clone()
-        query.clear_ordering(force=True)
-        return Query.get_count(query, using)
+        if self.order_by:
+            query = self.clone()
+            query.clear_ordering(force=True)
+            return query.get_count(using)
+        return super().get_count(using)
 
     @property
     def is_page(self) -> bool:
@@ -77,9 +80,15 @@ class NearestCompiler(SQLCompiler):
             scan = choose_scan(self.query, search, self.connection)
             # Candidates are a query of their own, in which a reference to an outer one has no meaning.
             self.scan = scan if scan.reads_in_order else None
-        elif self.scan and self.scan.index and not self.query.subquery and (self.scan.margin > 1 or self.query.is_page):
-            return self._take_from_ranking(self.scan.margin)
+        elif self._is_taken_from_ranking():
+            return self._take_from_ranking(cast(Scan, self.scan).margin)
         return super().as_sql(with_limits, with_col_aliases)
+
+    def _is_taken_from_ranking(self) -> bool:
+        scan, query = self.scan, self.query
+        if scan is None or not scan.index or scan is ESTIMATE or query.subquery:
+            return False
+        return scan.margin > 1 or query.is_page
 
     def _take_from_ranking(self, margin: int) -> Any:
         """
