@@ -7,6 +7,7 @@ from pgembedding_django.managers import EmbeddingManager
 from pgembedding_django.operations import CreateEmbeddingExtension
 from pgembedding_django.querysets import EmbeddingQuerySet
 from pgembedding_django.search.diversity import diversify
+from pgembedding_django.vectors import Vector
 
 __all__ = [
     "Centroid",
@@ -19,5 +20,6 @@ __all__ = [
     "L1Distance",
     "L2Distance",
     "MaxInnerProduct",
+    "Vector",
     "diversify",
 ]

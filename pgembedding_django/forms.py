@@ -63,7 +63,7 @@ class EmbeddingWidget(forms.Widget):
     def _text(self, value: Any) -> str:
         if value in EMPTY_VALUES:
             return str(_("No vector yet"))
-        if isinstance(value, np.ndarray) and value.ndim == 1:
+        if isinstance(value, Vector):
             return describe(value)
         return Truncator(value).chars(SHOWN_CHARACTERS)
 
@@ -88,7 +88,7 @@ class EmbeddingFormField(forms.Field):
 
     dimensions: the length that the vector must have, or None for any.
     half: whether every element must also fit half precision.
-    Cleans to a float32 ndarray of shape (d,), or None.
+    Cleans to a Vector, or None.
     """
 
     widget = EmbeddingWidget

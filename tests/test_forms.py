@@ -10,10 +10,11 @@ from django.db import models
 from django.urls import path
 from django.utils.translation import override
 
+from pgembedding_django import Vector
 from pgembedding_django.forms import EMPTY_VALUES, EmbeddingFormField, EmbeddingWidget, describe
 from tests.models import Article, Required
 
-VECTOR = np.array([1.5, -2.0, 0.25], np.float32)
+VECTOR = Vector([1.5, -2.0, 0.25])
 SHOWN = "3 dimensions · norm 2.5125 · [1.5000, -2.0000, 0.2500]"
 
 

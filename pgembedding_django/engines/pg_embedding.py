@@ -82,7 +82,7 @@ class PgEmbeddingEngine(Engine):
             if value is None:
                 return None
             if isinstance(value, list):
-                return np.array(value, dtype=np.float32)
+                return np.array(value, dtype=np.float32).view(Vector)
             return wire.decode_text(value) if isinstance(value, str) else wire.decode_array(value)
 
         return convert

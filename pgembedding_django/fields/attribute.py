@@ -7,19 +7,18 @@ from contextlib import suppress
 from typing import Any
 
 import django
-import numpy as np
 from django.db.models import DEFERRED, Model
 from django.db.models.query_utils import DeferredAttribute
 
 from pgembedding_django import vectors
 from pgembedding_django.fields.source import BY_HAND
-from pgembedding_django.vectors import InvalidVector
+from pgembedding_django.vectors import InvalidVector, Vector
 
 __all__ = ["VectorAttribute"]
 
 
 class VectorAttribute(DeferredAttribute):
-    """Hold a float32 array from assignment on; what is no vector stays as it came, for validation to name."""
+    """Hold a Vector from assignment on; what is no vector stays as it came, for validation to name."""
 
     #: An EmbeddingField, which imports this module.
     field: Any
@@ -47,8 +46,8 @@ class VectorAttribute(DeferredAttribute):
         return [self.field.attname, self.field.digest_name] if self.field.keeps_digest else [self.field.attname]
 
     def __set__(self, instance: Model, value: Any) -> None:
-        # What the database sends is float32 already; only what users assign is converted.
-        ready = value is None or (type(value) is np.ndarray and value.dtype == np.float32)
+        # What the database sends is a Vector already; only what users assign is converted.
+        ready = value is None or type(value) is Vector
         if not ready and not hasattr(value, "resolve_expression"):
             with suppress(InvalidVector):
                 value = vectors.to_vector(value)
@@ -59,7 +58,7 @@ class VectorAttribute(DeferredAttribute):
     def _holds(self, instance: Model, value: Any) -> bool:
         """Tell whether a value is what the instance has already, as where a form hands it back."""
         held = instance.__dict__.get(self.field.attname, DEFERRED)
-        return held is value or (type(held) is type(value) is np.ndarray and np.array_equal(held, value))
+        return held is value or (type(held) is type(value) is Vector and bool(held == value))
 
     def __delete__(self, instance: Model) -> None:
         # As without a descriptor: the next access loads the value again.

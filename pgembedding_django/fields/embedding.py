@@ -1,4 +1,4 @@
-"""EmbeddingField: a vector in a column, and a float32 array on the model."""
+"""EmbeddingField: a vector in a column, and one value on the model."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ class EmbeddingField(_Field, Generic[Set, Get]):
         commits, "save" does it inside save(), which then takes the embedder's time and raises its errors.
     storage: "single" takes 4 bytes a dimension and "half" 2 (a reloaded vector is then rounded to half precision).
         Its change rewrites the table and builds the field's indexes anew.
-    Loads as float32 ndarray of shape (dimensions,); accepts a sequence of numbers, an array of any kind, the text
-        "[1,2,3]" and the bytes of little-endian float32. Assignment converts.
+    Loads as Vector, a float32 ndarray of shape (dimensions,) that counts as one value; accepts a sequence of numbers,
+        an array of any kind, the text "[1,2,3]" and the bytes of little-endian float32. Assignment converts.
     Raises ValidationError in `clean()` and `save()`, before any SQL, for what this field cannot hold.
     """
 
@@ -142,7 +142,15 @@ class EmbeddingField(_Field, Generic[Set, Get]):
     def deconstruct(self) -> Any:
         name, _path, args, kwargs = super().deconstruct()
         kwargs.update((key, self.__dict__[key]) for key, default in DEFAULTS.items() if self.__dict__[key] != default)
+        for key in {"default", "db_default"} & kwargs.keys():
+            if isinstance(kwargs[key], np.ndarray):
+                kwargs[key] = Vector(kwargs[key])
         return name, "pgembedding_django.EmbeddingField", args, kwargs
+
+    def get_default(self) -> Any:
+        # An array can be changed, and what one row does with it must not reach another.
+        default = super().get_default()
+        return default.copy() if isinstance(default, np.ndarray) else default
 
     def contribute_to_class(self, cls: type[Model], name: str, private_only: bool = False) -> None:
         super().contribute_to_class(cls, name, private_only)
@@ -251,7 +259,7 @@ class EmbeddingField(_Field, Generic[Set, Get]):
 
     def get_db_prep_value(self, value: Any, connection: BaseDatabaseWrapper, prepared: bool = False) -> Any:
         value = super().get_db_prep_value(value, connection, prepared)
-        return get_engine(connection).encode(value) if isinstance(value, np.ndarray) else value
+        return get_engine(connection).encode(value) if isinstance(value, Vector) else value
 
     def get_placeholder(self, value: Any, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> str:
         """Cast a parameter, and leave an expression as it is (Django 5.2 and 6.0)."""
@@ -294,7 +302,7 @@ class EmbeddingField(_Field, Generic[Set, Get]):
 
 @EmbeddingField.register_lookup
 class EmbeddingExact(Exact):
-    """Compare with a vector as a parameter: Django would compare a bare array with "" and have no truth value."""
+    """Compare with a vector as a parameter that is cast to the column's type."""
 
     def get_prep_lookup(self) -> Any:
         value = super().get_prep_lookup()

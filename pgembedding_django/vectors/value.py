@@ -1,52 +1,94 @@
-"""What is a vector: checks and converts values; knows numpy and orjson, but no Django."""
+"""The value of a field: an array that Django and the packages around it can treat as one value."""
 
 from __future__ import annotations
 
 import numbers
-from collections.abc import Collection, Mapping, Sequence, Set
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from typing import Any, Self
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-Vector = NDArray[np.float32]
+from pgembedding_django.vectors.conversion import InvalidVector, to_floats
+
+#: How many numbers repr() shows.
+SHOWN = 6
 
 
-class SupportsArray(Protocol):
-    """An array of another library, such as a torch tensor."""
-
-    def __array__(self) -> NDArray[Any]: ...
-
-
-#: What a field takes for a vector.
-VectorLike: TypeAlias = Sequence[float] | NDArray[Any] | SupportsArray | bytes | bytearray | memoryview | str
-
-FLOAT32_MAX = float(np.finfo(np.float32).max)
-
-#: The first magnitude that halfvec refuses: it rounds to infinity (IEEE 754 binary16).
-HALF_LIMIT = 65520.0
-
-#: Both servers sum squares in float32, and two vectors of norm n lie at most 2n apart, so beyond
-#: sqrt(FLOAT32_MAX) / 2 a distance can overflow to infinity and the row can never be found.
-MAX_NORM = FLOAT32_MAX**0.5 / 2
-
-_PLAIN_NUMBERS = frozenset({float, int})
-
-
-class InvalidVector(ValueError):
+class Vector(np.ndarray[tuple[int], np.dtype[np.float32]]):
     """
-    Tells which rule a value breaks.
+    Hold an embedding: an ndarray of float32, shape (d,), that counts as one value.
 
-    Carries `message` (a %-template), `code` and `params`, as django.core.exceptions.ValidationError does.
+    value: whatever an EmbeddingField takes: a sequence of numbers, an array, text such as "[1,2,3]", bytes.
+    `==` and `!=` give one truth value for an array, a sequence, text and None: whether the field would hold the same
+        vector after it was assigned. Compared with a number, they go element by element, as arrays do.
+    `bool()` is True. `str()` is JSON with every number, and `repr()` is short. Iteration gives Python's floats.
+    Arithmetic, slices and numpy's functions give plain arrays. Like every array it can be changed, and has no hash.
+    Raises InvalidVector, a ValueError, for what is no vector.
     """
 
-    def __init__(self, message: str, code: str, params: dict[str, Any]) -> None:
-        super().__init__(message % params)
-        self.message, self.code, self.params = message, code, params
+    __slots__ = ()
+    # What a pickle names, wherever the module moves.
+    __module__ = "pgembedding_django"
+    __hash__ = None
 
-    def __reduce__(self) -> tuple[type[InvalidVector], tuple[str, str, dict[str, Any]]]:
-        return type(self), (self.message, self.code, self.params)
+    def __new__(cls, value: object) -> Self:
+        return to_floats(value, name="Vector", dimensions=None, half=False).copy().view(cls)
+
+    def __eq__(self, other: object) -> Any:
+        if other is None or isinstance(other, str | bytes | bytearray | Mapping | Set):
+            return np.False_
+        if isinstance(other, numbers.Number | np.generic) or (isinstance(other, np.ndarray) and not other.ndim):
+            return np.asarray(self) == other
+        if not _is_sequence(other):
+            return NotImplemented
+        return np.bool_(self._equals(other))
+
+    def __ne__(self, other: object) -> Any:
+        equal = self.__eq__(other)
+        return equal if equal is NotImplemented else ~equal
+
+    def _equals(self, other: Any) -> bool:
+        if not isinstance(other, np.ndarray) or other.dtype != np.float32:
+            try:
+                other = to_floats(other, name="Vector", dimensions=None, half=False)
+            except InvalidVector:
+                return False
+        return np.array_equal(np.asarray(self), np.asarray(other))
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __iter__(self) -> Iterator[float]:  # type: ignore[override]
+        return iter(self.tolist())
+
+    def __getitem__(self, key: Any, /) -> Any:
+        return np.asarray(self)[key]
+
+    def __str__(self) -> str:
+        """Return "[0.1,2.0]": the shortest decimal text that reads back as the same float32."""
+        return orjson.dumps(np.ascontiguousarray(self), option=orjson.OPT_SERIALIZE_NUMPY).decode()
+
+    def __format__(self, format_spec: str, /) -> str:
+        return format(str(self), format_spec)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(map(str, np.asarray(self)[:SHOWN]))
+        return f"Vector([{shown}])" if self.size <= SHOWN else f"Vector([{shown}, ...], dimensions={self.size})"
+
+    def deconstruct(self) -> tuple[str, list[list[float]], dict[str, Any]]:
+        """Return how a migration writes the vector."""
+        return "pgembedding_django.Vector", [orjson.loads(str(self))], {}
+
+    # Arithmetic and numpy's functions give plain arrays.
+
+    def __array_wrap__(self, array: Any, context: Any = None, return_scalar: bool = False, /) -> Any:
+        # In `vector += 1` the result is the vector itself.
+        return array if isinstance(array, Vector) or array.ndim else array[()]
+
+    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        return _plain(super().__array_function__(func, types, args, kwargs))
 
 
 def to_vector(
@@ -59,147 +101,47 @@ def to_vector(
     """
     Return a value as a vector, or tell what is wrong with it.
 
-    value: a sequence of real numbers, an ndarray, array.array or memoryview of shape (d,), the text "[1,2,3]", or the
-        bytes of little-endian float32 as `ndarray.tobytes()` gives them.
+    value: a sequence of real numbers, an ndarray, array.array or memoryview of shape (d,), anything with `__array__`
+        or `to_numpy`, the text "[1,2,3]" as JSON or as numpy writes it, or the bytes of little-endian float32 as
+        `ndarray.tobytes()` gives them.
     name: what the message calls the value, such as "Article.embedding".
     dimensions: the length that the value must have.
     half: whether every element must also fit a halfvec.
-    Returns float32 of shape (d,), C-contiguous; the value itself where it is that already.
+    Returns the value itself where it is a Vector, and shares its memory where it is a contiguous array of float32.
     Raises InvalidVector for another length, another shape, and elements that are no finite float32 numbers.
     """
-    array = _to_array(value, name)
-    if array.ndim != 1:
-        raise InvalidVector(
-            "%(name)s must be one-dimensional, got shape %(shape)s.", "shape", {"name": name, "shape": array.shape}
-        )
-    if not array.size:
-        raise InvalidVector("%(name)s must have at least 1 dimension, got 0.", "empty", {"name": name})
-    if dimensions is not None and array.size != dimensions:
-        raise InvalidVector(
-            "%(name)s must have %(dimensions)d dimensions, got %(got)d.",
-            "dimensions",
-            {"name": name, "dimensions": dimensions, "got": array.size},
-        )
-    vector = _to_float32(array, name)
-    if half:
-        _check_elements(np.abs(vector) < HALF_LIMIT, vector, name, "must be below 65520 in size for half precision")
-    return vector
+    floats = to_floats(value, name=name, dimensions=dimensions, half=half)
+    return value if type(value) is Vector else floats.view(Vector)
 
 
-def is_zero(vector: Vector) -> bool:
+def is_zero(vector: NDArray[np.float32]) -> bool:
     """Tell whether a vector has no direction, so that no cosine distance to it is defined."""
     return not vector.any()
 
 
-def _to_array(value: object, name: str) -> NDArray[Any]:
-    if isinstance(value, np.ndarray):
-        return _checked_dtype(value, name)
-    if isinstance(value, str):
-        return _parse(value, name)
-    if isinstance(value, bytes | bytearray) or (isinstance(value, memoryview) and value.format == "B"):
-        return _from_bytes(bytes(value), name)
-    if isinstance(value, memoryview) or hasattr(value, "__array__") or hasattr(value, "typecode"):
-        return _checked_dtype(np.asarray(value), name)
-    if isinstance(value, Collection) and not isinstance(value, Mapping | Set):
-        return _from_numbers(list(value), name)
-    raise InvalidVector(
-        "%(name)s must be a sequence of numbers, got %(type)s.", "type", {"name": name, "type": type(value).__name__}
-    )
+def _is_sequence(value: object) -> bool:
+    """Tell whether a value may be read as numbers; one that keeps numpy out compares in its own way."""
+    if getattr(value, "__array_ufunc__", value) is None:
+        return False
+    return isinstance(value, Sequence | memoryview) or hasattr(value, "__array__") or hasattr(value, "to_numpy")
 
 
-def _checked_dtype(array: NDArray[Any], name: str) -> NDArray[Any]:
-    if (array.dtype.kind == "O" and array.ndim == 1) or np.ma.is_masked(array):
-        return _from_numbers(array.tolist(), name)
-    if array.dtype.kind not in "fiu":
-        raise InvalidVector(
-            "%(name)s must be an array of real numbers, got dtype %(dtype)s.",
-            "type",
-            {"name": name, "dtype": array.dtype},
-        )
-    return array
+def _plain(value: Any) -> Any:
+    return value.view(np.ndarray) if isinstance(value, Vector) else value
 
 
-def _parse(text: str, name: str) -> NDArray[Any]:
-    try:
-        numbers_ = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise InvalidVector(
-            "%(name)s must be a list of numbers such as [0.1, 0.2], got text that is no JSON (%(reason)s).",
-            "text",
-            {"name": name, "reason": error.msg},
-        ) from error
-    if not isinstance(numbers_, list):
-        raise InvalidVector(
-            "%(name)s must be a list of numbers such as [0.1, 0.2], got JSON of type %(type)s.",
-            "text",
-            {"name": name, "type": type(numbers_).__name__},
-        )
-    return _from_numbers(numbers_, name)
+def _of_plain(name: str) -> Callable[..., Any]:
+    method = getattr(np.ndarray, name)
+
+    def call(self: Vector, *args: Any, **kwargs: Any) -> Any:
+        return method(np.asarray(self), *args, **kwargs)
+
+    call.__name__, call.__doc__ = name, method.__doc__
+    return call
 
 
-def _from_bytes(data: bytes, name: str) -> NDArray[Any]:
-    if len(data) % 4:
-        raise InvalidVector(
-            "%(name)s must have 4 bytes a dimension (little-endian float32), got %(size)d bytes.",
-            "bytes",
-            {"name": name, "size": len(data)},
-        )
-    return np.frombuffer(data, "<f4").astype(np.float32)
-
-
-def _from_numbers(values: list[Any], name: str) -> NDArray[np.float64]:
-    if not _PLAIN_NUMBERS.issuperset(map(type, values)):
-        for position, element in enumerate(values):
-            if isinstance(element, bool) or not isinstance(element, numbers.Real):
-                raise InvalidVector(
-                    "%(name)s must hold numbers only, got %(type)s at position %(position)d.",
-                    "element",
-                    {"name": name, "type": type(element).__name__, "position": position},
-                )
-    try:
-        with np.errstate(over="ignore"):
-            return np.array(values, dtype=np.float64)
-    except OverflowError as error:
-        position = next(i for i, element in enumerate(values) if abs(element) > FLOAT32_MAX)
-        raise _out_of_range(name, position) from error
-
-
-def _to_float32(array: NDArray[Any], name: str) -> Vector:
-    """Cast, and prove with one dot product that every element is finite and every distance will be."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        vector = np.ascontiguousarray(array, dtype=np.float32)
-        norm_squared = float(np.dot(vector, vector))
-    if not norm_squared <= MAX_NORM**2:
-        _check_elements(np.isfinite(array), array, name, "must be finite")
-        _raise_too_large(array, name)
-    return vector
-
-
-def _check_elements(good: NDArray[np.bool_], array: NDArray[Any], name: str, rule: str) -> None:
-    if not good.all():
-        position = int(np.argmin(good))
-        raise InvalidVector(
-            "%(name)s " + rule + ", got %(element)s at position %(position)d.",
-            "element",
-            {"name": name, "element": float(array[position]), "position": position},
-        )
-
-
-def _raise_too_large(array: NDArray[Any], name: str) -> None:
-    with np.errstate(over="ignore"):
-        wide = array.astype(np.float64)
-    if np.abs(wide).max() > FLOAT32_MAX:
-        raise _out_of_range(name, int(np.abs(wide).argmax()))
-    raise InvalidVector(
-        "%(name)s must have a norm of at most %(limit).1e so that distances fit float32, got %(norm).1e.",
-        "norm",
-        {"name": name, "limit": MAX_NORM, "norm": float(np.linalg.norm(wide))},
-    )
-
-
-def _out_of_range(name: str, position: int) -> InvalidVector:
-    return InvalidVector(
-        "%(name)s must fit float32 (at most 3.4e+38 in size), got a larger number at position %(position)d.",
-        "range",
-        {"name": name, "position": position},
-    )
+# numpy gives its subclasses back from these, whatever their new shape and type.
+for _name in ("argpartition", "argsort", "astype", "byteswap", "compress", "conj", "conjugate", "dot", "flatten"):
+    setattr(Vector, _name, _of_plain(_name))
+for _name in ("ravel", "repeat", "reshape", "squeeze", "swapaxes", "take", "transpose"):
+    setattr(Vector, _name, _of_plain(_name))

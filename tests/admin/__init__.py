@@ -41,10 +41,11 @@ def embed_with(settings, path, **options):
     settings.PGEMBEDDING = {**settings.PGEMBEDDING, "EMBEDDERS": {"default": {"BACKEND": path, "OPTIONS": options}}}
 
 
-def serve(settings, model, *, indexes=True, **attributes):
+def serve(settings, model, *, indexes=True, mixin=True, **attributes):
     """Serve an admin site that has a model, with a ModelAdmin of the given attributes, and the indexes."""
+    bases = (EmbeddingAdminMixin, admin.ModelAdmin) if mixin else (admin.ModelAdmin,)
     site = admin.AdminSite()
-    site.register(model, type("SomeAdmin", (EmbeddingAdminMixin, admin.ModelAdmin), attributes))
+    site.register(model, type("SomeAdmin", bases, attributes))
     if indexes:
         site.register(HnswIndexStatus, HnswIndexAdmin)
     urls = ModuleType("urls")

@@ -609,19 +609,26 @@ def site(monkeypatch):
     return site
 
 
-def test_admin_without_mixin_is_warned_of(site):
-    site.register(Article, type("ArticleAdmin", (admin.ModelAdmin,), {}))
+@pytest.mark.parametrize("option", ["list_display", "readonly_fields"])
+def test_admin_that_shows_a_vector_without_mixin_is_warned_of(site, option):
+    site.register(Article, type("ArticleAdmin", (admin.ModelAdmin,), {option: ["title", "embedding"]}))
     assert [(message.id, message.msg, message.hint) for message in check_admins()] == [
         (
             "pgembedding.W031",
-            "ArticleAdmin fails for users who may only view Article: Django's admin cannot show an array.",
+            "ArticleAdmin shows every number of Article.embedding.",
             "Put pgembedding_django.admin.EmbeddingAdminMixin before ModelAdmin.",
         )
     ]
 
 
+def test_admin_that_shows_no_vector_passes(site):
+    site.register(Article, type("ArticleAdmin", (admin.ModelAdmin,), {"list_display": ["title"]}))
+    assert check_admins() == []
+
+
 def test_admin_with_mixin_passes(site):
-    site.register(Article, type("ArticleAdmin", (EmbeddingAdminMixin, admin.ModelAdmin), {}))
+    shown = {"list_display": ["title", "embedding"]}
+    site.register(Article, type("ArticleAdmin", (EmbeddingAdminMixin, admin.ModelAdmin), shown))
     assert check_admins() == []
 
 

@@ -23,7 +23,7 @@ from django.forms import Textarea, model_to_dict, modelform_factory
 
 from pgembedding_django import EmbeddingField, EmbeddingManager, HnswIndex, L2Distance
 from pgembedding_django.forms import EmptyValues
-from pgembedding_django.vectors import InvalidVector
+from pgembedding_django.vectors import InvalidVector, Vector
 from tests.models import Article, Loose, Pair, Required, Section
 
 pytestmark = pytest.mark.django_db
@@ -50,7 +50,7 @@ def create_table():
 
 
 def assert_vector(value, expected=VECTOR):
-    assert type(value) is np.ndarray
+    assert type(value) is Vector
     assert value.dtype == np.float32
     assert value.shape == (len(expected),)
     assert value.tolist() == expected

@@ -8,10 +8,11 @@ from decimal import Decimal
 from fractions import Fraction
 
 import numpy as np
+import pgvector
 import pytest
 
 from pgembedding_django import vectors
-from pgembedding_django.vectors import InvalidVector, to_vector
+from pgembedding_django.vectors import InvalidVector, Vector, to_vector
 
 FLOATS = np.array([1.5, -2.0, 0.25], dtype=np.float32)
 
@@ -41,6 +42,17 @@ ACCEPTED = {
     "text": "[1.5,-2,0.25]",
     "text with white space": " [ 1.5,\r\n -2.0 , 2.5e-1 ]\n",
     "fractions": [Fraction(3, 2), Fraction(-2), Fraction(1, 4)],
+    "decimals": [Decimal("1.5"), Decimal(-2), Decimal("0.25")],
+    "a vector": Vector([1.5, -2.0, 0.25]),
+    "a vector of pgvector": pgvector.Vector([1.5, -2.0, 0.25]),
+    "a halfvec of pgvector": pgvector.HalfVector([1.5, -2.0, 0.25]),
+    "str() of numpy": str(FLOATS),
+    "repr() of numpy": repr(FLOATS),
+    "repr() of numpy with exponents": "array([ 1.5e+00, -2.0e+00,\n        2.5e-01])",
+    "str() of a vector": str(Vector([1.5, -2.0, 0.25])),
+    "repr() of a vector": repr(Vector([1.5, -2.0, 0.25])),
+    "str() of a vector of pgvector": str(pgvector.Vector([1.5, -2.0, 0.25])),
+    "text of pgvector": pgvector.Vector([1.5, -2.0, 0.25]).to_text(),
     "numpy scalars": [np.float16(1.5), np.int64(-2), np.float64(0.25)],
 }
 
@@ -48,7 +60,7 @@ ACCEPTED = {
 @pytest.mark.parametrize("value", ACCEPTED.values(), ids=ACCEPTED)
 def test_to_vector_accepted_kind_gives_contiguous_float32(value):
     vector = to_vector(value, dimensions=3)
-    assert type(vector) is np.ndarray
+    assert type(vector) is Vector
     assert vector.dtype == np.float32
     assert vector.shape == (3,)
     assert vector.flags.c_contiguous
@@ -72,8 +84,45 @@ def test_to_vector_float64_rounds_to_the_nearest_float32():
     assert to_vector([0.1]).tobytes() == struct.pack("<f", 0.1)
 
 
-def test_to_vector_float32_that_suits_is_returned_itself():
-    assert to_vector(FLOATS, dimensions=3) is FLOATS
+def test_to_vector_vector_that_suits_is_returned_itself():
+    vector = Vector(FLOATS)
+    assert to_vector(vector, dimensions=3) is vector
+
+
+def test_to_vector_float32_that_suits_is_not_copied():
+    assert np.shares_memory(to_vector(FLOATS, dimensions=3), FLOATS)
+
+
+@pytest.mark.parametrize("spell", [str, repr])
+def test_to_vector_text_that_numpy_shortened_is_refused(spell):
+    with pytest.raises(InvalidVector) as caught:
+        to_vector(spell(np.zeros(2000, np.float32)))
+    assert str(caught.value) == 'vector must have every number, got a text that leaves some out with "...".'
+
+
+def test_to_vector_long_text_that_is_almost_a_spelling_is_refused_at_once():
+    with pytest.raises(InvalidVector, match="no JSON"):
+        to_vector("[" + "11.5 " * 100_000 + "x]")
+
+
+class Tensor:
+    """An array of another library, as PyTorch has it: on a GPU, with gradients, or of a type that numpy lacks."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __array__(self, dtype=None, copy=None):
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [TypeError, ValueError, RuntimeError])
+def test_to_vector_array_that_numpy_cannot_read_is_refused(error):
+    with pytest.raises(InvalidVector) as caught:
+        to_vector(Tensor(error("Use tensor.detach().\nSee the docs.")), name="Article.embedding")
+    assert str(caught.value) == (
+        "Article.embedding must be an array that numpy can read, got a Tensor that it cannot (Use tensor.detach())."
+    )
+    assert isinstance(caught.value.__cause__, error)
 
 
 def test_to_vector_bytes_gives_a_vector_of_its_own():
@@ -138,7 +187,6 @@ REFUSED = [
     ("x", "text", NOT_JSON + " (unexpected character, expected a JSON value)."),
     ("{1,2}", "text", NOT_JSON + " (unexpected character, expected a string key)."),
     ("[NaN]", "text", NOT_JSON + " (unexpected character, expected a JSON value)."),
-    ("[1e999]", "text", NOT_JSON + " (number is infinity when parsed as double)."),
     ("[1]; drop table x", "text", NOT_JSON + " (unexpected content after document)."),
     ("\ud800", "text", NOT_JSON + " (str is not valid UTF-8: surrogates not allowed)."),
     ("[" * 5000, "text", NOT_JSON + " (depth limit exceeded)."),
@@ -151,7 +199,10 @@ REFUSED = [
     ([np.True_, 1.0], "element", HELD + "bool at position 0."),
     (["1"], "element", HELD + "str at position 0."),
     ([1, 1j], "element", HELD + "complex at position 1."),
-    ([Decimal(1)], "element", HELD + "Decimal at position 0."),
+    ([1.0, Decimal("sNaN")], "element", "vector must be finite, got sNaN at position 1."),
+    ([Decimal("NaN")], "element", "vector must be finite, got nan at position 0."),
+    ("[1e999]", "element", "vector must be finite, got inf at position 0."),
+    ("[1. nan]", "text", NOT_JSON + " (no digit after decimal point)."),
     ([[1.0, 2.0]], "element", HELD + "list at position 0."),
     ([[1.0], [2.0, 3.0]], "element", HELD + "list at position 0."),
     ([np.array([1.0])], "element", HELD + "ndarray at position 0."),

@@ -1,0 +1,68 @@
+"""What Django does with the value of a field, where it takes it for one value."""
+
+import pytest
+from django.core.exceptions import ValidationError
+from django.db import connection, models
+from django.db.models import Count
+
+from pgembedding_django import EmbeddingField, Vector
+from tests.admin import serve, staff
+from tests.models import Article
+
+pytestmark = pytest.mark.django_db
+
+VECTOR = Vector([0.1, 2, 3])
+
+
+@pytest.fixture
+def note(isolated):
+    """Make a model with two uniqueness rules over its vector, and return it."""
+
+    class Note(models.Model):
+        name = models.CharField(max_length=50)
+        embedding = EmbeddingField(dimensions=3, null=True)
+
+        class Meta:
+            app_label = "tests"
+            constraints = [models.UniqueConstraint(fields=["name", "embedding"], name="note_unique")]
+            unique_together = [("embedding", "name")]
+
+    with connection.schema_editor() as editor:
+        editor.create_model(Note)
+    return Note
+
+
+def test_row_that_is_unique_with_its_vector_is_valid(note):
+    note.objects.create(name="a", embedding=VECTOR)
+    for other in (note(name="b", embedding=VECTOR), note(name="a", embedding=[1, 2, 3]), note(name="a")):
+        other.full_clean()
+
+
+def test_row_that_repeats_a_vector_is_refused(note):
+    note.objects.create(name="a", embedding=VECTOR)
+    with pytest.raises(ValidationError) as caught:
+        note(name="a", embedding=VECTOR).full_clean()
+    assert [error.code for error in caught.value.error_dict["__all__"]] == ["unique_together", "unique_together"]
+
+
+def test_vectors_are_counted_and_grouped(note):
+    for name, vector in [("a", VECTOR), ("b", VECTOR), ("c", [1, 2, 3])]:
+        note.objects.create(name=name, embedding=vector)
+    counted = note.objects.values("embedding").annotate(rows=Count("pk")).order_by("rows")
+    assert [(row["embedding"], row["rows"]) for row in counted] == [([1, 2, 3], 1), (VECTOR, 2)]
+
+
+@pytest.mark.parametrize("option", ["list_display", "readonly_fields"])
+def test_plain_admin_shows_the_vector(settings, admin_client, option):
+    article = Article.objects.create(title="a", embedding=VECTOR)
+    serve(settings, Article, mixin=False, **{option: ["title", "embedding"]})
+    page = "" if option == "list_display" else f"{article.pk}/change/"
+    answer = admin_client.get(f"/admin/tests/article/{page}")
+    assert (answer.status_code, b"[0.1,2.0,3.0]" in answer.content) == (200, True)
+
+
+def test_plain_admin_shows_the_vector_to_who_may_only_view(settings):
+    article = Article.objects.create(title="a", embedding=VECTOR)
+    serve(settings, Article, mixin=False)
+    answer = staff("view_article").get(f"/admin/tests/article/{article.pk}/change/")
+    assert (answer.status_code, b"[0.1,2.0,3.0]" in answer.content) == (200, True)
