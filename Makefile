@@ -6,7 +6,7 @@ LANGCHAIN := $(VENV)/langchain
 NEIGHBOURS := $(VENV)/neighbours
 READY := $(VENV)/.ready
 
-.PHONY: demo test neighbours lint docs serve tox bench clean
+.PHONY: build demo test neighbours lint docs serve tox bench clean
 
 demo: $(READY)
 	$(BIN)/python manage.py demo
@@ -31,8 +31,12 @@ docs: $(READY)
 	$(BIN)/python -m pip install --quiet --group docs
 	$(BIN)/python -m sphinx -W --keep-going --quiet docs docs/_build
 
+build: $(READY)
+	$(BIN)/python -m pip install --quiet --group build
+	$(BIN)/python -m build
+
 tox: $(READY)
-	$(BIN)/tox
+	$(BIN)/tox $(ARGS)
 
 bench: $(READY) $(LANGCHAIN)/.ready
 	$(BIN)/python -m pip install --quiet --group bench
@@ -47,13 +51,13 @@ $(LANGCHAIN)/.ready: pyproject.toml | $(READY)
 $(NEIGHBOURS)/.ready: pyproject.toml | $(READY)
 	$(PYTHON) -m venv $(NEIGHBOURS)
 	$(NEIGHBOURS)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(NEIGHBOURS)/bin/python -m pip install --quiet --editable ".[embedded]" --group neighbours
+	$(NEIGHBOURS)/bin/python -m pip install --quiet --editable ".[embedded,psycopg2]" --group neighbours
 	touch $@
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --editable ".[example]" --group dev
+	$(BIN)/python -m pip install --quiet --editable ".[example,psycopg2]" --group dev
 	touch $(READY)
 
 clean:

@@ -9,6 +9,8 @@ from pgembedding_django.querysets import EmbeddingQuerySet
 from pgembedding_django.search.diversity import diversify
 from pgembedding_django.vectors import Vector
 
+__version__ = "0.1.0"
+
 __all__ = [
     "Centroid",
     "CosineDistance",

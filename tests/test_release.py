@@ -1,0 +1,90 @@
+"""What a release says of itself: its version, its metadata, and the names that it promises."""
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+import pgembedding_django
+
+ROOT = Path(__file__).resolve().parent.parent
+
+#: The names that change with notice only (docs/compatibility.md). One that is missing here is new, or was lost.
+PUBLIC = {
+    "pgembedding_django": {
+        "Centroid",
+        "CosineDistance",
+        "CreateEmbeddingExtension",
+        "EmbeddingField",
+        "EmbeddingManager",
+        "EmbeddingQuerySet",
+        "HnswIndex",
+        "L1Distance",
+        "L2Distance",
+        "MaxInnerProduct",
+        "diversify",
+    },
+    "pgembedding_django.admin": {"EmbeddingAdminMixin", "HnswIndexAdmin"},
+    "pgembedding_django.embedders": {
+        "Embedder",
+        "EmbedderUnavailable",
+        "EmbeddingError",
+        "TextRejected",
+        "get_embedder",
+    },
+    "pgembedding_django.langchain": {"ADA_TOKEN_COUNT", "PGEmbedding"},
+    "pgembedding_django.maintenance": {
+        "IndexReport",
+        "find_index",
+        "list_indexes",
+        "measure_recall",
+        "progress_of",
+        "rebuild",
+        "start_rebuild",
+    },
+    "pgembedding_django.testing": {"DummyEmbedder", "assertIndexUsed"},
+}
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_public_names_are_those_that_were_promised(module):
+    assert set(importlib.import_module(module).__all__) == PUBLIC[module]
+
+
+def test_documentation_imports_from_public_modules():
+    allowed = {*PUBLIC, "pgembedding_django.models"} | {
+        f"pgembedding_django.documents.{n}" for n in ("models", "views")
+    }
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    used = {
+        m for page in pages for m in re.findall(r"^\s*from (pgembedding_django[\w.]*) import", page.read_text(), re.M)
+    }
+    assert used - allowed == set()
+
+
+def test_version_is_the_one_of_the_changelog():
+    assert re.search(rf"^## {re.escape(pgembedding_django.__version__)}\b", (ROOT / "CHANGELOG.md").read_text(), re.M)
+
+
+@pytest.fixture
+def with_addresses():
+    pytest.importorskip("hatchling")
+    spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.with_addresses
+
+
+TEXT = "![A page](docs/page.png) See [the tutorial](docs/tutorial.md) and [pgvector](https://example.com/x)."
+
+
+def test_readme_links_to_files_where_the_address_is_known(with_addresses):
+    assert with_addresses(TEXT, "https://forge.example/o/n") == (
+        "![A page](https://forge.example/o/n/raw/main/docs/page.png) See "
+        "[the tutorial](https://forge.example/o/n/blob/main/docs/tutorial.md) and [pgvector](https://example.com/x)."
+    )
+
+
+def test_readme_has_no_dead_link_where_the_address_is_unknown(with_addresses):
+    assert with_addresses(TEXT, "") == " See the tutorial and [pgvector](https://example.com/x)."
