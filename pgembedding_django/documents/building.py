@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from django.db import NotSupportedError, OperationalError, ProgrammingError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from pgembedding_django.documents.scope import CollectionIndex
+from pgembedding_django.documents.scope import INDEX_NAME, CollectionIndex
 from pgembedding_django.engines import Engine, get_engine
 from pgembedding_django.operations import sqlstate
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "IndexState",
     "build_index",
+    "build_missing_indexes",
     "check_index",
     "drop_index",
     "drop_with_collection",
@@ -67,6 +69,14 @@ def check_index(collection: Collection, using: str, options: dict[str, Any], dim
 def rebuild_index(collection: Collection, using: str, options: dict[str, Any]) -> None:
     """Build a collection's index after a transaction, or in one that a test keeps open."""
     build_index(collection, using, options, concurrently=not connections[using].in_atomic_block)
+
+
+def build_missing_indexes(model: type[Collection], using: str) -> Iterator[str]:
+    """Build the index of each collection that says it has one and has none, as after a move, and yield its name."""
+    for collection in model._base_manager.using(using).filter(hnsw__isnull=False).order_by("pk"):
+        if read_state(connections[using], INDEX_NAME.format(collection.pk)) is None:
+            rebuild_index(collection, using, collection.hnsw or {})
+            yield collection.name
 
 
 def drop_index(collection: Collection, using: str, *, concurrently: bool) -> None:

@@ -1,9 +1,10 @@
-"""Writes rows in the binary form of COPY: the fastest way into Postgres."""
+"""Writes and reads rows in the binary form of COPY: the fastest way into Postgres, and out of it."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from io import BytesIO
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -12,7 +13,7 @@ from django.db.models import Field, Model
 
 from pgembedding_django.loading.encoders import NULL, get_encoder, int16, int32
 
-__all__ = ["RowEncoder", "copy_rows", "pack_row"]
+__all__ = ["RowEncoder", "copy_in", "copy_out", "copy_rows", "pack_row"]
 
 #: Signature, flags and header extension (PostgreSQL documentation, "COPY", "Binary Format").
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
@@ -76,8 +77,11 @@ def pack_row(values: Sequence[bytes | None]) -> bytes:
 
 def copy_rows(table: str, columns: list[str], data: Iterable[bytes], connection: BaseDatabaseWrapper) -> None:
     """Send encoded rows to a table; table and columns are quoted already."""
-    sql = f"COPY {table} ({', '.join(columns)}) FROM STDIN (FORMAT binary)"
-    chunks = _chunks(data)
+    copy_in(f"COPY {table} ({', '.join(columns)}) FROM STDIN (FORMAT binary)", _chunks(data), connection)
+
+
+def copy_in(sql: str, chunks: Iterator[bytes], connection: BaseDatabaseWrapper) -> None:
+    """Run a COPY FROM STDIN with its data, which may come in pieces of any size."""
     with connection.cursor() as cursor, connection.wrap_database_errors:
         if hasattr(cursor.cursor, "copy_expert"):
             _Reader(chunks).copy(cursor.cursor, sql)
@@ -85,6 +89,19 @@ def copy_rows(table: str, columns: list[str], data: Iterable[bytes], connection:
             with cursor.cursor.copy(sql) as copy:
                 for chunk in chunks:
                     copy.write(chunk)
+
+
+def copy_out(sql: str, connection: BaseDatabaseWrapper) -> bytes:
+    """Run a COPY TO STDOUT, and return what it sends; all of it is in memory, so ask for a page."""
+    data = BytesIO()
+    with connection.cursor() as cursor, connection.wrap_database_errors:
+        if hasattr(cursor.cursor, "copy_expert"):
+            cursor.cursor.copy_expert(sql, data)
+        else:  # pragma: no cover - psycopg 3, on which tox runs the tests
+            with cursor.cursor.copy(sql) as copy:
+                for chunk in copy:
+                    data.write(chunk)
+    return data.getvalue()
 
 
 def _chunks(rows: Iterable[bytes]) -> Iterator[bytes]:

@@ -16,8 +16,8 @@ from django.db.models import AutoField, Field, Model
 from django.db.models.expressions import DatabaseDefault
 
 from pgembedding_django.fields import EmbeddingField
-from pgembedding_django.indexes import HnswIndex
 from pgembedding_django.loading.copying import RowEncoder, copy_rows
+from pgembedding_django.loading.indexes import add_missing_indexes, drop_indexes
 from pgembedding_django.vectors import InvalidVector
 
 __all__ = ["BulkLoad", "check_vectors"]
@@ -98,21 +98,10 @@ class BulkLoad:
 
     def run_without_indexes(self, rows: Iterable[Model], batch_size: int | None, progress: Progress | None) -> int:
         """Load between dropping the HNSW indexes and building them again, all in one transaction."""
-        concrete = cast("type[Model]", self.model._meta.concrete_model)
-        indexes = [index for index in concrete._meta.indexes if isinstance(index, HnswIndex)]
-        names = ", ".join(index.name for index in indexes)
         with transaction.atomic(using=self.using):
-            # Postgres alters no index while checks of foreign keys are pending.
-            self.connection.check_constraints()
-            with self.connection.schema_editor() as editor:
-                for index in indexes:
-                    editor.remove_index(self.model, index)
-            logger.info("Dropped %s for the load.", names)
+            logger.info("Dropped %s for the load.", ", ".join(drop_indexes(self.model, self.using)))
             loaded = self.run(rows, batch_size, progress)
-            self.connection.check_constraints()
-            with self.connection.schema_editor() as editor:
-                for index in indexes:
-                    editor.add_index(self.model, index)
+            names = ", ".join(add_missing_indexes(self.model, self.using))
             logger.info("Built %s again over %s rows loaded.", names, loaded)
         return loaded
 

@@ -1,0 +1,47 @@
+"""The HNSW indexes of a table around a load: dropped before it, and built once from all rows after it."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from django.db import connections
+from django.db.models import Model
+
+from pgembedding_django.indexes import HnswIndex
+
+__all__ = ["add_missing_indexes", "drop_indexes", "hnsw_indexes"]
+
+
+def hnsw_indexes(model: type[Model]) -> list[HnswIndex]:
+    """Return the HNSW indexes that a model declares."""
+    concrete = cast("type[Model]", model._meta.concrete_model)
+    return [index for index in concrete._meta.indexes if isinstance(index, HnswIndex)]
+
+
+def drop_indexes(model: type[Model], using: str) -> list[str]:
+    """Drop the HNSW indexes of a table, and return their names."""
+    return _change(model, using, stand=True)
+
+
+def add_missing_indexes(model: type[Model], using: str) -> list[str]:
+    """Build those that do not stand, and return their names."""
+    return _change(model, using, stand=False)
+
+
+def _change(model: type[Model], using: str, *, stand: bool) -> list[str]:
+    connection = connections[using]
+    quote = connection.ops.quote_name
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT name FROM unnest(%s::text[]) name WHERE (to_regclass(name) IS NOT NULL) = %s",
+            [[quote(index.name) for index in hnsw_indexes(model)], stand],
+        )
+        names = {name for (name,) in cursor.fetchall()}
+    changed = [index for index in hnsw_indexes(model) if quote(index.name) in names]
+    if connection.in_atomic_block:
+        # Postgres alters no index while checks of foreign keys are pending.
+        connection.check_constraints()
+    with connection.schema_editor() as editor:
+        for index in changed:
+            (editor.remove_index if stand else editor.add_index)(model, index)
+    return [index.name for index in changed]
