@@ -53,7 +53,7 @@ def _rounded(number: float) -> str:
 
 
 class EmbeddingWidget(forms.Widget):
-    """Show a vector, read-only: a form that holds it keeps the row's vector as it is."""
+    """Show a vector, read-only: a form keeps the row's vector where none is sent."""
 
     read_only = True
 
@@ -75,11 +75,36 @@ class EmbeddingWidget(forms.Widget):
 
 
 class EmbeddingBoundField(forms.BoundField):
-    """Where the widget is read-only, the vector that the row has counts as sent, whatever was."""
+    """
+    Read what was sent, also where the widget is read-only: only what it did not ask for is the vector that the row has.
+
+    A vector that is required and missing, or that was sent already, has an input in place of the read-only line.
+    """
 
     @property
     def data(self) -> Any:
-        return self.initial if getattr(self.field.widget, "read_only", False) else super().data
+        return super().data if self._is_sent or not self._is_read_only else self.initial
+
+    def as_widget(self, widget: Any = None, attrs: Any = None, only_initial: bool = False) -> SafeString:
+        return super().as_widget(widget or self._widget, attrs, only_initial)
+
+    @property
+    def id_for_label(self) -> str:
+        return self._widget.id_for_label(self.field.widget.attrs.get("id") or self.auto_id)
+
+    @property
+    def _widget(self) -> forms.Widget:
+        missing = self.field.required and self.initial in EMPTY_VALUES
+        asks = self._is_read_only and (missing or self._is_sent)
+        return forms.Textarea({"rows": 2, **self.field.widget.attrs}) if asks else self.field.widget
+
+    @property
+    def _is_read_only(self) -> bool:
+        return bool(getattr(self.field.widget, "read_only", False))
+
+    @property
+    def _is_sent(self) -> bool:
+        return self.form.is_bound and not self.field.disabled and super().data not in EMPTY_VALUES
 
 
 class EmbeddingFormField(forms.Field):
@@ -95,8 +120,7 @@ class EmbeddingFormField(forms.Field):
     empty_values = EMPTY_VALUES
     default_error_messages = {
         "required": _(
-            "This vector is required, and it is made in code. Set it before the form is saved, "
-            "or let the field be null until it is embedded."
+            "This vector is required. Enter it as a list of numbers, or let the field be null until it is embedded."
         ),
     }
 

@@ -94,11 +94,29 @@ def test_widget_hostile_label_is_escaped():
     assert form.errors["embedding"] == ["<script>%s</script> must have 3 dimensions, got 1."]
 
 
-def test_widget_has_no_input_to_label_or_to_require():
+def test_widget_has_no_input_to_label():
+    assert ShownForm()["embedding"].id_for_label == ""
+
+
+def test_widget_of_a_required_vector_that_is_missing_is_an_input():
     form = ShownForm()
     form.fields["embedding"].required = True
-    assert form["embedding"].id_for_label == ""
-    assert "required" not in str(form["embedding"])
+    assert form["embedding"].id_for_label == "id_embedding"
+    assert str(form["embedding"]) == (
+        '<textarea name="embedding" cols="40" rows="2" required id="id_embedding">\n</textarea>'
+    )
+
+
+def test_widget_of_a_required_vector_that_is_there_is_a_line():
+    form = ShownForm(initial={"embedding": VECTOR})
+    form.fields["embedding"].required = True
+    assert "<textarea" not in str(form["embedding"])
+
+
+@pytest.mark.parametrize("sent", ["[1, 2]", "[0.0,3.0,4.0]"])
+def test_widget_shows_what_was_sent_to_be_sent_again(sent):
+    form = ShownForm({"embedding": sent}, initial={"embedding": VECTOR})
+    assert f">\n{sent}</textarea>" in str(form["embedding"])
 
 
 # The field
@@ -139,8 +157,7 @@ def test_field_required_says_how_to_make_the_vector():
     with pytest.raises(ValidationError) as caught:
         EmbeddingFormField().clean("")
     assert caught.value.messages == [
-        "This vector is required, and it is made in code. Set it before the form is saved, "
-        "or let the field be null until it is embedded."
+        "This vector is required. Enter it as a list of numbers, or let the field be null until it is embedded."
     ]
 
 
@@ -170,12 +187,37 @@ def test_form_omitted_data_counts_as_the_initial_vector():
     assert form.changed_data == ["title"]
 
 
-@pytest.mark.parametrize("sent", ["", "[0, 3, 4]", "x"])
-def test_form_ignores_what_is_sent_for_a_vector_that_it_only_shows(sent):
-    form = ShownForm({"embedding": sent}, initial={"embedding": VECTOR})
+def test_form_keeps_the_vector_where_nothing_is_sent_for_it():
+    form = ShownForm({"embedding": ""}, initial={"embedding": VECTOR})
     assert form.is_valid()
     assert form.cleaned_data["embedding"] is VECTOR
     assert form.changed_data == []
+
+
+@pytest.mark.parametrize("sent", ["[0, 3, 4]", [0, 3, 4], np.array([0, 3, 4])])
+@pytest.mark.parametrize("initial", [None, VECTOR])
+def test_form_takes_the_vector_that_is_sent(sent, initial):
+    form = ShownForm({"embedding": sent}, initial={"embedding": initial})
+    assert form.is_valid()
+    assert form.cleaned_data["embedding"] == [0, 3, 4]
+    assert form.changed_data == ["embedding"]
+
+
+@pytest.mark.parametrize("sent", ["x", "[1, 2]", [1, 2]])
+def test_form_refuses_what_is_sent_and_is_no_vector(sent):
+    form = ShownForm({"embedding": sent}, initial={"embedding": VECTOR})
+    assert not form.is_valid()
+    assert form.errors.keys() == {"embedding"}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("model", [Article, Required])
+def test_model_form_saves_the_vector_that_is_sent(model):
+    form_class = forms.modelform_factory(model, fields="__all__")
+    form = form_class({"title": "a", "embedding": "[1,2,3]"})
+    assert form.is_valid()
+    assert form.save().embedding == [1, 2, 3]
+    assert not form_class({"title": "a", "embedding": "[1,2]"}).is_valid()
 
 
 def test_form_prefix_is_respected():
@@ -317,7 +359,18 @@ class TestAdmin:
         page = admin_client.post("/shown/tests/required/add/", {})
         assert page.status_code == 200
         [message] = page.context["adminform"].form.errors["embedding"]
-        assert message.startswith("This vector is required, and it is made in code.")
+        assert message.startswith("This vector is required.")
+
+    def test_required_vector_is_added(self, admin_client):
+        assert 'name="embedding"' in admin_client.get("/shown/tests/required/add/").content.decode()
+        answer = admin_client.post("/shown/tests/required/add/", {"embedding": "[1, 2, 3]"})
+        assert answer.status_code == 302
+        assert Required.objects.get().embedding == [1, 2, 3]
+
+    def test_required_vector_that_is_there_is_kept(self, admin_client):
+        required = Required.objects.create(embedding=[1, 2, 3])
+        assert admin_client.post(f"/shown/tests/required/{required.pk}/change/", {}).status_code == 302
+        assert Required.objects.get().embedding == [1, 2, 3]
 
     def test_long_vector_has_a_short_page(self, admin_client):
         required = Required.objects.create(embedding=[1, 2, 3])
