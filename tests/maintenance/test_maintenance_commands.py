@@ -288,6 +288,12 @@ def test_repair_says_what_it_does_and_does_it(migrated_database, engine, backgro
     assert call("rebuild_hnsw_indexes", "--repair", interactive=False) == "Nothing to do.\n"
 
 
+def test_rebuild_says_what_it_dropped_of_interrupted_ones(migrated_database, engine, background):
+    interrupt_rebuild(migrated_database, engine, background)
+    output = call("rebuild_hnsw_indexes", INDEX, interactive=False)
+    assert output.splitlines()[-1] == f"{INDEX}_ccnew, which an interrupted rebuild left behind, was dropped."
+
+
 def refused(*args):
     """Return the sentence in which a command ends, and what it prints before."""
     output = io.StringIO()

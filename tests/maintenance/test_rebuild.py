@@ -14,7 +14,7 @@ from pgembedding_django.maintenance.rebuilding.session import IndexBusy
 from pgembedding_django.models import HnswIndexStatus, IndexRun
 from tests.conftest import wait_for
 from tests.models import Article
-from tests.support.maintenance import BUILDING, INDEX, cancel_builds, fill, snapshot, writer
+from tests.support.maintenance import BUILDING, INDEX, cancel_builds, fill, interrupt_rebuild, snapshot, writer
 
 
 def filenode(database, name=INDEX):
@@ -259,6 +259,39 @@ def test_rebuild_cancelled_names_the_leftover(migrated_database, engine, backgro
         with pytest.raises(OperationalError, match=rf" was cancelled.*\. Left behind: {INDEX}_ccnew\. Run: "):
             future.result()
     assert leftovers(migrated_database) == [f"{INDEX}_ccnew"]
+
+
+def test_rebuild_drops_what_interrupted_ones_left_behind_and_says_so(migrated_database, engine, background):
+    for _ in range(3):
+        interrupt_rebuild(migrated_database, engine, background)
+    left = [f"{INDEX}_ccnew", f"{INDEX}_ccnew1", f"{INDEX}_ccnew2"]
+    assert leftovers(migrated_database) == left
+    run = rebuild(INDEX, using="fresh")
+    assert leftovers(migrated_database) == []
+    for name in left:
+        assert f"{name}, which an interrupted rebuild left behind, was dropped." in run.notice.splitlines()
+
+
+def test_rebuild_leaves_alone_what_another_rebuild_left_behind(migrated_database, engine, background):
+    interrupt_rebuild(migrated_database, engine, background)
+    run = rebuild("pair_two_l1", using="fresh")
+    assert (run.notice, leftovers(migrated_database)) == ("", [f"{INDEX}_ccnew"])
+
+
+def test_rebuild_that_cannot_drop_a_leftover_is_a_success_all_the_same(migrated_database, engine, background):
+    interrupt_rebuild(migrated_database, engine, background)
+    # An index that something depends on cannot be dropped.
+    dependency = (
+        "INSERT INTO pg_depend SELECT 'pg_class'::regclass, 'tests_tag'::regclass, 0, 'pg_class'::regclass, "
+        f"'{INDEX}_ccnew'::regclass, 0, 'n'"
+    )
+    migrated_database.execute(dependency, superuser=True)
+    run = rebuild(INDEX, using="fresh")
+    assert run.status == "succeeded"
+    assert run.notice == (
+        f"{INDEX}_ccnew, which an interrupted rebuild left behind, could not be dropped: cannot drop index "
+        f"{INDEX}_ccnew because other objects depend on it."
+    )
 
 
 def test_index_dropped_while_its_rebuild_is_queued_is_said_to_be_gone(migrated_database):

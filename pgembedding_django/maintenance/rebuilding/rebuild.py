@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypedDict, Unpack
 
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import DEFAULT_DB_ALIAS, Error, connections
 from django.db.transaction import TransactionManagementError
 
 from pgembedding_django.engines import get_engine
 from pgembedding_django.maintenance.indexes.diagnosis import find_parent
 from pgembedding_django.maintenance.indexes.lookup import find_index, root_of, statuses
 from pgembedding_django.maintenance.indexes.progress import Progress
-from pgembedding_django.maintenance.rebuilding.errors import explained
+from pgembedding_django.maintenance.rebuilding.errors import end_sentence, explained
 from pgembedding_django.maintenance.rebuilding.estimate import warn_of_memory
 from pgembedding_django.maintenance.rebuilding.runs import open_session, queue_run, recorded
 from pgembedding_django.maintenance.rebuilding.session import Session, check_build, quote
@@ -56,7 +56,7 @@ def rebuild(
         TransactionManagementError in a transaction that it would wait for, ValueError for options that no
         server takes, DatabaseError as the server does.
     It runs on a connection of its own, where the role's statement_timeout does not count, and waits for older
-    transactions. If it fails the old index still serves.
+    transactions. If it fails the old index still serves. What interrupted rebuilds of the index left behind is dropped.
     """
     status = find_index(index, using)
     refuse_own_transaction(status, using)
@@ -107,6 +107,30 @@ def perform_rebuild(run: IndexRun, session: Session, progress: Watch | None = No
                     session.run(_statement(part, found, run), progress)
             if not sound:
                 engine.mark_sound(session.connection, table.table_oid)
+            _drop_leftovers(parts, session)
+
+
+def _drop_leftovers(parts: list[HnswIndexStatus], session: Session) -> None:
+    """Drop what interrupted rebuilds of these indexes left behind, and note it; if that fails, the rebuild stands."""
+    for leftover in _leftovers(parts, list(statuses(session.using))):
+        try:
+            session.run(f"DROP INDEX CONCURRENTLY {quote(leftover.schema)}.{quote(leftover.name)}")
+        except Error as error:
+            outcome = f"could not be dropped: {end_sentence(error)}"
+        else:
+            outcome = "was dropped."
+        session.notices.append(f"{leftover.name}, which an interrupted rebuild left behind, {outcome}")
+
+
+def _leftovers(parts: list[HnswIndexStatus], found: list[HnswIndexStatus]) -> list[HnswIndexStatus]:
+    indexes = {(part.table_oid, part.name) for part in parts}
+    return [
+        each
+        for each in found
+        if each.building_pid is None
+        and (each.table_oid, each.name) not in indexes
+        and (each.table_oid, find_parent(each, found)) in indexes
+    ]
 
 
 def refuse_own_transaction(status: HnswIndexStatus, using: str) -> None:

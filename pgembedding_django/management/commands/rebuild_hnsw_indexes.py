@@ -133,13 +133,14 @@ class Command(DatabaseCommand):
     def _perform(self, queue: Callable[[], IndexRun], using: str) -> bool:
         try:
             run = queue()
+            warning = run.notice  # The plan has said it.
             form = "{l_bar}{bar}|{postfix}"
             with tqdm(total=100, desc=run.index, unit="%", leave=False, disable=None, bar_format=form) as bar:
                 perform(run, lambda progress: _show(bar, run, progress))
         except (Error, LookupError, ObjectDoesNotExist) as error:
             self.stderr.write(self.explain(error, using))
             return False
-        self.stdout.write(_summary(run))
+        self.stdout.write("\n".join(filter(None, [_summary(run), run.notice.removeprefix(warning).strip()])))
         return True
 
 
