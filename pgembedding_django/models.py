@@ -15,6 +15,7 @@ class HnswIndexStatus(models.Model):
     An HNSW index as the server's catalogues have it now.
 
     Reading it takes no lock and needs no right beyond connecting. Indexes of temporary tables are left out.
+    label: "schema.name", which a rebuild leaves as it is, while it gives the index another oid.
     column: the one indexed, as it is or in an expression. signature: equal for equal columns and conditions.
     size: in bytes, by the last VACUUM, ANALYZE or build. options: as the server stores them, text to text.
     rows: of the table, by the last ANALYZE; None before the first. dead_share: of the table's rows, 0 to 1.
@@ -22,7 +23,8 @@ class HnswIndexStatus(models.Model):
     building_pid: the backend that is building or rebuilding the index.
     """
 
-    oid = models.BigIntegerField(primary_key=True)
+    label = models.TextField(primary_key=True)
+    oid = models.BigIntegerField()
     schema = models.TextField()
     name = models.TextField(_("index"))
     table = models.TextField()
@@ -59,7 +61,7 @@ class HnswIndexStatus(models.Model):
         verbose_name_plural = _("HNSW indexes")
 
     def __str__(self) -> str:
-        return f"{self.schema}.{self.name}"
+        return self.label
 
     @property
     def definition(self) -> str:
@@ -78,6 +80,7 @@ class IndexRun(models.Model):
     One rebuild or repair of an index: who, when and how it ended.
 
     It outlives the index, so it names it by text. pid and backend_start tell whether its backend is still there.
+    user: primary key, as text, of the user who asked for it in the admin, "" for anybody else.
     part: of how many parts, the partitions of a partitioned index, one is being built. Sizes are in bytes.
     """
 
@@ -99,6 +102,7 @@ class IndexRun(models.Model):
     action = models.CharField(max_length=10, choices=Action.choices, default=Action.REBUILD)
     status = models.CharField(max_length=12, choices=Status.choices, default=Status.QUEUED)
     person = models.CharField(max_length=150, blank=True)
+    user = models.TextField(blank=True)
     parameters = models.JSONField(default=dict, blank=True)
     pid = models.IntegerField(null=True)
     backend_start = models.DateTimeField(null=True)

@@ -10,7 +10,7 @@ from django.db.migrations.state import ProjectState
 
 from pgembedding_django.engines import ENGINES, Engine, get_engine
 
-__all__ = ["CreateEmbeddingExtension", "CreateView", "create_extension", "find_other_engine", "sqlstate"]
+__all__ = ["CreateEmbeddingExtension", "CreateView", "ReplaceView", "create_extension", "find_other_engine", "sqlstate"]
 
 #: The advisory lock of two processes that create the extension at once, "pgem" in ASCII.
 CREATE_LOCK = 0x7067656D
@@ -121,6 +121,29 @@ class CreateView(_CreateForApp):
     @property
     def migration_name_fragment(self) -> str:
         return self.name
+
+
+class ReplaceView(CreateView):
+    """
+    Give a view another query, with the same columns and perhaps more after them.
+
+    before: the query that it had, to which reversing goes back.
+    """
+
+    def __init__(self, name: str, query: str, before: str) -> None:
+        super().__init__(name, query)
+        self.before = before
+
+    def create(self, schema_editor: BaseDatabaseSchemaEditor) -> None:
+        name = schema_editor.quote_name(self.name)
+        schema_editor.execute(f"CREATE OR REPLACE VIEW {name} AS {self.query}", params=None)
+
+    def drop(self, schema_editor: BaseDatabaseSchemaEditor) -> None:
+        super().drop(schema_editor)
+        CreateView(self.name, self.before).create(schema_editor)
+
+    def describe(self) -> str:
+        return f"Replaces the view {self.name}"
 
 
 def create_extension(connection: BaseDatabaseWrapper) -> None:

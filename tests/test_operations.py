@@ -13,7 +13,7 @@ from pgembedding_django import CreateEmbeddingExtension
 from pgembedding_django.apps import PgembeddingConfig
 from pgembedding_django.engines import ENGINES
 from pgembedding_django.migrating import prepare_database
-from pgembedding_django.operations import CREATE_LOCK, CreateView, create_extension, sqlstate
+from pgembedding_django.operations import CREATE_LOCK, CreateView, ReplaceView, create_extension, sqlstate
 from tests.conftest import wait_for
 
 STATE = ProjectState()
@@ -294,3 +294,28 @@ def test_create_view_forwards_and_backwards_twice_leaves_nothing(fresh_database)
         assert fresh_database.execute(view) == [(1,)]
         fresh_database.migrate("pgembedding_django", "0001")
         assert fresh_database.execute(view) == []
+
+
+# ReplaceView
+
+
+def test_replace_view_says_what_it_does():
+    operation = ReplaceView("a_view", "SELECT 1, 2", "SELECT 1")
+    assert (operation.describe(), operation.migration_name_fragment) == ("Replaces the view a_view", "a_view")
+
+
+def test_replace_view_forwards_and_backwards_twice_has_the_column_or_not(fresh_database):
+    column = "SELECT 1 FROM pg_attribute WHERE attrelid = 'pgembedding_hnsw_index'::regclass AND attname = 'label'"
+    for _ in range(2):
+        fresh_database.migrate("pgembedding_django", "0003")
+        assert fresh_database.execute(column) == [(1,)]
+        fresh_database.migrate("pgembedding_django", "0002")
+        assert fresh_database.execute(column) == []
+
+
+def test_replaced_view_may_be_read_by_everybody_forwards_and_backwards(fresh_database):
+    grants = "SELECT has_table_privilege('pg_read_all_settings', 'pgembedding_hnsw_index', 'SELECT')"
+    fresh_database.migrate("pgembedding_django", "0003")
+    assert fresh_database.execute(grants) == [(True,)]
+    fresh_database.migrate("pgembedding_django", "0002")
+    assert fresh_database.execute(grants) == [(True,)]

@@ -1,4 +1,4 @@
-"""Who may do what to indexes, and on which database."""
+"""Who may do what to indexes, and on which database; and what a request asks for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from django.http import HttpRequest
 
 from pgembedding_django.models import HnswIndexStatus
 
-__all__ = ["database", "is_served", "may_rebuild", "may_repair"]
+__all__ = ["chosen_action", "database", "is_served", "may_rebuild", "may_repair"]
 
 
 def may_rebuild(request: HttpRequest) -> bool:
@@ -27,3 +27,9 @@ def database() -> str:
 def is_served(site: AdminSite) -> bool:
     """Tell whether a site has the pages of the indexes."""
     return site.is_registered(HnswIndexStatus)
+
+
+def chosen_action(request: HttpRequest) -> str:
+    """Return the action whose button was pressed, above the list or below it; "" where another one was."""
+    actions, place = request.POST.getlist("action"), request.POST.get("index", "")
+    return str(actions[int(place)]) if place in ("0", "1") and int(place) < len(actions) else ""

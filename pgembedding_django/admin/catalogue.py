@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from django.db.models import QuerySet
@@ -12,10 +12,13 @@ from django.utils.translation import gettext as _
 
 from pgembedding_django.admin.access import database
 from pgembedding_django.maintenance.indexes.catalogue import IndexReport, list_indexes
+from pgembedding_django.maintenance.indexes.declared import model_tables
+from pgembedding_django.maintenance.indexes.diagnosis import find_parent
+from pgembedding_django.maintenance.indexes.lookup import root_of, statuses
 from pgembedding_django.maintenance.recall.plots import draw_recall
 from pgembedding_django.models import HnswIndexStatus, IndexRun, RecallMeasurement
 
-__all__ = ["draw_latest", "measurements_of", "owner_of", "recent_runs", "reports_of", "select"]
+__all__ = ["attach", "draw_latest", "measurements_of", "owner_of", "recent_runs", "report_of", "reports_of", "select"]
 
 #: Runs and measurements that a page lists.
 SHOWN = 20
@@ -30,27 +33,44 @@ def reports_of(request: HttpRequest) -> list[IndexReport]:
     return found
 
 
-def select(request: HttpRequest) -> list[IndexReport]:
+def attach(status: HnswIndexStatus, report: IndexReport) -> HnswIndexStatus:
+    """Let an index carry its report to the columns that print it."""
+    vars(status)["report"] = report
+    return status
+
+
+def report_of(status: HnswIndexStatus) -> IndexReport:
+    """Return the report that attach() gave an index."""
+    report: IndexReport = vars(status)["report"]
+    return report
+
+
+def select(request: HttpRequest) -> list[HnswIndexStatus]:
     """
-    Return the indexes that an address names, by oid or by the model that they belong to.
+    Return the indexes that an address names, by label or by the model that they belong to.
 
     Raises LookupError, with a sentence for people, if one is no HNSW index or if there is none.
     """
-    reports = reports_of(request)
-    present = {str(report.status.oid): report for report in reports if report.status}
-    oids, models = request.GET.getlist("index"), request.GET.getlist("model")
-    unknown = [oid for oid in oids if oid not in present]
-    if unknown:
-        raise LookupError(_("This database has no HNSW index %(oid)s; it may have been dropped.") % {"oid": unknown[0]})
-    found = [present[oid] for oid in dict.fromkeys(oids)]
-    found += [
-        report
-        for report in present.values()
-        if report.model and report.model._meta.label_lower in models and not report.leftover_of
-    ]
-    if not found:
+    present = {status.label: status for status in statuses(database())}
+    labels, models = request.GET.getlist("index"), request.GET.getlist("model")
+    for label in labels:
+        if label not in present:
+            text = _("This database has no HNSW index %(index)s; it may have been dropped.")
+            raise LookupError(text % {"index": label})
+    chosen = [*labels, *(status.label for status in _of_models(models, present.values()))]
+    if not chosen:
         raise LookupError(_("There is no index to rebuild. Select one below."))
-    return found
+    return [present[label] for label in dict.fromkeys(chosen)]
+
+
+def _of_models(labels: list[str], present: Collection[HnswIndexStatus]) -> list[HnswIndexStatus]:
+    """Return the indexes of some models, without what an interrupted rebuild left behind."""
+    if not labels:
+        return []
+    tables = {oid for oid, model in model_tables(database()).items() if model._meta.label_lower in labels}
+    roots = {status.label: root_of(status, present) for status in present}
+    of_models = [status for status in present if roots[status.label].table_oid in tables]
+    return [status for status in of_models if not find_parent(status, present)]
 
 
 def owner_of(report: IndexReport) -> str:

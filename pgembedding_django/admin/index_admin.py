@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -17,10 +18,20 @@ from django.utils.translation import gettext_lazy as _
 
 from pgembedding_django.admin import index_columns as columns
 from pgembedding_django.admin import views
-from pgembedding_django.admin.access import database, may_rebuild, may_repair
-from pgembedding_django.admin.catalogue import draw_latest, measurements_of, owner_of, recent_runs, reports_of
+from pgembedding_django.admin.access import chosen_action, database, may_rebuild, may_repair
+from pgembedding_django.admin.catalogue import (
+    attach,
+    draw_latest,
+    measurements_of,
+    owner_of,
+    recent_runs,
+    report_of,
+    reports_of,
+)
 from pgembedding_django.admin.progress import RunView
+from pgembedding_django.maintenance.indexes.catalogue import report_indexes
 from pgembedding_django.maintenance.indexes.diagnosis import State
+from pgembedding_django.maintenance.indexes.lookup import statuses
 from pgembedding_django.models import HnswIndexStatus
 
 __all__ = ["HnswIndexAdmin"]
@@ -29,6 +40,10 @@ if TYPE_CHECKING:
     _ModelAdmin = admin.ModelAdmin[HnswIndexStatus]
 else:
     _ModelAdmin = admin.ModelAdmin
+
+
+#: The page that each action leads to.
+PAGES = {"rebuild_selected": "rebuild", "repair_selected": "repair"}
 
 
 class StateFilter(admin.SimpleListFilter):
@@ -62,7 +77,7 @@ class IndexChangeList(ChangeList):
         reports = reports_of(request)
         found = [(rows[report.status.pk], report) for report in reports if report.status and report.status.pk in rows]
         for row, report in found:
-            row.report = report
+            attach(row, report)
         if ORDER_VAR in self.params:
             places = list(rows)
             found.sort(key=lambda pair: places.index(pair[0].pk))
@@ -112,10 +127,18 @@ class HnswIndexAdmin(_ModelAdmin):
         return IndexChangeList
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
-        needed = {"rebuild_selected": may_rebuild, "repair_selected": may_repair}
+        needed: dict[str, Callable[[HttpRequest], bool]] = {
+            "rebuild_selected": may_rebuild,
+            "repair_selected": may_repair,
+        }
         refused = any(not needed[name](request) for name in request.POST.getlist("action") if name in needed)
         if refused or not self.has_view_permission(request):
             raise PermissionDenied
+        selected = request.POST.getlist("_selected_action")
+        page = PAGES.get(chosen_action(request))
+        if page and selected and request.POST.get("select_across") != "1":
+            # The page that asks reads what is known of these, so that it need not be read of all before.
+            return self._ask(page, selected)
         reports = reports_of(request)
         shown = {
             "title": _("HNSW indexes"),
@@ -127,25 +150,22 @@ class HnswIndexAdmin(_ModelAdmin):
 
     @admin.action(permissions=["rebuild"], description=_("Rebuild selected indexes"))
     def rebuild_selected(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponseRedirect:
-        return self._ask("rebuild", queryset)
+        return self._ask("rebuild", queryset.values_list("pk", flat=True))
 
     @admin.action(permissions=["repair"], description=_("Repair selected indexes"))
     def repair_selected(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponseRedirect:
-        return self._ask("repair", queryset)
+        return self._ask("repair", queryset.values_list("pk", flat=True))
 
-    def _ask(self, name: str, queryset: QuerySet[Any]) -> HttpResponseRedirect:
+    def _ask(self, name: str, labels: Iterable[str]) -> HttpResponseRedirect:
         url = reverse(f"admin:pgembedding_django_hnswindexstatus_{name}", current_app=self.admin_site.name)
-        oids = [("index", oid) for oid in queryset.values_list("pk", flat=True)]
-        return HttpResponseRedirect(f"{url}?{urlencode(oids)}")
+        return HttpResponseRedirect(f"{url}?{urlencode([('index', label) for label in labels])}")
 
     # The page of an index
 
-    def get_object(self, request: HttpRequest, object_id: str, from_field: Any = None) -> Any:
-        found: Any = super().get_object(request, object_id, from_field)
-        for report in reports_of(request) if found else []:
-            if report.status and report.status.pk == found.pk:
-                found.report = report
-                return found
+    def get_object(self, request: HttpRequest, object_id: str, from_field: Any = None) -> HnswIndexStatus | None:
+        # The address has the label, which a rebuild leaves as it is.
+        for status in statuses(database()).filter(label=object_id.replace("\0", "")):
+            return attach(status, report_indexes([status], database())[0])
         return None
 
     def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> Any:
@@ -154,11 +174,11 @@ class HnswIndexAdmin(_ModelAdmin):
         context |= {
             "title": _("HNSW index"),
             "runs": [RunView(run) for run in recent_runs(status)],
-            "owner": owner_of(status.report),
+            "owner": owner_of(report_of(status)),
             "measurements": measurements,
             "curve": draw_latest(measurements),
             "can_rebuild": may_rebuild(request),
-            "can_repair": may_repair(request) and status.report.repairable,
+            "can_repair": may_repair(request) and report_of(status).repairable,
         }
         return super().render_change_form(request, context, *args, **kwargs)
 

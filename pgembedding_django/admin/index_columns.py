@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from datetime import datetime
 
 from django.contrib import admin
 from django.template.defaultfilters import filesizeformat
@@ -14,56 +14,61 @@ from django.utils.timezone import is_aware, localtime
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from pgembedding_django.admin.catalogue import owner_of
+from pgembedding_django.admin.catalogue import owner_of, report_of
 from pgembedding_django.admin.progress import show_seconds
+from pgembedding_django.maintenance.indexes.catalogue import IndexReport
+from pgembedding_django.models import HnswIndexStatus
 
-__all__ = ["BRIEF", "DETAILS"]
+__all__ = ["BRIEF", "DETAILS", "rows"]
+
+#: What the admin prints for None.
+UNKNOWN = "-"
 
 
 @admin.display(description=gettext_lazy("state"))
-def state(row: Any) -> SafeString:
+def state(row: HnswIndexStatus) -> SafeString:
     """The state, and what is wrong and what to do where something is."""
-    report = row.report
+    report = report_of(row)
     badge = format_html('<span class="pgembedding-state {}">{}</span>', report.state.value, badge_text(report))
     return format_html('{}<div class="pgembedding-advice">{}</div>', badge, report.advice) if report.advice else badge
 
 
-def badge_text(report: Any) -> str:
-    return str(report.state.label).capitalize()
+def badge_text(report: IndexReport) -> str:
+    return report.state.label.capitalize()
 
 
 @admin.display(description=gettext_lazy("indexed"), ordering="table")
-def owner(row: Any) -> SafeString:
+def owner(row: HnswIndexStatus) -> SafeString:
     """The field, and its table."""
-    name = owner_of(row.report) or row.column or row.expression
+    name = owner_of(report_of(row)) or row.column
     return format_html('{}<div class="quiet">{}.{}</div>', name, row.schema, row.table)
 
 
 @admin.display(description=gettext_lazy("options"))
-def kind(row: Any) -> SafeString:
+def kind(row: HnswIndexStatus) -> SafeString:
     """The distance, and what the index was built with."""
-    parts = [row.report.distance or row.opclass, *(f"{name}={value}" for name, value in row.options.items())]
+    parts = [report_of(row).distance or row.opclass, *(f"{name}={value}" for name, value in row.options.items())]
     return format_html_join("", '<div class="pgembedding-option">{}</div>', ((part,) for part in parts))
 
 
 @admin.display(description=gettext_lazy("size"), ordering="size")
-def shown_size(row: Any) -> str:
+def shown_size(row: HnswIndexStatus) -> str:
     return filesizeformat(row.size)
 
 
 @admin.display(description=gettext_lazy("rows"), ordering="rows")
-def rows(row: Any) -> str:
+def rows(row: HnswIndexStatus) -> str:
     """Those of the table, by the last ANALYZE."""
     return _("unknown") if row.rows is None else str(number_format(row.rows, force_grouping=True))
 
 
 @admin.display(description=gettext_lazy("dead rows"))
-def dead(row: Any) -> str:
+def dead(row: HnswIndexStatus) -> str:
     return f"{row.dead_share:.0%}"
 
 
 @admin.display(description=gettext_lazy("scans"))
-def scans(row: Any) -> str:
+def scans(row: HnswIndexStatus) -> str:
     """How often it was read, and since when the server counts."""
     if row.stats_reset is None:
         return str(number_format(row.scans, force_grouping=True))
@@ -72,9 +77,9 @@ def scans(row: Any) -> str:
 
 
 @admin.display(description=gettext_lazy("last rebuild"))
-def last_rebuild(row: Any) -> str:
-    run = row.report.last_rebuild
-    if run is None:
+def last_rebuild(row: HnswIndexStatus) -> str:
+    run = report_of(row).last_rebuild
+    if run is None or run.finished is None or run.duration is None:
         return _("not yet")
     said = {"when": _moment(run.finished), "time": show_seconds(run.duration.total_seconds()), "person": run.person}
     if not run.person:
@@ -83,9 +88,9 @@ def last_rebuild(row: Any) -> str:
 
 
 @admin.display(description=gettext_lazy("last recall"))
-def last_recall(row: Any) -> str:
+def last_recall(row: HnswIndexStatus) -> str:
     """The share of the nearest rows that nearest() found by itself."""
-    measured = row.report.last_recall
+    measured = report_of(row).last_recall
     if measured is None:
         return _("not measured yet")
     said = {"recall": number_format(round(measured.recall, 3), 3), "k": measured.k, "when": _moment(measured.created)}
@@ -93,28 +98,28 @@ def last_recall(row: Any) -> str:
 
 
 @admin.display(description=gettext_lazy("definition"))
-def definition(row: Any) -> SafeString:
+def definition(row: HnswIndexStatus) -> SafeString:
     return format_html("<code>{}</code>", row.definition)
 
 
 @admin.display(description=gettext_lazy("rebuilt"))
-def rebuilt(row: Any) -> str | None:
-    run = row.report.last_rebuild
-    return None if run is None else _moment(run.finished, "SHORT_DATE_FORMAT")
+def rebuilt(row: HnswIndexStatus) -> str:
+    run = report_of(row).last_rebuild
+    return UNKNOWN if run is None or run.finished is None else _moment(run.finished, "SHORT_DATE_FORMAT")
 
 
 @admin.display(description=gettext_lazy("recall"))
-def recall(row: Any) -> str | None:
-    measured = row.report.last_recall
-    return None if measured is None else str(number_format(round(measured.recall, 3), 3))
+def recall(row: HnswIndexStatus) -> str:
+    measured = report_of(row).last_recall
+    return UNKNOWN if measured is None else str(number_format(round(measured.recall, 3), 3))
 
 
-def _moment(when: Any, form: str = "SHORT_DATETIME_FORMAT") -> str:
+def _moment(when: datetime, form: str = "SHORT_DATETIME_FORMAT") -> str:
     # With USE_TZ=False all moments are naive.
     return date_format(localtime(when) if is_aware(when) else when, form)
 
 
-Column = Callable[[Any], Any]
+Column = Callable[[HnswIndexStatus], str]
 
 #: What a list of indexes shows, beside their names.
 BRIEF: list[Column] = [state, owner, rows, shown_size, recall, rebuilt]

@@ -12,6 +12,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponseRedirect
 from django.utils.translation import gettext_lazy as _
 
+from pgembedding_django.admin.access import chosen_action
 from pgembedding_django.admin.columns import ReadableVector
 from pgembedding_django.admin.embedding import embed_rows, source_fields
 from pgembedding_django.admin.panels import panels
@@ -120,9 +121,3 @@ class EmbeddingAdminMixin(_ModelAdmin):
         if not can_rebuild(self, request):
             raise PermissionDenied
         return HttpResponseRedirect(rebuild_url(self))
-
-
-def chosen_action(request: HttpRequest) -> str:
-    """Return the action whose button was pressed, above the list or below it; "" where another one was."""
-    actions, place = request.POST.getlist("action"), request.POST.get("index", "")
-    return str(actions[int(place)]) if place in ("0", "1") and int(place) < len(actions) else ""

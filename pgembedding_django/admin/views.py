@@ -11,7 +11,7 @@ from django.contrib import messages
 from django.contrib.admin import ModelAdmin
 from django.contrib.admin.helpers import AdminForm
 from django.core.exceptions import PermissionDenied
-from django.db import DatabaseError
+from django.db import DatabaseError, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -23,10 +23,11 @@ from pgembedding_django.admin.access import database, may_rebuild, may_repair
 from pgembedding_django.admin.catalogue import reports_of, select
 from pgembedding_django.admin.forms import RebuildForm
 from pgembedding_django.admin.progress import runs_named
-from pgembedding_django.maintenance.indexes.catalogue import IndexReport
+from pgembedding_django.maintenance.indexes.catalogue import IndexReport, report_indexes
 from pgembedding_django.maintenance.rebuilding.errors import REBUILD_RIGHTS, explain_refusal
 from pgembedding_django.maintenance.rebuilding.estimate import estimate_memory, warn_of_memory
 from pgembedding_django.maintenance.rebuilding.jobs import start_rebuild, start_repair
+from pgembedding_django.maintenance.rebuilding.log import log_run
 from pgembedding_django.maintenance.rebuilding.repair import Step, plan_repair
 from pgembedding_django.models import HnswIndexStatus, IndexRun
 
@@ -41,19 +42,18 @@ def rebuild_view(model_admin: IndexAdmin, request: HttpRequest) -> HttpResponse:
     if not may_rebuild(request):
         raise PermissionDenied
     try:
-        reports = select(request)
+        chosen = select(request)
     except LookupError as error:
         return _back(model_admin, request, str(error.args[0]))
     form: Any = RebuildForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
-        statuses = [report.status for report in reports if report.status]
-        started = _start(request, lambda person: _rebuild(statuses, person, form))
+        started = _start(request, lambda person: _rebuild(chosen, person, form))
         if started:
             return HttpResponseRedirect(runs_url(model_admin, started))
-    count = len(reports)
+    count = len(chosen)
     title = ngettext("Rebuild %(count)d HNSW index", "Rebuild %(count)d HNSW indexes", count) % {"count": count}
     adminform = AdminForm(form, [(None, {"fields": list(form.fields)})], {}, model_admin=model_admin)
-    builds = [_build(report) for report in reports]
+    builds = [_build(report) for report in report_indexes(chosen, database())]
     return _page(model_admin, request, "rebuild", title, adminform=adminform, builds=builds)
 
 
@@ -61,8 +61,8 @@ def repair_view(model_admin: IndexAdmin, request: HttpRequest) -> HttpResponse:
     """Say what repair would do; a POST does those of the steps that were shown and are still needed."""
     if not may_repair(request):
         raise PermissionDenied
-    oids = request.GET.getlist("index")
-    chosen = [each for each in reports_of(request) if not oids or (each.status and str(each.status.oid) in oids)]
+    labels = request.GET.getlist("index")
+    chosen = [each for each in reports_of(request) if not labels or each.label in labels]
     steps = plan_repair(database(), chosen)
     if not steps:
         return _back(model_admin, request, _("Nothing needs repair here."), messages.INFO)
@@ -110,7 +110,12 @@ def _rebuild(statuses: list[HnswIndexStatus], person: str, form: RebuildForm) ->
 def _start(request: HttpRequest, start: Callable[[str], list[IndexRun]]) -> list[IndexRun]:
     """Start something in the name of who asks; where the server or the state of an index forbids it, say why."""
     try:
-        started = start(request.user.get_username())
+        with transaction.atomic(using=database()):
+            started = start(request.user.get_username())
+            for run in started:
+                run.user = str(request.user.pk)
+                run.save(update_fields=["user"])
+                log_run(run, run.user)
     except (DatabaseError, HnswIndexStatus.DoesNotExist) as error:
         messages.error(request, explain_refusal(error, database(), REBUILD_RIGHTS))
         return []

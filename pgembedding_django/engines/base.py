@@ -181,11 +181,11 @@ class Engine(Extension):
         """Note that every index of a table has been rebuilt."""
 
     def graph_size(self, opclass: str, rows: int, dimensions: int, options: Mapping[str, str]) -> int:
-        """Return the bytes of memory that a build without waiting for the disk needs; 0 where none is held."""
+        """Return the bytes of memory that a build without waiting for the disk needs; 0 where none is held or known."""
         return 0
 
     def index_size(self, opclass: str, rows: int, dimensions: int, options: Mapping[str, str]) -> int:
-        """Return about how many bytes a new index takes on disk."""
+        """Return about how many bytes a new index takes on disk; 0 for vectors of unknown size."""
         raise NotImplementedError
 
     def candidates(self, k: int, precision: str | None) -> int:

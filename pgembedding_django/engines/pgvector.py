@@ -37,6 +37,9 @@ _INDEXED = {
     "half": 4000,
     "binary": 64000,
 }  # dimensions that fit an index page (pgvector 0.8 README, "HNSW")
+#: Of a number, by the first word of the operator class.
+BITS = {"vector": 32, "halfvec": 16, "bit": 1}
+
 _DECODERS = {"single": wire.decode_vector, "half": wire.decode_halfvec}
 
 
@@ -122,10 +125,14 @@ class PgvectorEngine(Engine):
         ]
 
     def graph_size(self, opclass: str, rows: int, dimensions: int, options: Mapping[str, str]) -> int:
+        if not _has_known_size(opclass):
+            return 0
         m = int(options.get("m", DEFAULT_M))
         return rows * (_value_size(opclass, dimensions) + 32 * m + GRAPH_ROW)
 
     def index_size(self, opclass: str, rows: int, dimensions: int, options: Mapping[str, str]) -> int:
+        if not _has_known_size(opclass):
+            return 0
         # An element, the tuple of its links, and their two line pointers (pgvector 0.8, src/hnsw.h).
         m = int(options.get("m", DEFAULT_M))
         return pages_size(rows, 72 + _value_size(opclass, dimensions) + _aligned(4 + 12 * m) + 8)
@@ -162,9 +169,13 @@ class PgvectorEngine(Engine):
         return f"({quantized})", quantized, "<~>"
 
 
+def _has_known_size(opclass: str) -> bool:
+    """Tell whether each vector of an index takes the same space; a sparsevec takes what it holds."""
+    return opclass.split("_")[0] in BITS
+
+
 def _value_size(opclass: str, dimensions: int) -> int:
-    bits = {"vector": 32, "halfvec": 16, "bit": 1}[opclass.split("_")[0]]
-    return _aligned(8 + -(-dimensions * bits // 8))
+    return _aligned(8 + -(-dimensions * BITS[opclass.split("_")[0]] // 8))
 
 
 def _aligned(size: int) -> int:

@@ -62,12 +62,12 @@ def staff(*codenames, name="ann", **options):
     return client
 
 
-def oid(name=INDEX, using="default"):
-    return HnswIndexStatus.objects.using(using).get(name=name).pk
+def label(name=INDEX):
+    return f"public.{name}"
 
 
-def rebuild_page(name=INDEX, using="default"):
-    return f"{INDEXES}rebuild/?index={oid(name, using)}"
+def rebuild_page(name=INDEX):
+    return f"{INDEXES}rebuild/?index={label(name)}"
 
 
 def invalidate(name=INDEX):

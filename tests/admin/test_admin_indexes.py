@@ -1,16 +1,34 @@
 """The list of indexes in the admin, and the page of one."""
 
 from datetime import UTC, datetime, timedelta
+from urllib.parse import urlencode
 from uuid import uuid4
 
 import pytest
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.admin.utils import quote
+from django.contrib.contenttypes.models import ContentType
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from pgembedding_django.admin.index_columns import scans
+from pgembedding_django.maintenance import find_index, rebuild
 from pgembedding_django.models import HnswIndexStatus, IndexRun, RecallMeasurement
-from tests.admin import ARTICLES, CARE, INDEX, INDEXES, LOOK, invalidate, messages, oid, serve, staff, text
+from tests.admin import (
+    ARTICLES,
+    CARE,
+    INDEX,
+    INDEXES,
+    LOOK,
+    invalidate,
+    label,
+    messages,
+    rebuild_page,
+    serve,
+    staff,
+    text,
+)
 from tests.models import Article
 
 pytestmark = pytest.mark.django_db
@@ -45,7 +63,7 @@ def names(answer):
 
 
 def detail(name=INDEX):
-    return f"{INDEXES}{oid(name)}/change/"
+    return f"{INDEXES}{quote(label(name))}/change/"
 
 
 def record(**values):
@@ -212,14 +230,14 @@ def test_button_to_repair_is_not_there_where_nothing_needs_it():
 
 @pytest.mark.parametrize("action", ["rebuild_selected", "repair_selected"])
 def test_forged_action_of_a_viewer_is_refused(action):
-    answer = staff(*LOOK).post(INDEXES, {"action": action, "_selected_action": [oid()], "index": "0"})
+    answer = staff(*LOOK).post(INDEXES, {"action": action, "_selected_action": [label()], "index": "0"})
     assert answer.status_code == 403
 
 
 @pytest.mark.parametrize(("action", "page"), [("rebuild_selected", "rebuild"), ("repair_selected", "repair")])
 def test_action_leads_to_the_page_that_asks(action, page):
-    answer = staff(*CARE).post(INDEXES, {"action": action, "_selected_action": [oid()], "index": "0"})
-    assert answer.headers["Location"] == f"{INDEXES}{page}/?index={oid()}"
+    answer = staff(*CARE).post(INDEXES, {"action": action, "_selected_action": [label()], "index": "0"})
+    assert answer.headers["Location"] == f"{INDEXES}{page}/?index={label()}"
     assert not IndexRun.objects.exists()
 
 
@@ -232,7 +250,98 @@ def test_post_to_the_page_of_an_index_is_refused(admin_client):
     assert admin_client.post(detail(), {"name": "x"}).status_code == 403
 
 
+# Indexes of other programs
+
+FOREIGN = {
+    "expression over an array": "real[]) ((e::vector(3)) vector_l2_ops)",
+    "sparse": "sparsevec(1000)) (e sparsevec_l2_ops)",
+    "bits": "bit(8)) (e bit_jaccard_ops)",
+    "no column": "int) ((ARRAY[1, 2]::real[]::vector(2)) vector_cosine_ops)",
+}
+
+
+@pytest.fixture(params=FOREIGN)
+def foreign(request):
+    """An index that no model knows, of a table that looks large."""
+    column, indexed = FOREIGN[request.param].split(") (", 1)
+    execute(f"CREATE TABLE elsewhere (e {column})")
+    execute(f"CREATE INDEX elsewhere_hnsw ON elsewhere USING hnsw ({indexed}")
+    execute("UPDATE pg_class SET reltuples = 100000, relpages = 100000 WHERE relname LIKE 'elsewhere%'")
+    return request.param
+
+
+@pytest.mark.pgvector
+def test_foreign_index_is_shown_and_rebuilt_like_any_other(foreign):
+    client = staff(*CARE)
+    for page in (INDEXES, detail("elsewhere_hnsw"), rebuild_page("elsewhere_hnsw")):
+        answer = client.get(page)
+        assert answer.status_code == 200
+        assert "elsewhere_hnsw" in text(answer)
+
+
+@pytest.mark.pgvector
+@pytest.mark.parametrize("foreign", ["expression over an array"], indirect=True)
+def test_foreign_index_of_an_expression_names_its_column(foreign):
+    assert HnswIndexStatus.objects.get(name="elsewhere_hnsw").column == "e"
+    assert 'e<div class="quiet">public.elsewhere</div>' in text(staff(*LOOK).get(INDEXES))
+
+
+# What is read
+
+
+def reads(answer_of, table):
+    """Return how often a request reads a table."""
+    with CaptureQueriesContext(connection) as queries:
+        answer_of()
+    return sum(table in query["sql"] for query in queries.captured_queries)
+
+
+def test_whole_catalogue_is_read_for_the_list_alone():
+    execute("DROP INDEX pair_two_l1")
+    client = staff(*CARE)
+    chosen = {"action": "rebuild_selected", "_selected_action": [label()], "index": "0"}
+    requests = [
+        lambda: client.get(INDEXES),
+        lambda: client.post(INDEXES, chosen),
+        lambda: client.get(rebuild_page()),
+        lambda: client.post(rebuild_page(), {"concurrently": "on"}),
+        lambda: client.get(detail()),
+    ]
+    # What is missing is told by the migrations.
+    assert [reads(request, "django_migrations") for request in requests][1:] == [0, 0, 0, 0]
+    assert reads(requests[0], "django_migrations") > 0
+
+
+def test_action_on_all_pages_of_the_list_leads_to_the_page_that_asks():
+    chosen = {"action": "rebuild_selected", "_selected_action": [label()], "index": "0", "select_across": "1"}
+    answer = staff(*CARE).post(f"{INDEXES}?q={INDEX}", chosen)
+    assert answer.headers["Location"] == f"{INDEXES}rebuild/?index={label()}"
+
+
 # The page of one
+
+
+def test_detail_keeps_its_address_when_a_rebuild_gives_the_index_another_oid(migrated_database, settings):
+    settings.DATABASE_ROUTERS = ["tests.admin.FreshRouter"]
+    before = find_index(INDEX, "fresh").oid
+    rebuild(INDEX, using="fresh")
+    assert find_index(INDEX, "fresh").oid != before
+    assert INDEX in text(staff(*LOOK).get(detail()))
+
+
+def test_detail_leads_to_the_history_of_the_index(admin_user):
+    LogEntry.objects.create(
+        user=admin_user,
+        content_type=ContentType.objects.get_for_model(HnswIndexStatus),
+        object_id=label(),
+        object_repr=label(),
+        action_flag=CHANGE,
+        change_message="Rebuild: succeeded.",
+    )
+    client = staff(*LOOK)
+    address = f"{INDEXES}{quote(label())}/history/"
+    assert f'href="{address}"' in text(client.get(detail()))
+    assert "Rebuild: succeeded." in text(client.get(address))
 
 
 def test_detail_shows_what_is_known_of_an_index(engine):
@@ -276,8 +385,8 @@ def test_detail_draws_the_newest_recall_and_lists_all():
 def test_detail_has_buttons_for_who_may_rebuild_and_repair():
     invalidate()
     page = text(staff(*CARE).get(detail()))
-    assert f'href="{INDEXES}rebuild/?index={oid()}"' in page
-    assert f'href="{INDEXES}repair/?index={oid()}"' in page
+    assert f'href="{INDEXES}rebuild/?index={label()}"' in page
+    assert f'href="{INDEXES}repair/?index={label()}"' in page
 
 
 def test_detail_has_no_buttons_for_who_may_look():
@@ -313,8 +422,8 @@ def test_hostile_names_comments_and_errors_are_escaped_on_every_page():
     pages = [
         INDEXES,
         f"{INDEXES}?q={HOSTILE}&state=invalid",
-        f"{INDEXES}{oid(HOSTILE)}/change/",
-        f"{INDEXES}rebuild/?index={oid(HOSTILE)}",
+        detail(HOSTILE),
+        f"{INDEXES}rebuild/?{urlencode({'index': label(HOSTILE)})}",
         f"{INDEXES}repair/",
         f"{INDEXES}runs/?run={run.pk}",
     ]

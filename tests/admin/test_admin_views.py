@@ -4,20 +4,27 @@ import re
 from urllib.parse import urlencode
 
 import pytest
-from django.db import connection, connections
-from django.test.utils import CaptureQueriesContext
+from django.contrib.admin.models import ADDITION, LogEntry
+from django.contrib.auth.models import User
+from django.db import connection, connections, transaction
+from django.test.utils import CaptureQueriesContext, modify_settings
 from django.utils import timezone
 
 from pgembedding_django.admin.progress import show_seconds
-from pgembedding_django.models import IndexRun
+from pgembedding_django.maintenance import find_index
+from pgembedding_django.maintenance.rebuilding.jobs import perform
+from pgembedding_django.maintenance.rebuilding.log import log_outcome
+from pgembedding_django.maintenance.rebuilding.rebuild import queue_rebuild
+from pgembedding_django.maintenance.rebuilding.repair import plan_repair, queue_step
+from pgembedding_django.models import HnswIndexStatus, IndexRun
 from tests.admin import (
     CARE,
     INDEX,
     INDEXES,
     LOOK,
     invalidate,
+    label,
     messages,
-    oid,
     rebuild_page,
     serve,
     staff,
@@ -217,7 +224,7 @@ def test_second_click_is_refused_politely():
 def test_rebuild_is_done_in_the_background_and_its_outcome_shown(fresh, engine):
     fill(fresh, engine)
     client = staff(*CARE)
-    answer = client.post(rebuild_page(using="fresh"), {"concurrently": "on"})
+    answer = client.post(rebuild_page(), {"concurrently": "on"})
     (run,) = wait_for_runs("fresh")
     page = text(client.get(answer.headers["Location"]))
     assert (run.status, run.person) == ("succeeded", "ann")
@@ -227,9 +234,78 @@ def test_rebuild_is_done_in_the_background_and_its_outcome_shown(fresh, engine):
     assert "<noscript>" not in page
 
 
+def entries():
+    return [(entry.user.username, entry.object_id, entry.change_message) for entry in LogEntry.objects.order_by("pk")]
+
+
+def test_rebuild_is_logged_with_its_user_when_it_is_asked_for():
+    staff(*CARE).post(rebuild_page(), {"concurrently": "on"})
+    assert entries() == [("ann", label(), "Rebuild: queued.")]
+    assert IndexRun.objects.get().user == str(User.objects.get().pk)
+
+
+def asked_for(user, using="fresh"):
+    run = queue_rebuild(find_index(INDEX, using), using=using, person=user.username)
+    run.user = str(user.pk)
+    run.save()
+    return run
+
+
+def test_rebuild_is_logged_with_its_outcome(fresh, engine):
+    perform(asked_for(User.objects.create_user("ann")))
+    assert entries() == [("ann", label(), "Rebuild: succeeded.")]
+
+
+def test_rebuild_that_fails_is_logged_with_the_reason(fresh, engine):
+    run = asked_for(User.objects.create_user("ann"))
+    fresh.execute(f"DROP INDEX {INDEX}")
+    with pytest.raises(HnswIndexStatus.DoesNotExist):
+        perform(run)
+    assert entries() == [
+        ("ann", label(), f'Rebuild: failed. Database "fresh" has no HNSW index {label()}. manage.py hnsw_indexes lists '
+         "those that it has.")
+    ]  # fmt: skip
+
+
+def test_rebuild_of_a_user_who_is_gone_is_logged_by_nobody(fresh, engine):
+    user = User.objects.create_user("ann")
+    run = asked_for(user)
+    user.delete()
+    perform(run)
+    assert entries() == []
+
+
+def test_rebuild_in_a_project_without_the_admin_is_not_logged(fresh, engine, settings):
+    run = asked_for(User.objects.create_user("ann"))
+    with modify_settings(INSTALLED_APPS={"remove": ["django.contrib.admin"]}):
+        log_outcome(run)
+    assert entries() == []
+
+
+def test_rebuild_whose_log_cannot_be_written_is_done_all_the_same(fresh, engine, caplog):
+    run = asked_for(User.objects.create_user("ann"))
+    execute("ALTER TABLE django_admin_log RENAME TO gone")
+    with transaction.atomic():  # What fails in it is rolled back, as the test's own transaction goes on.
+        perform(run)
+        transaction.set_rollback(True)
+    assert run.status == "succeeded"
+    assert f"The admin's log does not have the end of run {run.pk}" in caplog.text
+
+
+def test_repair_that_creates_an_index_is_logged_as_an_addition(fresh):
+    user = User.objects.create_user("ann")
+    fresh.execute(f"DROP INDEX {INDEX}")
+    (step,) = plan_repair("fresh")
+    run = queue_step(step, using="fresh")
+    run.user = str(user.pk)
+    perform(run)
+    entry = LogEntry.objects.get()
+    assert (entry.action_flag, entry.object_id, entry.change_message) == (ADDITION, label(), "Create: succeeded.")
+
+
 def test_rebuild_where_the_queue_is_down_shows_that_it_failed(fresh, settings):
     settings.TASKS = {"default": {"BACKEND": "tests.tasks.DownBackend"}}
-    page = rebuild_page(using="fresh")
+    page = rebuild_page()
     answer = staff(*CARE).post(page, {"concurrently": "on"}, follow=True)
     assert DOWN in text(answer)
     assert [run.status for run in IndexRun.objects.using("fresh")] == ["failed"]
@@ -240,7 +316,7 @@ def test_rebuild_by_a_role_that_does_not_own_the_table_says_what_to_do(fresh, ro
     fresh.execute(f"GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {role}", superuser=True)
     fresh.execute(f"REVOKE ALL ON tests_article FROM {role}", superuser=True)
     client = staff(*CARE)
-    answer = client.post(rebuild_page(using="fresh"), {"concurrently": "on"})
+    answer = client.post(rebuild_page(), {"concurrently": "on"})
     (run,) = wait_for_runs("fresh")
     page = text(client.get(answer.headers["Location"]))
     assert run.status == "failed"
@@ -250,7 +326,7 @@ def test_rebuild_by_a_role_that_does_not_own_the_table_says_what_to_do(fresh, ro
 
 def test_rebuild_by_a_role_that_may_not_record_it_says_so(fresh, role):
     fresh.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}", superuser=True)
-    answer = staff(*CARE).post(rebuild_page(using="fresh"), {"concurrently": "on"})
+    answer = staff(*CARE).post(rebuild_page(), {"concurrently": "on"})
     assert answer.status_code == 200
     assert messages(answer)[0].startswith("permission denied for table pgembedding_django_indexrun. This needs SELECT ")
     assert messages(answer)[0].endswith(f"ownership of the table: let the owner grant them to role {role}.")
@@ -260,7 +336,7 @@ def test_read_only_database_shows_its_indexes_and_refuses_a_rebuild(fresh):
     fresh.become(OPTIONS={"options": "-c default_transaction_read_only=on"})
     client = staff(*CARE)
     assert INDEX in text(client.get(INDEXES))
-    answer = client.post(rebuild_page(using="fresh"), {"concurrently": "on"})
+    answer = client.post(rebuild_page(), {"concurrently": "on"})
     remedy = 'Database "fresh" is read-only here. Use a primary server and a role that may write.'
     assert messages(answer)[0].endswith(f" in a read-only transaction. {remedy}")
 
@@ -279,7 +355,7 @@ def test_repair_shows_its_plan():
 def test_repair_of_selected_indexes_plans_for_them_alone():
     invalidate()
     invalidate("pair_two_l1")
-    assert steps(staff(*CARE).get(f"{REPAIR}?index={oid()}")) == [f"rebuild tests_article public.{INDEX}"]
+    assert steps(staff(*CARE).get(f"{REPAIR}?index={label()}")) == [f"rebuild tests_article public.{INDEX}"]
 
 
 def test_repair_does_the_steps_that_were_agreed_to():
@@ -322,7 +398,7 @@ def test_page_of_a_run_shows_where_it_is_and_who_is_waited_for(fresh, engine):
     fill(fresh, engine)
     client = staff(*CARE)
     with snapshot(fresh) as holder:
-        answer = client.post(rebuild_page(using="fresh"), {"concurrently": "on"})
+        answer = client.post(rebuild_page(), {"concurrently": "on"})
         wait_for(fresh, WAITS_FOR_SNAPSHOT)
         page = text(client.get(answer.headers["Location"]))
         with holder.cursor() as cursor:

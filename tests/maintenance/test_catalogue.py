@@ -159,7 +159,7 @@ def test_catalogue_without_the_migrations_names_the_command(ready_database):
     with pytest.raises(ProgrammingError) as caught:
         list_indexes("fresh")
     assert str(caught.value) == (
-        'Database "fresh" lacks the view pgembedding_hnsw_index. '
+        'Database "fresh" lacks the view pgembedding_hnsw_index of this version. '
         "Run: manage.py migrate pgembedding_django --database fresh"
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
@@ -25,7 +26,7 @@ from pgembedding_django.maintenance.indexes.lookup import can_read, root_of, sta
 from pgembedding_django.maintenance.indexes.progress import read_progress
 from pgembedding_django.models import HnswIndexStatus, IndexRun, RecallMeasurement
 
-__all__ = ["IndexReport", "counted_since", "list_indexes"]
+__all__ = ["IndexReport", "counted_since", "list_indexes", "report_indexes"]
 
 Record = TypeVar("Record", IndexRun, RecallMeasurement)
 
@@ -77,28 +78,40 @@ def list_indexes(using: str = DEFAULT_DB_ALIAS) -> list[IndexReport]:
     tables = model_tables(using)
     declared = declarations(tables)
     present = {(status.table_oid, status.name) for status in found}
-    reports = _report_present(using, found, tables, declared)
+    reports = _report(found, using, found, tables, declared)
     reports += _report_missing(using, [each for key, each in declared.items() if key not in present])
-    worst_first = list(State)
-    return sorted(reports, key=lambda report: (worst_first.index(report.state), report.table, report.name))
+    return _worst_first(reports)
 
 
-def _report_present(
+def report_indexes(chosen: Collection[HnswIndexStatus], using: str = DEFAULT_DB_ALIAS) -> list[IndexReport]:
+    """Return a report of each of some indexes, as list_indexes() does of all, for the price of those alone."""
+    tables = model_tables(using)
+    return _worst_first(_report(chosen, using, list(statuses(using)), tables, declarations(tables)))
+
+
+def _worst_first(reports: list[IndexReport]) -> list[IndexReport]:
+    states = list(State)
+    return sorted(reports, key=lambda report: (states.index(report.state), report.table, report.name))
+
+
+def _report(
+    chosen: Collection[HnswIndexStatus],
     using: str,
     found: list[HnswIndexStatus],
     tables: dict[int, type[Model]],
     declared: dict[tuple[int, str], Declaration],
 ) -> list[IndexReport]:
+    """found: all that the database has, among which are the indexes of partitioned tables, and what left one behind."""
     engine = get_engine(connections[using])
-    unsound = engine.unsound_tables(connections[using], {root_of(status, found).table_oid for status in found})
+    unsound = engine.unsound_tables(connections[using], {root_of(status, found).table_oid for status in chosen})
     succeeded = IndexRun.objects.using(using).filter(status=IndexRun.Status.SUCCEEDED)
     rebuilds = _latest(succeeded.filter(action__in=BUILDS))
     recalls = _latest(RecallMeasurement.objects.using(using).filter(ef_search=None))
     started = _server_start(using)
-    keys = [(status.table_oid, status.name) for status in found if is_unread(status)]
+    keys = [(status.table_oid, status.name) for status in chosen if is_unread(status)]
     migrated = creation_times([declared[key] for key in keys if key in declared], using)
     reports = []
-    for status in found:
+    for status in chosen:
         root = root_of(status, found)
         leftover_of = find_parent(status, found)
         progress = read_progress(connections[using], status.building_pid) if status.building_pid else None

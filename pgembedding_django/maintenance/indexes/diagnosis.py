@@ -144,7 +144,7 @@ def _advise_bloated(status: HnswIndexStatus, engine: Engine) -> str:
     if status.size < SMALL_SIZE or status.rows is None or status.dimensions is None:
         return ""
     fresh = engine.index_size(status.opclass, status.rows, status.dimensions, status.options)
-    if status.size < BLOATED_SIZE_FACTOR * max(fresh, 1):
+    if not fresh or status.size < BLOATED_SIZE_FACTOR * fresh:
         return ""
     return _("A new one of the same rows would have %(percent)d%% of its size. Rebuild it.") % {
         "percent": 100 * fresh / status.size

@@ -39,17 +39,21 @@ def statuses(using: str) -> QuerySet[HnswIndexStatus]:
     """
     if not _has_view(using):
         raise ProgrammingError(
-            f'Database "{using}" lacks the view {HnswIndexStatus._meta.db_table}. '
+            f'Database "{using}" lacks the view {HnswIndexStatus._meta.db_table} of this version. '
             f"Run: manage.py migrate pgembedding_django --database {using}"
         )
     return HnswIndexStatus.objects.using(using).order_by("schema", "table", "name")
 
 
 def _has_view(using: str) -> bool:
-    """Tell whether the app's migrations have been run in a database."""
+    """Tell whether the app's migrations have been run in a database, those of this version too."""
+    columns = [field.column for field in HnswIndexStatus._meta.concrete_fields]
     with connections[using].cursor() as cursor:
-        cursor.execute("SELECT to_regclass(%s) IS NOT NULL", [HnswIndexStatus._meta.db_table])
-        return bool(cursor.fetchone()[0])
+        cursor.execute(
+            "SELECT count(*) FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attname = ANY(%s::name[])",
+            [HnswIndexStatus._meta.db_table, columns],
+        )
+        return bool(cursor.fetchone()[0] == len(columns))
 
 
 def can_read(model: type[Model], using: str) -> bool:

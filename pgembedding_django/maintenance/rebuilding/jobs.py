@@ -14,6 +14,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from pgembedding_django.compat import background
+from pgembedding_django.maintenance.rebuilding.log import log_outcome
 from pgembedding_django.maintenance.rebuilding.rebuild import RebuildOptions, Watch, perform_rebuild, queue_rebuild
 from pgembedding_django.maintenance.rebuilding.repair import Step, perform_create, perform_drop, plan_repair, queue_step
 from pgembedding_django.maintenance.rebuilding.runs import claim, give_up_late, open_session
@@ -140,4 +141,7 @@ def _queued(using: str, ids: Sequence[int]) -> QuerySet[IndexRun]:
 
 
 def _fail(runs: QuerySet[IndexRun], error: Exception) -> None:
-    runs.update(status=IndexRun.Status.FAILED, error=str(error), finished=timezone.now())
+    for run in runs:
+        run.status, run.error, run.finished = IndexRun.Status.FAILED, str(error), timezone.now()
+        log_outcome(run)
+        run.save()

@@ -117,6 +117,8 @@ def perform_create(run: IndexRun, session: Session, progress: Watch | None = Non
         with session.table_locked(declaration.table_oid), session.connection.schema_editor(atomic=False) as editor:
             sql = declaration.index.create_sql(declaration.model, editor, concurrently=True)
             session.run(str(sql), progress)
+        created = statuses(session.using).filter(table_oid=declaration.table_oid, name=run.index)
+        run.schema = created.values_list("schema", flat=True)[0]
 
 
 def _step(report: IndexReport) -> Step:

@@ -14,6 +14,7 @@ from django.utils.translation import gettext as _
 
 from pgembedding_django.compat import background
 from pgembedding_django.maintenance.indexes.progress import read_progress
+from pgembedding_django.maintenance.rebuilding.log import log_outcome
 from pgembedding_django.maintenance.rebuilding.session import REBUILD_LOCK, IndexBusy, Session
 from pgembedding_django.models import HnswIndexStatus, IndexRun
 
@@ -66,6 +67,7 @@ def open_session(run: IndexRun) -> Iterator[Session]:
             stack.enter_context(session)
         except Error as error:
             run.status, run.error, run.finished = IndexRun.Status.FAILED, str(error), timezone.now()
+            log_outcome(run)
             with suppress(Error):  # It may be the server that is gone.
                 run.save()
             raise
@@ -166,6 +168,7 @@ def _finish(run: IndexRun, session: Session) -> None:
     run.finished = timezone.now()
     run.notice = "\n".join(filter(None, [run.notice, *(notice.strip() for notice in session.notices)]))
     session.notices.clear()
+    log_outcome(run)
     run.save()
 
 
