@@ -134,8 +134,13 @@ class Engine(Extension):
         """Return the type that a parameter is cast to."""
         raise NotImplementedError
 
-    def binary_select(self, storage: str) -> str:
-        """Return the template of the function that sends a column in the server's binary form."""
+    def sent(self, sql: str, storage: str) -> str:
+        """Return a column in the server's binary form, which is made for the rows that are returned alone."""
+        # Postgres computes what is volatile above a Sort and a Limit; what is not, for every row that it sorts.
+        return f"CASE WHEN clock_timestamp() IS NOT NULL THEN {self.send_function(storage)}({sql}) END"
+
+    def send_function(self, storage: str) -> str:
+        """Return the name of the function that gives a column in the server's binary form."""
         raise NotImplementedError
 
     def binary_encoder(self, storage: str) -> Callable[[Vector], bytes]:

@@ -71,8 +71,8 @@ class PgEmbeddingEngine(Engine):
     def cast(self, storage: str) -> str:
         return "real[]"
 
-    def binary_select(self, storage: str) -> str:
-        return "array_send(%s)"
+    def send_function(self, storage: str) -> str:
+        return "array_send"
 
     def binary_encoder(self, storage: str) -> Callable[[Vector], bytes]:
         return wire.pack_array

@@ -85,8 +85,8 @@ class PgvectorEngine(Engine):
     def cast(self, storage: str) -> str:
         return _TYPES[storage]
 
-    def binary_select(self, storage: str) -> str:
-        return f"{_TYPES[storage]}_send(%s)"
+    def send_function(self, storage: str) -> str:
+        return f"{_TYPES[storage]}_send"
 
     def binary_encoder(self, storage: str) -> Callable[[Vector], bytes]:
         return wire.pack_vector if storage == "single" else wire.pack_halfvec

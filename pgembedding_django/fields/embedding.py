@@ -277,7 +277,7 @@ class EmbeddingField(_Field, Generic[Set, Get]):
         # A subquery's column is compared or selected again as what it is, so only the outermost one is sent as bytes.
         if compiler.query.subquery:
             return sql, params
-        return get_engine(compiler.connection).binary_select(self.storage) % sql, params
+        return get_engine(compiler.connection).sent(sql, self.storage), params
 
     def get_db_converters(self, connection: BaseDatabaseWrapper) -> list[Converter]:
         return [get_engine(connection).converter(self.storage)]

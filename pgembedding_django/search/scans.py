@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
-from itertools import chain, takewhile
+from itertools import chain, count, takewhile
 from typing import Any, cast
 
 from django.core.exceptions import FullResultSet
@@ -17,6 +18,7 @@ from django.db.models.sql.constants import GET_ITERATOR_CHUNK_SIZE, MULTI
 from pgembedding_django.compat.queries import mixed
 from pgembedding_django.engines import get_engine
 from pgembedding_django.engines.base import Scan
+from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.functions import IndexedDistance
 from pgembedding_django.search.plans import ESTIMATE, Search, choose_scan
 
@@ -101,15 +103,32 @@ class NearestCompiler(SQLCompiler):
         self.query = ranking = cast(NearestQuery, asked.clone())
         ranking.explain_info = None
         ranking.low_mark, ranking.high_mark = 0, asked.search.k * margin
+        ranking.subquery = True
         try:
             sql, params = super().as_sql()
         finally:
             self.query = asked
         explain = asked.explain_info
         prefix = f"{ops.explain_query_prefix(explain.format, **explain.options)} " if explain else ""
+        columns = list(self._name_columns())
+        names = ", ".join(name for name, _ in columns)
+        selected = ", ".join(sql for _, sql in columns)
         enough = f' WHERE (SELECT count(*) FROM "ranking") = {ranking.high_mark}' if margin > 1 else ""
         limits = ops.limit_offset_sql(asked.low_mark, asked.high_mark)
-        return f'{prefix}WITH "ranking" AS MATERIALIZED ({sql}) SELECT * FROM "ranking"{enough} {limits}', params
+        return (
+            f'{prefix}WITH "ranking" ({names}) AS MATERIALIZED ({sql}) '
+            f'SELECT {selected} FROM "ranking"{enough} {limits}',
+            params,
+        )
+
+    def _name_columns(self) -> Iterator[tuple[str, str]]:
+        """Yield the name of each column of the ranking, and what to select of it: a vector is sent only here."""
+        numbers = count(1)
+        for expression, _, _ in self.select:
+            for _ in range(len(expression) if isinstance(expression, ColPairs) else 1):
+                name = f'"c{next(numbers)}"'
+                is_vector = isinstance(getattr(expression, "_output_field_or_none", None), EmbeddingField)
+                yield name, expression.select_format(self, name, ())[0] if is_vector else name
 
     def _within_distance(self, rows: list[Any]) -> list[Any]:
         """Cut the ranking where the distance passes max_distance: a filter in SQL would let the index scan on."""

@@ -184,7 +184,7 @@ def echo(engine, storage, vector, *, binary):
     """Send a vector as a parameter and read it back as the field does, or as raw SQL delivers it."""
     expression = f"%s::{engine.cast(storage)}"
     with connection.cursor() as cursor:
-        sql = engine.binary_select(storage) % expression if binary else expression
+        sql = engine.sent(expression, storage) if binary else expression
         cursor.execute(f"SELECT {sql}", [engine.encode(vector)])
         return engine.converter(storage)(cursor.fetchone()[0], None, connection)
 
