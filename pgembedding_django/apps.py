@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.apps import AppConfig, apps
+from django.db.backends.signals import connection_created
 from django.db.models.signals import post_migrate, pre_migrate
 from django.utils.translation import gettext_lazy as _
 
@@ -16,9 +17,11 @@ class PgembeddingConfig(AppConfig):
         from pgembedding_django import checks
         from pgembedding_django import migrating as signals
         from pgembedding_django.embedding import sync
+        from pgembedding_django.engines.arrays import read_arrays
 
         checks.register()
         pre_migrate.connect(signals.prepare_database, sender=self, dispatch_uid="pgembedding_django")
         post_migrate.connect(signals.finish_database, sender=self, dispatch_uid="pgembedding_django")
+        connection_created.connect(read_arrays, dispatch_uid="pgembedding_django")
         for model in apps.get_models():
             sync.watch(model)

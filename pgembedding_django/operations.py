@@ -9,6 +9,7 @@ from django.db.migrations.operations.base import Operation, OperationCategory
 from django.db.migrations.state import ProjectState
 
 from pgembedding_django.engines import ENGINES, Engine, get_engine
+from pgembedding_django.engines.arrays import read_new_arrays
 
 __all__ = ["CreateEmbeddingExtension", "CreateView", "ReplaceView", "create_extension", "find_other_engine", "sqlstate"]
 
@@ -160,6 +161,7 @@ def create_extension(connection: BaseDatabaseWrapper) -> None:
             if not _exists(connection, engine):
                 _check_available(connection, engine)
                 _create(connection, engine)
+                read_new_arrays(connection)
     _check_reachable(connection, engine)
 
 

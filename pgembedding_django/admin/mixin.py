@@ -34,7 +34,7 @@ class EmbeddingAdminMixin(_ModelAdmin):
     Show vectors in one readable line, search by meaning, list similar rows, and care for the model's indexes.
 
     Put it before ModelAdmin, or before an inline: `class ArticleAdmin(EmbeddingAdminMixin, admin.ModelAdmin)`. Without
-    it, Django's admin shows every number of a vector in list_display, in readonly_fields and to users who may only view.
+    it, Django's admin shows every number of a vector: in list_display, in readonly_fields, to users who may only view.
     Searching by meaning embeds the text, once for each page that is shown, which may cost money.
     """
 

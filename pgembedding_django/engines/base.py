@@ -87,6 +87,8 @@ class Engine(Extension):
     max_dimensions: ClassVar[int]
     #: The function that counts a column's dimensions.
     length_function: ClassVar[str]
+    #: The extension's types whose arrays the driver does not know.
+    types_with_arrays: ClassVar[tuple[str, ...]] = ()
     #: Whether avg() takes vectors.
     averages: ClassVar[bool] = True
     #: Whether a query chooses how many candidates its scan keeps; the index does elsewhere.

@@ -282,6 +282,10 @@ class EmbeddingField(_Field, Generic[Set, Get]):
     def get_db_converters(self, connection: BaseDatabaseWrapper) -> list[Converter]:
         return [get_engine(connection).converter(self.storage)]
 
+    def from_db_value(self, value: Any, expression: Any, connection: BaseDatabaseWrapper) -> Vector | None:
+        """Read an element of an array: ArrayField asks for each."""
+        return get_engine(connection).converter(self.storage)(value, expression, connection)
+
     # Forms and serializers
 
     def formfield(self, **kwargs: Any) -> Any:
