@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 from django.db import connections, transaction
-from django.db.models import BigIntegerField, Func, QuerySet, TextField, Value
-from django.db.models.functions import Cast
+from django.db.models import BigIntegerField, F, Func, QuerySet, TextField, Value
 
 from pgembedding_django.engines import get_engine
 from pgembedding_django.fields import EmbeddingField
@@ -60,7 +59,9 @@ class Recall:
 
 def shuffle(rows: EmbeddingQuerySet[Any], field: EmbeddingField, *, seed: int) -> EmbeddingQuerySet[Any]:
     """Return the rows with a vector in an order that tells nothing of their age or their place in the table."""
-    order = Func(Cast("pk", TextField()), Value(seed), function="hashtextextended", output_field=BigIntegerField())
+    keys = [F(each.attname) for each in rows.model._meta.pk_fields]
+    row = Func(*keys, template="ROW(%(expressions)s)::text", output_field=TextField())
+    order = Func(row, Value(seed), function="hashtextextended", output_field=BigIntegerField())
     return rows.filter(**{f"{field.name}__isnull": False}).order_by(order, "pk")
 
 
@@ -202,7 +203,10 @@ class Sample:
         with self.connection.cursor() as cursor:
             start = perf_counter()
             cursor.execute(sql, params)
-            return cursor.fetchall(), perf_counter() - start
+            found, seconds = cursor.fetchall(), perf_counter() - start
+        if self.rows.model._meta.is_composite_pk:
+            return [(tuple(key), distance) for *key, distance in found], seconds
+        return found, seconds
 
     def _without(self, pk: Any, answer: Answer) -> Answer:
         # pg_embedding may repeat a row; a dict keeps the first of each.

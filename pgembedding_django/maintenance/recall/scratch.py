@@ -23,10 +23,11 @@ def copy_rows(rows: EmbeddingQuerySet[Any], field: EmbeddingField, index: HnswIn
     _check_temporary(rows.db)
     quote, meta = connection.ops.quote_name, field.model._meta
     chosen, params = rows.values("pk").query.sql_with_params()
+    keys = ", ".join(quote(str(each.column)) for each in meta.pk_fields)
     statement = (
         f"CREATE TEMPORARY TABLE {TABLE} ON COMMIT DROP AS "
         f"SELECT row_number() OVER () AS id, {quote(str(field.column))} AS embedding FROM {quote(meta.db_table)} "
-        f"WHERE {quote(str(meta.pk.column))} IN ({chosen})"
+        f"WHERE ({keys}) IN ({chosen})"
     )
     with connection.cursor() as cursor:
         # The role's own limit is for queries, not for builds.
