@@ -47,6 +47,13 @@ def _check_report(report: IndexReport, alias: str) -> Iterator[CheckMessage]:
             obj=report.model,
             id="pgembedding.W028",
         )
+    elif report.state is State.UNGUARDED:
+        yield Warning(
+            f"{where} is not guarded.",
+            hint=report.advice + REPAIR,
+            obj=report.model,
+            id="pgembedding.W036",
+        )
     elif report.state is State.MISSING and report.repairable and report.model and is_migrated(report.model, alias):
         yield Warning(
             f"{where} is missing.",

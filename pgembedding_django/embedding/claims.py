@@ -11,7 +11,7 @@ from django.db import connections, transaction
 from django.db.models import QuerySet
 from django.db.models.expressions import RawSQL
 
-from pgembedding_django.embedding.rows import Row, base_rows, lock_rows, read_rows
+from pgembedding_django.embedding.rows import Row, base_rows, read_rows
 from pgembedding_django.fields import EmbeddingField
 
 __all__ = ["Claims"]
@@ -67,7 +67,7 @@ class Claims:
         Returns what was claimed, and how many rows had no text; leaves out what others have claimed or are writing.
         """
         with transaction.atomic(using=self.using):
-            locked = lock_rows(self._rows(pks), self.field, skip_locked=True).values_list("pk", flat=True)
+            locked = self._rows(pks).select_for_update(skip_locked=True).values_list("pk", flat=True)
             # Asked again once the rows are locked: somebody may have claimed or embedded them in between.
             rows = list(read_rows(self.free(self._rows(list(locked))).order_by("pk"), self.source))
             claimed = [row for row in rows if row.text and (fresh_too or row.is_stale)]

@@ -6,14 +6,12 @@ from collections.abc import Iterator
 from itertools import starmap
 from typing import Any, NamedTuple
 
-from django.db import connections
 from django.db.models import BooleanField, ExpressionWrapper, Model, Q, QuerySet, TextField, Value
 
-from pgembedding_django.engines import get_engine
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.fields.source import Source
 
-__all__ = ["Row", "base_rows", "get_field", "lock_rows", "read_rows", "stale_pks", "stale_rows"]
+__all__ = ["Row", "base_rows", "get_field", "read_rows", "stale_pks", "stale_rows"]
 
 #: Rows whose primary keys, or whose instances where a method is the source, are in memory at once.
 PAGE = 1000
@@ -88,14 +86,6 @@ def stale_pks(queryset: QuerySet[Any], field: EmbeddingField, *, fresh_too: bool
 def base_rows(field: EmbeddingField, using: str) -> QuerySet[Any]:
     """Return all rows of the table that holds a field's vectors."""
     return field.model._base_manager.using(using)
-
-
-def lock_rows(rows: QuerySet[Any], field: EmbeddingField, *, skip_locked: bool = False) -> QuerySet[Any]:
-    """Return rows of the table that holds a field's vectors so that reading them locks them; needs a transaction."""
-    connection = connections[rows.db]
-    table = connection.ops.quote_name(field.model._meta.db_table)
-    get_engine(connection).before_lock_rows(connection, table)
-    return rows.select_for_update(skip_locked=skip_locked)
 
 
 def read_rows(rows: QuerySet[Any], source: Source, *, texts: bool = True) -> Iterator[Row]:

@@ -7,7 +7,7 @@ from typing import Any, cast
 from django.db import connections, transaction
 from django.db.models import Field
 
-from pgembedding_django.embedding.rows import Row, base_rows, lock_rows, read_rows
+from pgembedding_django.embedding.rows import Row, base_rows, read_rows
 from pgembedding_django.engines import get_engine
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.loading.copying import copy_rows, pack_row
@@ -29,7 +29,7 @@ def write_vectors(embedded: list[tuple[Row, Vector]], field: EmbeddingField, usi
     """
     with transaction.atomic(using=using):
         rows = base_rows(field, using).filter(pk__in=[row.pk for row, _ in embedded]).order_by("pk")
-        now = {row.pk: row for row in read_rows(lock_rows(rows, field), field.text_source, texts=False)}
+        now = {row.pk: row for row in read_rows(rows.select_for_update(), field.text_source, texts=False)}
         wanted = [(row, vector) for row, vector in embedded if row.pk in now and _is_wanted(row, now[row.pk])]
         if wanted:
             _update(wanted, field, using)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -177,12 +178,24 @@ class Engine(Extension):
     def after_remove_index(self, model: type[Model], schema_editor: BaseDatabaseSchemaEditor) -> None:
         """Arrange what goes when the index has gone."""
 
-    def before_lock_rows(self, connection: BaseDatabaseWrapper, quoted_table: str) -> None:
-        """Take what an UPDATE of the table will take, so that locking rows before it cannot end in a deadlock."""
+    def scan_obstacle(self, connection: BaseDatabaseWrapper, table: int | None = None) -> str:
+        """
+        Say why no search may read an index now, "" where it may.
+
+        table: the oid of the index's table; without it, only what hinders all tables is asked for.
+        """
+        return ""
+
+    def unguarded_tables(self, connection: BaseDatabaseWrapper, tables: Collection[int]) -> set[int]:
+        """Return those of some tables, by oid, whose indexes lack what this engine needs to read them safely."""
+        return set()
 
     def unsound_tables(self, connection: BaseDatabaseWrapper, tables: Collection[int]) -> set[int]:
         """Return those of some tables, by oid, whose indexes all need a rebuild before anything may use them."""
         return set()
+
+    def guard_table(self, connection: BaseDatabaseWrapper, quoted_table: str) -> None:
+        """Make what this engine needs to read and write indexes of a table that were all rebuilt just now."""
 
     def mark_sound(self, connection: BaseDatabaseWrapper, table: int) -> None:
         """Note that every index of a table has been rebuilt."""
@@ -202,6 +215,10 @@ class Engine(Extension):
     def scan_gate(self, connection: BaseDatabaseWrapper, quoted_table: str, scan: Scan) -> tuple[str, list[Any]]:
         """Return a condition, true once for the whole statement, that readies an index scan."""
         raise NotImplementedError
+
+    def scanning(self, connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:
+        """Return what an index scan runs inside: the locks that its gate takes must not outlast it."""
+        return nullcontext()
 
     def indexed_expression(
         self, storage: str, distance: str, precision: str | None, dimensions: int

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 
@@ -33,8 +35,8 @@ class PgEmbeddingEngine(Engine):
     advised_version = (0, 3)
     caution = (
         "pg_embedding is archived, and its index is not safe by itself: a crash loses rows of it, and a reader beside "
-        "a writer can hang the server. nearest() and the trigger made with each HnswIndex let writers and readers of "
-        "a table take turns, and after a crash searches are exact and writes are refused until the index is rebuilt; "
+        "a writer can hang the server. nearest() and the trigger made with each HnswIndex keep readers and writers of "
+        "an index apart, and after a crash searches are exact and writes are refused until the index is rebuilt; "
         "SQL that skips both is not protected."
     )
 
@@ -120,19 +122,33 @@ class PgEmbeddingEngine(Engine):
         table = schema_editor.quote_name(model._meta.db_table)
         schema_editor.deferred_sql.append(guard.drop(table, schema_editor.quote_value(table)))
 
-    def before_lock_rows(self, connection: BaseDatabaseWrapper, quoted_table: str) -> None:
+    def scan_obstacle(self, connection: BaseDatabaseWrapper, table: int | None = None) -> str:
+        if not self._has_functions(connection) or (table and self.unguarded_tables(connection, {table})):
+            return "no guard keeps its readers and writers apart. Run: manage.py rebuild_hnsw_indexes --repair"
+        if table and self.unsound_tables(connection, {table}):
+            return "the server has crashed since the index was built, or is a standby"
+        return ""
+
+    def _has_functions(self, connection: BaseDatabaseWrapper) -> bool:
         with connection.cursor() as cursor:
-            cursor.execute(guard.WRITE_LOCK, [quoted_table])
+            cursor.execute(guard.HAS_FUNCTIONS)
+            return bool(cursor.fetchone()[0])
+
+    def unguarded_tables(self, connection: BaseDatabaseWrapper, tables: Collection[int]) -> set[int]:
+        if not self._has_functions(connection):
+            return set(tables)
+        return set(tables) - _fetch_oids(connection, guard.GUARDED, tables)
 
     def unsound_tables(self, connection: BaseDatabaseWrapper, tables: Collection[int]) -> set[int]:
+        # The function that knows, since a standby cannot read the unlogged marks.
+        return _fetch_oids(connection, guard.UNSOUND, tables) if self._has_functions(connection) else set()
+
+    def guard_table(self, connection: BaseDatabaseWrapper, quoted_table: str) -> None:
+        ops: Any = connection.ops
+        literal = ops.compose_sql("%s", [quoted_table])
         with connection.cursor() as cursor:
-            # A role that may not read the marks cannot know.
-            cursor.execute("SELECT has_table_privilege(to_regclass(%s), 'SELECT')", [guard.MARKS])
-            if not cursor.fetchone()[0]:
-                return set()
-            # The function, since a standby cannot read the unlogged marks.
-            cursor.execute(guard.UNSOUND, [list(tables)])
-            return {oid for (oid,) in cursor.fetchall()}
+            # Sent together, they are one transaction: a table that is guarded and not marked takes no writes.
+            cursor.execute("; ".join([*guard.create(quoted_table, literal), guard.mark(literal)]))
 
     def mark_sound(self, connection: BaseDatabaseWrapper, table: int) -> None:
         with connection.cursor() as cursor:
@@ -149,9 +165,25 @@ class PgEmbeddingEngine(Engine):
         return 2 * k + 20
 
     def scan_gate(self, connection: BaseDatabaseWrapper, quoted_table: str, scan: Scan) -> tuple[str, list[Any]]:
-        # False after a crash and on a standby: no row comes, and the short answer is completed by an exact scan.
-        return guard.GATE, [quoted_table, quoted_table]
+        # False beside a long write, after a crash and on a standby: no row comes, and an exact scan completes it.
+        return guard.GATE, [quoted_table]
+
+    @contextmanager
+    def scanning(self, connection: BaseDatabaseWrapper) -> Iterator[None]:
+        if connection.get_autocommit():
+            yield  # The lock ends with the statement.
+            return
+        with transaction.atomic(connection.alias):
+            yield
+            # The server gives up what a savepoint locked when it is rolled back.
+            transaction.set_rollback(True, connection.alias)
 
     def ungated(self, sql: str) -> str:
         # No lock was taken, so the index must not be read.
         return self.exact(sql)
+
+
+def _fetch_oids(connection: BaseDatabaseWrapper, sql: str, tables: Collection[int]) -> set[int]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [list(tables)])
+        return {oid for (oid,) in cursor.fetchall()}

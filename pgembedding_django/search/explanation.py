@@ -60,8 +60,8 @@ def _find_obstacle(query: NearestQuery, scan: Scan, table: str, connection: Base
     if found is None:
         return f"the index is missing. {ADVICE}"
     valid, oid, names = found
-    if oid in get_engine(connection).unsound_tables(connection, {oid}):  # pragma: no cover - pg_embedding
-        return f"the server has crashed since the index was built, or is a standby. {ADVICE}"
+    if obstacle := get_engine(connection).scan_obstacle(connection, oid):
+        return f"{obstacle}. {ADVICE}"
     if _reads(query, scan, names, connection):
         return ""
     if not valid:

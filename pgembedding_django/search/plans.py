@@ -80,6 +80,8 @@ def choose_scan(query: Query, search: Search, connection: BaseDatabaseWrapper) -
         return Scan(reason="exact=True asks for it")
     if search.index is None:
         return Scan(reason=f"{search.field.label} has no HnswIndex for {search.distance.__name__}")
+    if obstacle := engine.scan_obstacle(connection):
+        return Scan(reason=obstacle)
     if query.high_mark is None:
         return Scan(reason="no limit of its own stands on the ranking")
     if search.index.condition != search.field.scope and not search.filtered:

@@ -70,7 +70,8 @@ class NearestCompiler(SQLCompiler):
         self.scan = choose_scan(self.query, self.query.search, self.connection)
         if not self.scan.index or self.query.explain_info:
             return super().execute_sql(result_type, chunked_fetch, chunk_size)
-        found = list(chain.from_iterable(super().execute_sql(MULTI) or ()))
+        with get_engine(self.connection).scanning(self.connection):
+            found = list(chain.from_iterable(super().execute_sql(MULTI) or ()))
         if len(found) < cast(int, self.query.high_mark) - self.query.low_mark:
             self.scan = Scan(reason="the index found too few rows")
             return super().execute_sql(result_type, chunked_fetch, chunk_size)

@@ -366,13 +366,9 @@ def test_pgvector_gate_before_iterative_scans_sets_ef_search_alone(fresh_databas
     assert params == ["hnsw.ef_search", "77"]
 
 
-def test_pg_embedding_gate_takes_the_lock_and_then_asks_for_the_mark():
+def test_pg_embedding_gate_asks_the_guard():
     sql, params = PG_EMBEDDING.scan_gate(None, '"tests_note"', Scan())
-    assert sql == (
-        "((SELECT pg_advisory_xact_lock_shared(8099553973674967040 | %s::regclass::oid::bigint)) IS NOT NULL "
-        "AND (SELECT pgembedding_is_sound(%s::regclass)))"
-    )
-    assert params == ['"tests_note"', '"tests_note"']
+    assert (sql, params) == ("(SELECT pgembedding_enter(%s::regclass))", ['"tests_note"'])
 
 
 @pytest.mark.parametrize(
@@ -410,19 +406,15 @@ def test_engine_base_leaves_the_index_and_its_options_alone():
     assert bare.before_create_index(None, None) is None
     assert bare.after_remove_index(None, None) is None
     assert bare.check_options({}) is None
+    assert bare.scan_obstacle(None) == ""
+    assert bare.unguarded_tables(None, {1}) == set()
+    assert bare.guard_table(None, "") is None
     assert bare.candidates(10, None) == 0
 
 
 def test_create_extension_twice_leaves_the_version_known(ready_database, engine):
     create_extension(ready_database.connection)
     assert engine.version(ready_database.connection)
-
-
-def test_before_lock_rows_on_pg_embedding_takes_the_lock_of_its_writers(db):
-    PG_EMBEDDING.before_lock_rows(connection, '"tests_article"')
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT mode, objid = 'tests_article'::regclass FROM pg_locks WHERE locktype = 'advisory'")
-        assert cursor.fetchall() == [("ExclusiveLock", True)]
 
 
 @pytest.fixture

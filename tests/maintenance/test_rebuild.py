@@ -6,7 +6,7 @@ from django.core.checks import run_checks
 from django.db import OperationalError, ProgrammingError, connections, transaction
 from django.db.transaction import TransactionManagementError
 
-from pgembedding_django.engines import guard
+from pgembedding_django.engines import ENGINES, guard
 from pgembedding_django.maintenance.indexes.lookup import find_index
 from pgembedding_django.maintenance.rebuilding.rebuild import rebuild
 from pgembedding_django.maintenance.rebuilding.repair import plan_repair
@@ -419,8 +419,8 @@ def lost(migrated_database, settings):
         **settings.PGEMBEDDING,
         "ENGINE": {"default": settings.PGEMBEDDING["ENGINE"], "fresh": "pg_embedding"},
     }
-    for statement in guard.create('"tests_pair"', "'tests_pair'"):
-        migrated_database.execute(statement)
+    for table in ("tests_article", "tests_pair"):
+        ENGINES["pg_embedding"].guard_table(migrated_database.connection, table)
     migrated_database.execute(f"DELETE FROM {guard.MARKS} WHERE relid = 'tests_pair'::regclass")
     return migrated_database
 

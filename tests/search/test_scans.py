@@ -10,6 +10,7 @@ from django.db.models.functions import RowNumber
 from django.test.utils import CaptureQueriesContext
 
 from pgembedding_django import EmbeddingField, EmbeddingManager, HnswIndex
+from pgembedding_django.engines import get_engine
 from pgembedding_django.search.plans import choose_scan
 from tests.models import Article, Required, Section
 from tests.support.many import QUERY, RANKED, VECTORS, N, ids, ranked
@@ -259,6 +260,7 @@ def test_half_precision_index_holds_more_than_2000_dimensions(monkeypatch):
 
 def test_pg_embedding_takes_more_candidates_inside_the_gate_and_ranks_them_again(settings):
     settings.PGEMBEDDING = {**settings.PGEMBEDDING, "ENGINE": "pg_embedding"}
+    get_engine(connection).guard_table(connection, "tests_article")
     rows = Article.objects.nearest(QUERY, 10)
     compiler = rows.query.get_compiler("default")
     compiler.scan = choose_scan(rows.query, rows.query.search, connection)
@@ -266,12 +268,11 @@ def test_pg_embedding_takes_more_candidates_inside_the_gate_and_ranks_them_again
     vector = "{0.1,0.2,-0.3}"
     assert sql.replace(' AS "pk"', "").partition(" WHERE ")[2] == (
         '(("tests_article"."id") IN (SELECT "tests_article"."id" FROM "tests_article" WHERE '
-        "(((SELECT pg_advisory_xact_lock_shared(8099553973674967040 | %s::regclass::oid::bigint)) IS NOT NULL "
-        'AND (SELECT pgembedding_is_sound(%s::regclass))) AND "tests_article"."embedding" IS NOT NULL) '
+        '((SELECT pgembedding_enter(%s::regclass)) AND "tests_article"."embedding" IS NOT NULL) '
         'ORDER BY ("tests_article"."embedding" <-> %s::real[]) ASC LIMIT 40) '
         'AND "tests_article"."embedding" IS NOT NULL) ORDER BY 7 ASC, "tests_article"."id" LIMIT 10'
     )
-    assert list(params) == [vector, '"tests_article"', '"tests_article"', vector]
+    assert list(params) == [vector, '"tests_article"', vector]
 
 
 def test_precision_unknown_is_refused():

@@ -75,17 +75,17 @@ def list_indexes(using: str = DEFAULT_DB_ALIAS) -> list[IndexReport]:
     Raises ProgrammingError if the app's migrations have not been run there.
     """
     found = list(statuses(using))
-    tables = model_tables(using)
+    tables = model_tables(using, unmanaged=True)
     declared = declarations(tables)
     present = {(status.table_oid, status.name) for status in found}
     reports = _report(found, using, found, tables, declared)
-    reports += _report_missing(using, [each for key, each in declared.items() if key not in present])
-    return _worst_first(reports)
+    missing = [each for key, each in declared.items() if key not in present and each.model._meta.managed]
+    return _worst_first(reports + _report_missing(using, missing))
 
 
 def report_indexes(chosen: Collection[HnswIndexStatus], using: str = DEFAULT_DB_ALIAS) -> list[IndexReport]:
     """Return a report of each of some indexes, as list_indexes() does of all, for the price of those alone."""
-    tables = model_tables(using)
+    tables = model_tables(using, unmanaged=True)
     return _worst_first(_report(chosen, using, list(statuses(using)), tables, declarations(tables)))
 
 
@@ -103,7 +103,10 @@ def _report(
 ) -> list[IndexReport]:
     """found: all that the database has, among which are the indexes of partitioned tables, and what left one behind."""
     engine = get_engine(connections[using])
-    unsound = engine.unsound_tables(connections[using], {root_of(status, found).table_oid for status in chosen})
+    roots = {root_of(status, found).table_oid for status in chosen}
+    unsound = engine.unsound_tables(connections[using], roots)
+    # What no model has, no nearest() searches.
+    unguarded = engine.unguarded_tables(connections[using], roots & tables.keys())
     succeeded = IndexRun.objects.using(using).filter(status=IndexRun.Status.SUCCEEDED)
     rebuilds = _latest(succeeded.filter(action__in=BUILDS))
     recalls = _latest(RecallMeasurement.objects.using(using).filter(ef_search=None))
@@ -122,6 +125,7 @@ def _report(
             engine=engine,
             since=counted_since(status, started, built, migrated.get((status.table_oid, status.name))),
             sound=sound,
+            guarded=root.table_oid not in unguarded,
             leftover_of=leftover_of,
             progress=progress,
         )
@@ -135,7 +139,7 @@ def _report(
                 engine=engine.name,
                 state=state,
                 advice=advice,
-                repairable=state is State.CRASHED or (state is State.INVALID and not status.partitioned),
+                repairable=_is_repairable(state, status),
                 status=status,
                 model=model,
                 field=declaration.field if declaration else _field_of(model, status.column),
@@ -167,6 +171,12 @@ def _server_start(using: str) -> datetime:
         cursor.execute("SELECT pg_postmaster_start_time()")
         start: datetime = cursor.fetchone()[0]
     return start
+
+
+def _is_repairable(state: State, status: HnswIndexStatus) -> bool:
+    if state is State.INVALID:
+        return not status.partitioned
+    return state in (State.CRASHED, State.UNGUARDED)
 
 
 def _report_missing(using: str, missing: list[Declaration]) -> list[IndexReport]:

@@ -34,14 +34,19 @@ class Declaration:
         return self.index.get_field(self.model)
 
 
-def model_tables(using: str) -> dict[int, type[Model]]:
-    """Return the models whose tables are in a database, by the oid of the table."""
+def model_tables(using: str, *, unmanaged: bool = False) -> dict[int, type[Model]]:
+    """
+    Return the models whose tables are in a database, by the oid of the table.
+
+    unmanaged: whether to return those too whose tables Django does not make, where no other model has them.
+    """
     connection = connections[using]
     found = [
         model
         for model in apps.get_models()
-        if not model._meta.proxy and model._meta.managed and router.allow_migrate_model(using, model)
+        if not model._meta.proxy and (model._meta.managed or unmanaged) and router.allow_migrate_model(using, model)
     ]
+    found.sort(key=lambda model: model._meta.managed)
     names = [connection.ops.quote_name(model._meta.db_table) for model in found]
     with connection.cursor() as cursor:
         cursor.execute(

@@ -41,6 +41,7 @@ class State(TextChoices):
     """What an index is like, worst first."""
 
     CRASHED = "crashed", gettext_lazy("crashed")
+    UNGUARDED = "unguarded", gettext_lazy("unguarded")
     INVALID = "invalid", gettext_lazy("invalid")
     MISSING = "missing", gettext_lazy("missing")
     BUILDING = "building", gettext_lazy("building")
@@ -55,6 +56,7 @@ def diagnose(
     engine: Engine,
     since: datetime | None,
     sound: bool = True,
+    guarded: bool = True,
     leftover_of: str = "",
     progress: Progress | None = None,
     now: datetime | None = None,
@@ -63,7 +65,7 @@ def diagnose(
     Return the state of an index and the advice that goes with it.
 
     since: from when on its scans are known to have been counted, None where its age is not known.
-    sound: whether the engine lets anything use the table's indexes.
+    sound: whether the engine lets anything use the table's indexes. guarded: whether searches of it can be safe.
     """
     if status.building_pid is not None:
         return State.BUILDING, describe_progress(status.building_pid, progress)
@@ -73,6 +75,11 @@ def diagnose(
         return State.CRASHED, _(
             "The server crashed after it was built, and it lost rows. Searches read every row and writes are refused "
             "until it is rebuilt."
+        )
+    if not guarded:
+        return State.UNGUARDED, _(
+            "It was not made by a migration of this project, so nothing keeps its readers and writers apart, and "
+            "searches read every row. Repair rebuilds it and guards its table."
         )
     if bloat := _advise_bloated(status, engine):
         return State.BLOATED, bloat

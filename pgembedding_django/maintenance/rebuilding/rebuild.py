@@ -9,6 +9,7 @@ from django.db import DEFAULT_DB_ALIAS, Error, connections
 from django.db.transaction import TransactionManagementError
 
 from pgembedding_django.engines import get_engine
+from pgembedding_django.maintenance.indexes.declared import model_tables
 from pgembedding_django.maintenance.indexes.diagnosis import find_parent
 from pgembedding_django.maintenance.indexes.lookup import find_index, root_of, statuses
 from pgembedding_django.maintenance.indexes.progress import Progress
@@ -98,14 +99,18 @@ def perform_rebuild(run: IndexRun, session: Session, progress: Watch | None = No
         table = root_of(status, found)
         with session.table_locked(table.table_oid):
             engine = get_engine(session.connection)
-            sound = not engine.unsound_tables(session.connection, [table.table_oid])
+            known = model_tables(session.using, unmanaged=True).keys() & {table.table_oid}
+            adopts = bool(engine.unguarded_tables(session.connection, known))
+            sound = not adopts and not engine.unsound_tables(session.connection, [table.table_oid])
             parts = _parts(status if sound else table, found, same_table=not sound)
             run.parts = len(parts)
             for run.part, part in enumerate(parts, 1):
                 run.save()
                 with explained(part, session):
                     session.run(_statement(part, found, run), progress)
-            if not sound:
+            if adopts:
+                engine.guard_table(session.connection, f"{quote(table.schema)}.{quote(table.table)}")
+            elif not sound:
                 engine.mark_sound(session.connection, table.table_oid)
             _drop_leftovers(parts, session)
 

@@ -55,9 +55,9 @@ def plan_repair(using: str = DEFAULT_DB_ALIAS, reports: Iterable[IndexReport] | 
     steps: dict[tuple[str, ...], Step] = {}
     for report in found:
         if report.repairable:
-            # Rebuilding one index of a table after a crash rebuilds all of them.
-            crashed = report.state is State.CRASHED
-            steps.setdefault((report.table, "" if crashed else report.label), _step(report))
+            # Rebuilding one index of such a table rebuilds all of them.
+            all_of_table = report.state in (State.CRASHED, State.UNGUARDED)
+            steps.setdefault((report.table, "" if all_of_table else report.label), _step(report))
     order = [IndexRun.Action.DROP, IndexRun.Action.REBUILD, IndexRun.Action.CREATE]
     return sorted(steps.values(), key=lambda step: order.index(IndexRun.Action(step.action)))
 
@@ -128,6 +128,8 @@ def _step(report: IndexReport) -> Step:
         action, words = IndexRun.Action.DROP, _("Drop %(index)s of %(table)s, which is left over.")
     elif report.state is State.CRASHED:
         action, words = IndexRun.Action.REBUILD, _("Rebuild %(index)s of %(table)s, which a crash left incomplete.")
+    elif report.state is State.UNGUARDED:
+        action, words = IndexRun.Action.REBUILD, _("Rebuild %(index)s of %(table)s, and guard the table.")
     else:
         action, words = IndexRun.Action.REBUILD, _("Rebuild %(index)s of %(table)s, which was not built to the end.")
     said = words % {"index": report.name, "table": report.table}

@@ -132,15 +132,11 @@ class Sample:
             self._prefer_index()
             if not self.plans_index(exact=False):
                 raise IndexUnusable(f"{self.index.name} cannot be measured: no plan of Postgres reads it here.")
-            table = self.connection.ops.quote_name(query.search.table)
-            gate, params = get_engine(self.connection).scan_gate(self.connection, table, scan)
-            with self.connection.cursor() as cursor:
-                cursor.execute(f"SELECT {gate}", params)
-                if not cursor.fetchone()[0]:  # pragma: no cover - pg_embedding, with a server that has it
-                    raise IndexUnusable(
-                        f"{self.index.name} cannot be measured: the server has crashed or is a standby, so no search "
-                        f"reads it. Rebuild it with: manage.py rebuild_hnsw_indexes {self.index.name}"
-                    )
+        with self.connection.cursor() as cursor:
+            cursor.execute("SELECT to_regclass(%s)::oid::bigint", [self.connection.ops.quote_name(query.search.table)])
+            (oid,) = cursor.fetchone()
+        if obstacle := get_engine(self.connection).scan_obstacle(self.connection, oid):
+            raise IndexUnusable(f"{self.index.name} cannot be measured: {obstacle}.")
 
     def by_default(self) -> Recall:
         """Measure nearest() as it is: its own choice of scan, and short answers completed."""
@@ -200,7 +196,7 @@ class Sample:
         compiler = query.get_compiler(connection=self.connection)
         compiler.scan = choose_scan(query, query.search, self.connection)
         sql, params = compiler.as_sql()
-        with self.connection.cursor() as cursor:
+        with get_engine(self.connection).scanning(self.connection), self.connection.cursor() as cursor:
             start = perf_counter()
             cursor.execute(sql, params)
             found, seconds = cursor.fetchall(), perf_counter() - start
