@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import Field, Model
+from django.db.models import Field, JSONField, Model, Value
 
 from pgembedding_django.loading.encoders import NULL, get_encoder, int16, int32
 
@@ -53,10 +53,10 @@ class RowEncoder:
         for field, encode in zip(self.fields, self._encoders, strict=True):
             try:
                 value = getattr(row, field.attname) if self.raw else field.pre_save(row, add=True)
-                if hasattr(value, "resolve_expression"):
+                if hasattr(value, "resolve_expression") and not _is_json_null(value, field):
                     raise TypeError("bulk_load() writes values, not expressions; use bulk_create() for them")
                 values.append(None if value is None else encode(value))
-            except (TypeError, ValueError, ArithmeticError, struct.error, ValidationError) as error:
+            except (TypeError, ValueError, ArithmeticError, RecursionError, struct.error, ValidationError) as error:
                 raise self._bad_row(row, position, field, error) from error
         return pack_row(values)
 
@@ -65,6 +65,11 @@ class RowEncoder:
         label = f"{type(row).__name__}.{field.name}"
         named = reason if reason.startswith(label) else f"{label}: {reason}"
         return ValidationError(f"Row {position} (pk {row.pk!r}): {named}", code="row")
+
+
+def _is_json_null(value: Any, field: Field[Any, Any]) -> bool:
+    """Tell whether an expression is Value(None, JSONField()), Django's way to write the null of JSON."""
+    return isinstance(value, Value) and isinstance(field, JSONField)
 
 
 def pack_row(values: Sequence[bytes | None]) -> bytes:

@@ -9,13 +9,14 @@ import re
 import uuid
 from collections.abc import Callable
 from decimal import Decimal
+from functools import partial
 from struct import Struct
-from typing import Any
+from typing import Any, cast
 from zoneinfo import ZoneInfo
 
 from django.db import NotSupportedError, models
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import Field, JSONField
+from django.db.models import Field
 
 from pgembedding_django.engines import get_engine
 from pgembedding_django.fields import EmbeddingField
@@ -29,10 +30,17 @@ Write = Callable[[Any], bytes]
 #: What stands for the length of a value that is not there.
 NULL = b"\xff\xff\xff\xff"
 
+NO_NUL = "Postgres stores no NUL character in text"
+
+#: A NUL as JSON writes it: an even number of backslashes before it are characters of the text.
+JSON_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+
 int16, int32 = Struct(">h").pack, Struct(">i").pack
 _EPOCH_DATE = datetime.date(2000, 1, 1)
 _EPOCH = datetime.datetime(2000, 1, 1)
 _EPOCH_UTC = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
+#: The sign of what is no number of digits (PostgreSQL source, numeric.c).
+_SPECIAL = {"nan": 0xC000, "infinity": 0xD000, "-infinity": 0xF000}
 _MICROSECOND = datetime.timedelta(microseconds=1)
 
 
@@ -44,13 +52,16 @@ def _text(value: Any) -> bytes:
     # str() of a member of a str enumeration would be its name.
     text = str.__str__(value) if isinstance(value, str) else str(value)
     if "\0" in text:
-        raise ValueError("Postgres stores no NUL character in text")
+        raise ValueError(NO_NUL)
     return text.encode()
 
 
 def _numeric(value: Any) -> bytes:
     """Write groups of four decimal digits: count, weight of the first, sign, digits after the point."""
-    number = Decimal(value)
+    # A float stands for its shortest decimal form, as the driver writes it.
+    number = Decimal(repr(value) if isinstance(value, float) else value)
+    if not number.is_finite():
+        return Struct(">hhHh").pack(0, 0, _SPECIAL["nan" if number.is_nan() else str(number).lower()], 0)
     sign, digits, exponent = number.as_tuple()
     scale = max(0, -int(exponent))
     text = "".join(map(str, digits)) + "0" * max(0, int(exponent))
@@ -75,19 +86,26 @@ def _time(value: datetime.time) -> bytes:
 
 
 def _interval(value: datetime.timedelta) -> bytes:
-    return Struct(">qii").pack(value // _MICROSECOND, 0, 0)
+    """Write microseconds, days and months, as the drivers do: not every number of days has 64 bits of microseconds."""
+    return Struct(">qii").pack(value.seconds * 1_000_000 + value.microseconds, value.days, 0)
 
 
 def _inet(value: Any) -> bytes:
     """Write address family (2 and 3 are Postgres's own numbers), bits, whether it is a cidr, length, address."""
-    address = ipaddress.ip_address(str(value))
-    return bytes([2 if address.version == 4 else 3, address.max_prefixlen, 0, len(address.packed)]) + address.packed
+    address = ipaddress.ip_interface(str(value))
+    family, bits = 2 if address.version == 4 else 3, address.network.prefixlen
+    return bytes([family, bits, 0, len(address.packed)]) + address.packed
+
+
+def _bytes(value: Any) -> bytes:
+    # bytes(5) would be five zeros.
+    return bytes(memoryview(value))
 
 
 #: The type's name in Postgres: (its oid, for arrays; how a value of it is written).
 TYPES: dict[str, tuple[int, Write]] = {
     "boolean": (16, _packer(">?")),
-    "bytea": (17, bytes),
+    "bytea": (17, _bytes),
     "bigint": (20, _packer(">q")),
     "smallint": (21, _packer(">h")),
     "integer": (23, _packer(">i")),
@@ -109,8 +127,11 @@ TYPES: dict[str, tuple[int, Write]] = {
 #: Types of which a table's column may have another than its field says, as where it is older than BigAutoField.
 NUMBERS = ("smallint", "integer", "bigint", "real", "double precision", "numeric")
 
-#: Types whose fields leave a value to the driver, or wrap it for one.
-PREPARED = ("bytea", "inet", "interval")
+#: Where the drivers' wrappers of bytes, addresses and JSON hold the value.
+WRAPPED = ("adapted", "addr", "obj")
+
+#: What Django's field takes only as text.
+ADDRESSES = (ipaddress.IPv4Address, ipaddress.IPv6Address)
 
 #: Django's own fields, not their subclasses, and the type of value that they hand on as it is.
 PLAIN: dict[type, type] = {
@@ -135,9 +156,7 @@ def get_encoder(field: Field[Any, Any], connection: BaseDatabaseWrapper, column_
     if isinstance(field, EmbeddingField):
         write = get_engine(connection).binary_encoder(field.storage)
         return lambda value: write(field.to_vector(value))
-    if isinstance(field, JSONField):
-        return lambda value: b"\x01" + json.dumps(value, cls=field.encoder).encode()
-    if (field.db_type(connection) or "").endswith("[]"):
+    if re.search(r"\[\d*\]$", field.db_type(connection) or ""):
         return _array(*_scalar(field.base_field, connection))  # type: ignore[union-attr]
     return _scalar(field, connection, column_type)[1]
 
@@ -147,38 +166,69 @@ def _scalar(
 ) -> tuple[int, Encode]:
     name = re.sub(r"\(.*\)", "", field.db_type(connection) or "")
     name = column_type if column_type in NUMBERS and name in NUMBERS else name
+    plain = PLAIN.get(type(field))
+    oid, write = _writer(name, field, connection)
+
+    def encode(value: Any) -> bytes | None:
+        # What Django's own field would hand on as it is needs no preparation.
+        if type(value) is plain or isinstance(value, ADDRESSES):
+            return write(value)
+        prepared = field.get_db_prep_save(value, connection)
+        return None if prepared is None else write(_unwrapped(prepared))
+
+    return oid, encode
+
+
+def _writer(name: str, field: Field[Any, Any], connection: BaseDatabaseWrapper) -> tuple[int, Write]:
+    """Return a type's oid, and what writes the values that its field hands to the driver."""
+    if name == "jsonb":
+        return 3802, partial(_jsonb, encoder=getattr(field, "encoder", None))
     if name not in TYPES:
         raise NotSupportedError(
             f"{field.model.__name__}.{field.name} is of type {name!r}, which bulk_load() does not write. "
             "Use bulk_create()."
         )
     oid, write = TYPES[name]
-    if name in PREPARED:
-        return oid, lambda value: write(field.to_python(value))
     if name == "timestamp with time zone":
-        write = _zoned(connection)
-    plain = PLAIN.get(type(field))
-
-    def encode(value: Any) -> bytes | None:
-        # What Django's own field would hand on as it is needs no preparation.
-        prepared = value if type(value) is plain else field.get_db_prep_save(value, connection)
-        return None if prepared is None else write(prepared)
-
-    return oid, encode
+        return oid, partial(_zoned, zone=ZoneInfo(str(connection.timezone_name)))
+    if name == "interval":
+        # Django leaves the text of a duration to the driver.
+        return oid, lambda value: write(field.to_python(value))
+    return oid, write
 
 
-def _zoned(connection: BaseDatabaseWrapper) -> Write:
-    """Take a naive time (USE_TZ=False) for the session's own, as every other INSERT does."""
-    zone = ZoneInfo(connection.timezone_name)
-    return lambda value: _timestamp(value if value.tzinfo else value.replace(tzinfo=zone))
+def _unwrapped(prepared: Any) -> Any:
+    """Return the value in a driver's wrapper, as a field hands it on, which may encrypt or convert it."""
+    name = next((name for name in WRAPPED if hasattr(prepared, name)), None)
+    return getattr(prepared, name) if name else prepared
+
+
+def _jsonb(value: Any, encoder: type[json.JSONEncoder] | None) -> bytes:
+    """Write the version of the format, 1, and the text."""
+    text = json.dumps(value, cls=encoder, ensure_ascii=False, allow_nan=False)
+    if "\\u0000" in text and JSON_NUL.search(text):
+        raise ValueError(NO_NUL)
+    return b"\x01" + text.encode()
+
+
+def _zoned(value: datetime.datetime, zone: ZoneInfo) -> bytes:
+    """
+    Take a naive time (USE_TZ=False) for the session's own, as every other INSERT does.
+
+    Of two offsets, where clocks change, Postgres takes the lesser (DetermineTimeZoneOffset in its datetime.c).
+    """
+    if value.tzinfo is not None:
+        return _timestamp(value)
+    offset = min(cast(datetime.timedelta, zone.utcoffset(value.replace(fold=fold))) for fold in (0, 1))
+    return _timestamp(value.replace(fold=0) - offset)
 
 
 def _array(oid: int, encode: Encode) -> Encode:
     """Write a one-dimensional array: dimensions, whether NULLs are in it, element type, length, lower bound."""
 
     def encode_array(values: Any) -> bytes:
-        if isinstance(values, str):
-            raise TypeError("must be a list, got str")
+        if not isinstance(values, list | tuple):
+            raise TypeError(f"must be a list, got {type(values).__name__}")
         if not values:
             return Struct(">iii").pack(0, 0, oid)
         written = [None if value is None else encode(value) for value in values]

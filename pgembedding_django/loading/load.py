@@ -18,6 +18,7 @@ from django.db.models.expressions import DatabaseDefault
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.loading.copying import RowEncoder, copy_rows
 from pgembedding_django.loading.indexes import add_missing_indexes, drop_indexes
+from pgembedding_django.loading.staging import staging_table
 from pgembedding_django.vectors import InvalidVector
 
 __all__ = ["BulkLoad", "check_vectors"]
@@ -74,7 +75,9 @@ class BulkLoad:
         *,
         raw: bool = False,
     ) -> None:
-        meta = cast("type[Model]", model._meta.concrete_model)._meta
+        # The options of a model whose primary key may be composite, which django-stubs does not know.
+        self._meta: Any = cast("type[Model]", model._meta.concrete_model)._meta
+        meta = self._meta
         if meta.parents and not raw:
             raise NotSupportedError(f"bulk_load() cannot load {model.__name__}, which inherits from another table.")
         self.model, self.using, self.prepare, self.raw = model, using, prepare, raw
@@ -114,8 +117,9 @@ class BulkLoad:
             )
         if not self.raw:
             row._prepare_related_fields_for_save(operation_name="bulk_load")  # type: ignore[attr-defined]
-            if row.pk is None and not isinstance(row._meta.pk, AutoField):
-                row.pk = row._meta.pk.get_pk_value_on_save(row)
+            for field in self._meta.pk_fields:
+                if getattr(row, field.attname) is None and not isinstance(field, AutoField):
+                    setattr(row, field.attname, field.get_pk_value_on_save(row))
         return tuple(field for field in self.fields if not _left_to_database(row, field))
 
     def _load(self, fields: Fields, rows: Batch) -> None:
@@ -124,9 +128,9 @@ class BulkLoad:
         if not self.unique:
             self._copy(table, fields, rows)
             return
-        with self.connection.cursor() as cursor:
-            names = ", ".join(columns)
-            cursor.execute(f"CREATE TEMPORARY TABLE {STAGING} AS SELECT {names} FROM {table} WITH NO DATA")
+        names = ", ".join(columns)
+        select = f"SELECT {names} FROM {table}"
+        with staging_table(STAGING, select, self.connection), self.connection.cursor() as cursor:
             self._copy(STAGING, fields, rows)
             try:
                 cursor.execute(
@@ -134,7 +138,6 @@ class BulkLoad:
                 )
             except Error as error:
                 raise self._with_pair(error, rows) from error.__cause__
-            cursor.execute(f"DROP TABLE {STAGING}")
 
     def _copy(self, table: str, fields: Fields, rows: Batch) -> None:
         encoder = RowEncoder(list(fields), self.connection, self._types, raw=self.raw)
@@ -160,7 +163,7 @@ class BulkLoad:
         kept = [
             self._column(field)
             for field in fields
-            if field in self.updated and field not in self.unique and not field.primary_key
+            if field in self.updated and field not in self.unique and field not in self._meta.pk_fields
             if self.raw or not getattr(field, "auto_now_add", False)
         ]
         if not kept:
@@ -171,14 +174,14 @@ class BulkLoad:
         return self.connection.ops.quote_name(cast(str, field.column))
 
     def _named(self, names: Sequence[str], argument: str) -> Fields:
-        known = {field.name: field for field in self.fields}
-        known["pk"] = self.model._meta.pk
+        known = {field.name: [field] for field in self.fields}
+        known["pk"] = list(self._meta.pk_fields)
         unknown = next((name for name in names if name not in known), None)
         if unknown is not None:
             raise ValueError(
                 f"{argument} must name fields of {self.model.__name__} ({', '.join(known)}), got {unknown!r}."
             )
-        return tuple(known[name] for name in names)
+        return tuple(field for name in names for field in known[name])
 
     def _with_digests(self, names: Sequence[str]) -> Fields:
         """Update the digest with its vector: it tells what text the vector stands for."""

@@ -16,6 +16,7 @@ from pgembedding_django.compat.literals import with_literals
 from pgembedding_django.engines import get_engine
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.loading.copying import copy_in, copy_out
+from pgembedding_django.loading.staging import staging_table
 
 __all__ = ["Page", "Transfer"]
 
@@ -141,10 +142,8 @@ class Transfer:
         select = f"SELECT {', '.join(self._sent)} FROM {self.table} WHERE {condition}"
         data = copy_out(with_literals(f"COPY ({select}) TO STDOUT (FORMAT binary)", params, self.source), self.source)
         names = ", ".join(self.columns)
-        with transaction.atomic(using=self.target.alias), self.target.cursor() as cursor:
-            cursor.execute(
-                f"CREATE TEMPORARY TABLE {STAGING} AS SELECT {', '.join(self._staged)} FROM {self.table} WITH NO DATA"
-            )
+        staged = staging_table(STAGING, f"SELECT {', '.join(self._staged)} FROM {self.table}", self.target)
+        with transaction.atomic(using=self.target.alias), staged, self.target.cursor() as cursor:
             copy_in(f"COPY {STAGING} ({names}) FROM STDIN (FORMAT binary)", iter([data]), self.target)
             differing = self._fetch(self.target, self._differing, [])
             cursor.execute(
@@ -154,7 +153,6 @@ class Transfer:
             copied = cursor.rowcount
             cursor.execute(f"SELECT count(*) FROM {STAGING}")
             kept = cursor.fetchone()[0] - copied
-            cursor.execute(f"DROP TABLE {STAGING}")
         return Page(copied, kept, tuple(differing))
 
     @property

@@ -8,6 +8,7 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
+from django.contrib.postgres.fields import ArrayField
 from django.core.exceptions import ValidationError
 from django.db import (
     DatabaseError,
@@ -21,7 +22,7 @@ from django.db import (
 from django.db.models import F, Value
 from django.test.utils import isolate_apps
 
-from pgembedding_django import EmbeddingManager
+from pgembedding_django import EmbeddingField, EmbeddingManager
 from tests.models import Article, Everything, Required, Section, Tag
 
 pytestmark = pytest.mark.django_db
@@ -47,16 +48,21 @@ VALUES = {
             "0.00010001",
         )
     ],
-    "data": [{"a": [1, None, "é"]}, [], "text", 3, None],
+    "data": [{"a": [1, None, "é🎉"]}, [], "text \\u0000 with backslashes", 3, None, Value(None, models.JSONField())],
     "day": [datetime.date(1, 1, 1), datetime.date(9999, 12, 31), datetime.date(2000, 1, 1)],
     "moment": [
         datetime.datetime(1999, 12, 31, 23, 59, 59, 999999, tzinfo=datetime.UTC),
         datetime.datetime(2026, 5, 4, 3, 2, 1, tzinfo=datetime.timezone(datetime.timedelta(hours=5, minutes=30))),
     ],
     "hour": [datetime.time(0, 0), datetime.time(23, 59, 59, 999999)],
-    "span": [datetime.timedelta(days=-3, microseconds=7), datetime.timedelta(days=400, hours=5)],
-    "raw": [b"", b"\x00\xff", None],
-    "address": ["192.168.0.1", "2001:db8::1", None],
+    "span": [
+        datetime.timedelta(days=-3, microseconds=7),
+        datetime.timedelta(days=400, hours=5),
+        datetime.timedelta(days=300_000_000, microseconds=-1),
+        datetime.timedelta(days=-300_000_000),
+    ],
+    "raw": [b"", b"\x00\xff", bytearray(b"a"), memoryview(b"abc"), None],
+    "address": ["192.168.0.1", "2001:db8::1", "", None],
     "numbers": [[], [1, -2, 3], [1, None], None],
     "words": [["a", "é,}"], []],
     "embedding": [np.array([0.1, -0.0, 1e-40], np.float32), None],
@@ -68,8 +74,10 @@ def test_bulk_load_writes_what_save_writes(name, value):
     saved = Everything(**{name: value})
     saved.save()
     assert Everything.objects.bulk_load([Everything(**{name: value})]) == 1
-    one, other = Everything.objects.order_by("pk").values_list(name, flat=True)
-    assert np.array_equal(one, other) if name == "embedding" and value is not None else one == other
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {name}::text FROM tests_everything ORDER BY id")
+        one, other = cursor.fetchall()
+    assert one == other
 
 
 @pytest.mark.parametrize(
@@ -80,6 +88,9 @@ def test_bulk_load_writes_what_save_writes(name, value):
         ("big", "smallint", {"big": 7}),
         ("big", "numeric", {"big": 2**63 - 1}),
         ("number", "real", {"number": 0.5}),
+        ("number", "numeric", {"number": 0.1}),
+        ("number", "numeric", {"number": float("inf")}),
+        ("number", "numeric", {"number": float("-inf")}),
         ("price", "double precision", {"price": Decimal("1.5")}),
     ],
 )
@@ -89,7 +100,8 @@ def test_bulk_load_into_a_number_of_another_type_than_the_field_says_writes_it(c
         cursor.execute(f"ALTER TABLE tests_everything ALTER {column} TYPE {kind}")
     Everything.objects.bulk_load([Everything(**values)], **conflicts)
     name, value = next(iter(values.items()))
-    assert Everything.objects.values_list(name, flat=True).get() == value
+    stored = Everything.objects.values_list(name, flat=True).get()
+    assert type(value)(stored) == value
 
 
 def test_bulk_load_follows_foreign_keys_in_a_column_of_another_type():
@@ -149,13 +161,18 @@ def test_bulk_load_of_another_model_is_refused():
     assert str(caught.value) == "bulk_load() takes instances of Article, got dict as row 1."
 
 
-@pytest.mark.parametrize("zone", ["Europe/Madrid", "UTC"])
-def test_bulk_load_without_time_zones_takes_times_for_local(settings, zone):
+@pytest.mark.parametrize("zone", ["Europe/Madrid", "Europe/Dublin", "UTC"])
+@pytest.mark.parametrize(
+    "moment", ["2026-07-01 12:00", "2026-03-29 01:30", "2026-03-29 02:30", "2026-10-25 01:30", "2026-10-25 02:30"]
+)
+@pytest.mark.parametrize("fold", [0, 1])
+def test_bulk_load_without_time_zones_takes_times_for_local(settings, zone, moment, fold):
     settings.USE_TZ, settings.TIME_ZONE = False, zone
-    noon = datetime.datetime(2026, 7, 1, 12)
-    Everything.objects.create(moment=noon)
-    Everything.objects.bulk_load([Everything(moment=noon)])
-    assert list(Everything.objects.values_list("moment", flat=True)) == [noon, noon]
+    local = datetime.datetime.fromisoformat(moment).replace(fold=fold)
+    Everything.objects.create(moment=local)
+    Everything.objects.bulk_load([Everything(moment=local)])
+    one, other = Everything.objects.values_list("moment", flat=True)
+    assert one == other
 
 
 def test_bulk_load_of_a_member_of_an_enumeration_writes_its_value():
@@ -231,6 +248,10 @@ def test_bulk_load_around_the_index_that_fails_leaves_all_as_it_was():
     assert not Article.objects.exists()
 
 
+NESTED = []
+for _ in range(100_000):
+    NESTED = [NESTED]
+
 BAD = {
     "wrong length": ({"embedding": [1, 2]}, "Everything.embedding must have 3 dimensions, got 2."),
     "text in a number": (
@@ -248,8 +269,22 @@ BAD = {
         {"embedding": Value(None)},
         "Everything.embedding: bulk_load() writes values, not expressions; use bulk_create() for them",
     ),
+    "NUL in JSON": ({"data": {"a": ["b\0"]}}, "Everything.data: Postgres stores no NUL character in text"),
+    "NUL in a key of JSON": ({"data": {"\0": 1}}, "Everything.data: Postgres stores no NUL character in text"),
+    "NaN in JSON": ({"data": [float("nan")]}, "Everything.data: Out of range float values are not JSON compliant"),
+    "half a character in JSON": ({"data": "\ud800"}, "Everything.data: 'utf-8' codec can't encode character"),
+    "no JSON": ({"data": {"a": object()}}, "Everything.data: Object of type object is not JSON serializable"),
+    "JSON without end": ({"data": NESTED}, "Everything.data: "),
+    "value for JSON": ({"data": Value(5)}, "Everything.data: Object of type Value is not JSON serializable"),
+    "number of bytes": ({"raw": 5}, "Everything.raw: memoryview: a bytes-like object is required, not 'int'"),
+    "text for bytes": ({"raw": "ab"}, "Everything.raw: memoryview: a bytes-like object is required, not 'str'"),
+    "infinite": ({"price": Decimal("Infinity")}, "Everything.price: "),
+    "no number": ({"price": Decimal("sNaN")}, "Everything.price: "),
+    "set for a list": ({"numbers": {1}}, "Everything.numbers: must be a list, got set"),
+    "dict for a list": ({"numbers": {1: 2}}, "Everything.numbers: must be a list, got dict"),
+    "array for a list": ({"numbers": np.array([1, 2])}, "Everything.numbers: must be a list, got ndarray"),
     "text for a list": ({"words": "django"}, "Everything.words: must be a list, got str"),
-    "address": ({"address": "nowhere"}, "Everything.address: 'nowhere' does not appear to be an IPv4 or IPv6 address"),
+    "address": ({"address": "nowhere"}, "Everything.address: 'nowhere' does not appear to be an IPv4 or IPv6 "),
 }
 
 
@@ -304,8 +339,9 @@ def test_bulk_load_unique_conflict_names_the_row_and_stores_nothing():
     assert not Everything.objects.exists()
 
 
+@pytest.mark.parametrize("conflicts", [{}, {"update_conflicts": True, "unique_fields": ["pk"]}], ids=["", "conflicts"])
 @isolate_apps("tests")
-def test_bulk_load_into_a_table_that_is_not_there_is_the_servers_error():
+def test_bulk_load_into_a_table_that_is_not_there_is_the_servers_error(conflicts):
     class Missing(models.Model):
         objects = EmbeddingManager()
 
@@ -313,7 +349,7 @@ def test_bulk_load_into_a_table_that_is_not_there_is_the_servers_error():
             app_label = "tests"
 
     with pytest.raises(ProgrammingError, match='relation "tests_missing" does not exist'), transaction.atomic():
-        Missing.objects.bulk_load([Missing(pk=1)])
+        Missing.objects.bulk_load([Missing(pk=1)], **conflicts)
 
 
 def test_bulk_load_update_conflicts_updates_and_inserts():
@@ -513,3 +549,91 @@ def test_bulk_load_raw_of_a_model_with_a_parents_table_loads_its_own():
         editor.create_model(Child)
     Child.objects.bulk_load([Child(article_ptr_id=parent.pk, note="own")], raw=True)
     assert Child.objects.values_list("pk", "title", "note").get() == (parent.pk, "parent", "own")
+
+
+@isolate_apps("tests")
+def test_bulk_load_writes_what_a_field_hands_to_the_driver():
+    class Encrypted(models.BinaryField):
+        def get_db_prep_value(self, value, connection, prepared=False):
+            return super().get_db_prep_value(value[::-1], connection, prepared)
+
+    class Secret(models.Model):
+        text = Encrypted()
+        objects = EmbeddingManager()
+
+        class Meta:
+            app_label = "tests"
+
+    with connection.schema_editor() as editor:
+        editor.create_model(Secret)
+    Secret.objects.bulk_load([Secret(text=b"abc")])
+    assert bytes(Secret.objects.get().text) == b"cba"
+
+
+@isolate_apps("tests")
+def test_bulk_load_writes_arrays_of_a_size_and_of_json():
+    class Sized(models.Model):
+        numbers = ArrayField(models.IntegerField(), size=2)
+        data = ArrayField(models.JSONField())
+        objects = EmbeddingManager()
+
+        class Meta:
+            app_label = "tests"
+
+    with connection.schema_editor() as editor:
+        editor.create_model(Sized)
+    Sized.objects.bulk_load([Sized(numbers=(1, 2), data=[{"a": 1}, [2]])])
+    assert Sized.objects.values_list("numbers", "data").get() == ([1, 2], [{"a": 1}, [2]])
+
+
+@pytest.fixture
+def tenants(isolated):
+    """A model with a composite primary key, of which one half is made when a row is saved."""
+
+    class Tenant(models.Model):
+        pk = models.CompositePrimaryKey("tenant", "key")
+        tenant = models.IntegerField()
+        key = models.UUIDField(default=uuid.uuid4)
+        name = models.CharField(max_length=9)
+        embedding = EmbeddingField(dimensions=3, null=True)
+        objects = EmbeddingManager()
+
+        class Meta:
+            app_label = "tests"
+
+    with connection.schema_editor() as editor:
+        editor.create_model(Tenant)
+    return Tenant
+
+
+def test_bulk_load_with_a_composite_primary_key_loads(tenants):
+    tenants.objects.bulk_load([tenants(tenant=1, name="a", embedding=[1, 2, 3]), tenants(tenant=1, key=None)])
+    assert sorted(tenants.objects.values_list("tenant", "name")) == [(1, ""), (1, "a")]
+
+
+def test_bulk_load_updates_by_a_composite_primary_key(tenants):
+    row = tenants.objects.create(tenant=1, name="a")
+    rows = [tenants(tenant=1, key=row.key, name="b", embedding=[1, 2, 3]), tenants(tenant=2, key=row.key, name="c")]
+    tenants.objects.bulk_load(rows, update_conflicts=True, unique_fields=["pk"])
+    assert sorted(tenants.objects.values_list("tenant", "name")) == [(1, "b"), (2, "c")]
+    assert tenants.objects.get(tenant=1).embedding.tolist() == [1, 2, 3]
+
+
+def test_bulk_load_of_the_same_composite_key_twice_names_both_rows(tenants):
+    row = tenants(tenant=1, name="a")
+    with pytest.raises(DatabaseError, match=r"has the tenant, key of row 0, and a batch"), transaction.atomic():
+        tenants.objects.bulk_load([row, row], update_conflicts=True, unique_fields=["pk"])
+
+
+def test_bulk_load_by_a_role_without_temporary_tables_names_the_right(migrated_database, role):
+    migrated_database.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}", superuser=True)
+    migrated_database.execute(f"REVOKE TEMPORARY ON DATABASE {migrated_database.name} FROM PUBLIC", superuser=True)
+    rows = [Required(pk=1, embedding=[1, 2, 3])]
+    with pytest.raises(ProgrammingError) as caught:
+        Required.objects.using("fresh").bulk_load(rows, update_conflicts=True, unique_fields=["pk"])
+    assert str(caught.value) == (
+        f'Role "{role}" may not create temporary tables in database "{migrated_database.name}", in which rows are '
+        f"gathered before they are merged. Run as its owner: GRANT TEMPORARY ON DATABASE "
+        f'"{migrated_database.name}" TO "{role}"'
+    )
+    assert Required.objects.using("fresh").bulk_load(rows) == 1
