@@ -165,3 +165,23 @@ class RecallMeasurement(models.Model):
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.index}: {self.recall:.3f}"
+
+
+class EmbedClaim(models.Model):
+    """
+    The rows that one run of embed() is about to embed, so that no other run pays for them too.
+
+    field: table and column of the vectors. keys: primary keys as JSON. pid: backend that renewed the claim last.
+    A claim ends with that backend, or at `until` where a pooler keeps the backend after its client is gone.
+    """
+
+    field = models.TextField()
+    keys = models.JSONField(default=list)
+    pid = models.IntegerField()
+    until = models.DateTimeField()
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{len(self.keys)} rows of {self.field}"

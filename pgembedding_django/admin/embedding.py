@@ -67,7 +67,7 @@ def embed_rows(selected: QuerySet[Any]) -> Iterator[tuple[int, str]]:
 
 
 def _hand_over(selected: QuerySet[Any]) -> Iterator[tuple[int, str]]:
-    pks = [str(pk) for pk in selected.values_list("pk", flat=True)]
+    pks = [tasks.write_pk(selected.model, pk) for pk in selected.values_list("pk", flat=True)]
     for field in source_fields(selected.model):
         try:
             for start in range(0, len(pks), TASK_ROWS):

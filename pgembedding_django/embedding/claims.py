@@ -2,63 +2,77 @@
 
 from __future__ import annotations
 
-import secrets
-from collections import defaultdict
+import time
 from collections.abc import Iterable
-from typing import Any, Self
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Self
 
+from django.apps import apps
 from django.db import connections, transaction
-from django.db.models import QuerySet
-from django.db.models.expressions import RawSQL
+from django.db.models import DateTimeField, Func, IntegerField, Q, QuerySet
+from django.db.models.expressions import Combinable, RawSQL
+from django.db.models.lookups import In
 
-from pgembedding_django.embedding.rows import Row, base_rows, read_rows
+from pgembedding_django.embedding.rows import Key, Row, base_rows, read_rows
 from pgembedding_django.fields import EmbeddingField
 
-__all__ = ["Claims"]
+if TYPE_CHECKING:
+    from pgembedding_django.models import EmbedClaim
 
-#: The first half of the advisory locks' key, "pgem" in ASCII; the other half is the worker's own.
-LOCK_SPACE = 0x7067656D
+__all__ = ["BEAT", "Claims"]
 
-#: The claims whose workers are alive: a session's advisory locks end with it, however it ends.
-ALIVE = (
-    f"SELECT 'claim:' || objid FROM pg_locks WHERE locktype = 'advisory' AND classid = {LOCK_SPACE} AND objsubid = 2 "
-    "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+#: Seconds after which a claim ends that nobody renews, and after which its worker renews it.
+LEASE, BEAT = 600, 60
+
+#: The keys of the rows that living workers have claimed.
+CLAIMED = (
+    "SELECT jsonb_array_elements_text(keys) FROM pgembedding_django_embedclaim WHERE field = %s "
+    "AND until > clock_timestamp() AND pid IN (SELECT pid FROM pg_stat_activity)"
 )
+
+
+class ClockTime(Func):
+    """The time of now, also late in a transaction."""
+
+    function = "clock_timestamp"
+    output_field = DateTimeField()
+
+
+class BackendPid(Func):
+    """The server's process of this session."""
+
+    function = "pg_backend_pid"
+    output_field = IntegerField()
 
 
 class Claims:
     """
-    The rows that one worker has claimed, each by a mark in place of its digest.
+    The rows that one worker has claimed, in a table of their own: the rows themselves are written only once.
 
-    A claim lasts as long as the session of its worker: the mark of a worker that was killed counts no more. Marked rows
-    are stale, and leaving the context gives back those that got no vector.
+    A claim lasts as long as the session of its worker, and at most LEASE seconds unless it is renewed. Leaving the
+    context ends it.
     """
 
     def __init__(self, field: EmbeddingField, using: str) -> None:
         self.field, self.source = field, field.text_source
         self.using, self.connection = using, connections[using]
-        #: Primary key: the digest that the mark stands in place of.
-        self._held: dict[Any, str | None] = {}
+        self.name = f"{field.model._meta.db_table}.{field.column}"
+        #: Primary key: how the claim names it.
+        self._held: dict[Any, str] = {}
+        self._claim: int | None = None
+        self._renewed = time.monotonic()
 
     def __enter__(self) -> Self:
-        self.number = secrets.randbelow(2**31 - 1) + 1
-        while not self._ask("SELECT pg_try_advisory_lock(%s, %s)"):
-            self.number = secrets.randbelow(2**31 - 1) + 1
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         # Where the server or an outer transaction is gone, so is every claim.
-        if not self.connection.needs_rollback and self.connection.is_usable():
-            self.release(list(self._held))
-            self._ask("SELECT pg_advisory_unlock(%s, %s)")
-
-    @property
-    def mark(self) -> str:
-        return f"claim:{self.number}"
+        if self._claim is not None and not self.connection.needs_rollback and self.connection.is_usable():
+            self._claims.filter(pk=self._claim).delete()
 
     def free(self, rows: QuerySet[Any]) -> QuerySet[Any]:
         """Leave out the rows that a living worker has claimed."""
-        return rows.exclude(**{f"{self.source.digest_name}__in": RawSQL(ALIVE, [])})  # noqa: S611 - a constant
+        return rows.filter(~Q(In(Key.of(rows.model), RawSQL(CLAIMED, [self.name]))))  # noqa: S611 - a constant
 
     def take(self, pks: list[Any], *, fresh_too: bool) -> tuple[list[Row], int]:
         """
@@ -66,37 +80,48 @@ class Claims:
 
         Returns what was claimed, and how many rows had no text; leaves out what others have claimed or are writing.
         """
+        if self.connection.in_atomic_block:
+            self._forget_statistics()
         with transaction.atomic(using=self.using):
             locked = self._rows(pks).select_for_update(skip_locked=True).values_list("pk", flat=True)
             # Asked again once the rows are locked: somebody may have claimed or embedded them in between.
             rows = list(read_rows(self.free(self._rows(list(locked))).order_by("pk"), self.source))
             claimed = [row for row in rows if row.text and (fresh_too or row.is_stale)]
             emptied = [row.pk for row in rows if not row.text and not row.missing and (fresh_too or row.is_stale)]
-            self._rows([row.pk for row in claimed]).update(**{self.source.digest_name: self.mark})
-            if self.field.null:
+            if self.field.null and emptied:
                 self._rows(emptied).update(**{self.source.name: None, self.source.digest_name: None})
-        self._held |= {row.pk: row.known for row in claimed}
+            self._held |= {row.pk: row.key for row in claimed}
+            if claimed:
+                self._store()
         return claimed, len(emptied)
 
-    def release(self, pks: Iterable[Any]) -> None:
-        """Give rows back with the digests that they had, so that whoever comes next finds them as they were."""
-        groups: dict[str | None, list[Any]] = defaultdict(list)
-        for pk in pks:
-            groups[self._held.pop(pk)].append(pk)
-        with transaction.atomic(using=self.using):
-            for digest, group in groups.items():
-                marked = self._rows(group).filter(**{self.source.digest_name: self.mark})
-                marked.update(**{self.source.digest_name: digest})
+    def renew(self) -> None:
+        """Renew the claim before it ends by itself; to be called at least every BEAT seconds."""
+        if self._claim is not None and time.monotonic() - self._renewed >= BEAT:
+            self._store()
 
-    def settle(self, pks: Iterable[Any]) -> None:
-        """Forget rows that have got their vectors."""
+    def drop(self, pks: Iterable[Any]) -> None:
+        """Forget rows that the worker is done with; others may claim them from its next claim on."""
         for pk in pks:
             del self._held[pk]
+
+    @property
+    def _claims(self) -> QuerySet[EmbedClaim]:
+        # This module is imported with the app, before its models may be.
+        return apps.get_model("pgembedding_django", "EmbedClaim")._base_manager.using(self.using)
+
+    def _store(self) -> None:
+        lease: Combinable = ClockTime() + timedelta(seconds=LEASE)
+        values: dict[str, Any] = {"keys": list(self._held.values()), "pid": BackendPid(), "until": lease}
+        if self._claim is None or not self._claims.filter(pk=self._claim).update(**values):
+            self._claims.filter(until__lt=ClockTime()).delete()
+            self._claim = self._claims.create(field=self.name, **values).pk
+        self._renewed = time.monotonic()
 
     def _rows(self, pks: list[Any]) -> QuerySet[Any]:
         return base_rows(self.field, self.using).filter(pk__in=pks)
 
-    def _ask(self, sql: str) -> Any:
+    def _forget_statistics(self) -> None:
+        # Within a transaction, the first look at pg_stat_activity is remembered.
         with self.connection.cursor() as cursor:
-            cursor.execute(sql, [LOCK_SPACE, self.number])
-            return cursor.fetchone()[0]
+            cursor.execute("SELECT pg_stat_clear_snapshot()")

@@ -6,18 +6,30 @@ from collections.abc import Iterator
 from itertools import starmap
 from typing import Any, NamedTuple
 
-from django.db.models import BooleanField, ExpressionWrapper, Model, Q, QuerySet, TextField, Value
+from django.db.models import BooleanField, ExpressionWrapper, F, Func, Model, Q, QuerySet, TextField, Value
 
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.fields.source import Source
 
-__all__ = ["Row", "base_rows", "get_field", "read_rows", "stale_pks", "stale_rows"]
+__all__ = ["Key", "Row", "base_rows", "get_field", "read_rows", "stale_pks", "stale_rows"]
 
 #: Rows whose primary keys, or whose instances where a method is the source, are in memory at once.
 PAGE = 1000
 
 #: What the pipeline adds to the rows that it reads.
 TEXT, DIGEST, MISSING = "_pgembedding_text", "_pgembedding_digest", "_pgembedding_missing"
+KEY = "_pgembedding_key"
+
+
+class Key(Func):
+    """The primary key of a model as JSON text, also a composite one."""
+
+    template = "(jsonb_build_array(%(expressions)s))::text"
+    output_field = TextField()
+
+    @classmethod
+    def of(cls, model: type[Model]) -> Key:
+        return cls(*(F(field.attname) for field in model._meta.pk_fields))
 
 
 class Row(NamedTuple):
@@ -25,9 +37,11 @@ class Row(NamedTuple):
     A row's text and what is known of its vector.
 
     digest: of the text as it is. missing: whether there is no vector. known: the digest that the row has.
+    key: the primary key as claims name it.
     """
 
     pk: Any
+    key: str
     text: str
     digest: str
     missing: bool
@@ -67,20 +81,33 @@ def stale_rows(queryset: QuerySet[Any], field: EmbeddingField) -> QuerySet[Any]:
     return queryset.filter(pk__in=list(stale_pks(queryset, field)))
 
 
-def stale_pks(queryset: QuerySet[Any], field: EmbeddingField, *, fresh_too: bool = False) -> Iterator[Any]:
-    """Yield the primary keys of the stale rows in order, or of all rows; reads a page at a time."""
+def stale_pks(
+    queryset: QuerySet[Any], field: EmbeddingField, *, fresh_too: bool = False, page: int = PAGE
+) -> Iterator[Any]:
+    """Yield the primary keys of the stale rows in order, or of all rows; reads so many at a time."""
     source = field.text_source
-    in_sql = bool(source.columns) or fresh_too
-    rows = queryset.filter(source.stale_condition) if in_sql and not fresh_too else queryset
+    if not (source.columns or fresh_too):
+        yield from _stale_by_method(queryset, field)
+        return
+    rows = queryset if fresh_too else queryset.filter(source.stale_condition)
+    for pks in _pages(rows, page):
+        yield from pks
+
+
+def _stale_by_method(queryset: QuerySet[Any], field: EmbeddingField) -> Iterator[Any]:
+    for pks in _pages(queryset, PAGE):
+        rows = read_rows(base_rows(field, queryset.db).filter(pk__in=pks), field.text_source)
+        stale = {row.pk for row in rows if row.is_stale}
+        yield from (pk for pk in pks if pk in stale)
+
+
+def _pages(rows: QuerySet[Any], size: int) -> Iterator[list[Any]]:
+    """Yield the primary keys in order; a page that is not full is the last."""
     rows = rows.order_by("pk")
-    page = list(dict.fromkeys(rows.values_list("pk", flat=True)[:PAGE]))
+    page = list(rows.values_list("pk", flat=True)[:size])
     while page:
-        if in_sql:
-            yield from page
-        else:
-            read = {row.pk: row for row in read_rows(base_rows(field, queryset.db).filter(pk__in=page), source)}
-            yield from (pk for pk in page if pk in read and read[pk].is_stale)
-        page = list(dict.fromkeys(rows.filter(pk__gt=page[-1]).values_list("pk", flat=True)[:PAGE]))
+        yield list(dict.fromkeys(page))
+        page = list(rows.filter(pk__gt=page[-1]).values_list("pk", flat=True)[:size]) if len(page) == size else []
 
 
 def base_rows(field: EmbeddingField, using: str) -> QuerySet[Any]:
@@ -95,15 +122,16 @@ def read_rows(rows: QuerySet[Any], source: Source, *, texts: bool = True) -> Ite
     texts: whether the texts of columns are wanted, or their digests alone.
     """
     missing = ExpressionWrapper(Q(**{f"{source.name}__isnull": True}), output_field=BooleanField())
-    rows = rows.annotate(**{MISSING: missing})
+    rows = rows.annotate(**{MISSING: missing, KEY: Key.of(rows.model)})
     if source.columns:
         text = source.text_expression if texts else Value("", output_field=TextField())
         named = rows.annotate(**{TEXT: text, DIGEST: source.digest_expression})
-        return starmap(Row, named.values_list("pk", TEXT, DIGEST, MISSING, source.digest_name))
+        return starmap(Row, named.values_list("pk", KEY, TEXT, DIGEST, MISSING, source.digest_name))
     vectors = [field.name for field in source.model._meta.concrete_fields if isinstance(field, EmbeddingField)]
     return (_read(row, source) for row in rows.defer(*vectors))
 
 
 def _read(row: Model, source: Source) -> Row:
     text = source.text(row)
-    return Row(row.pk, text, source.digest(text), getattr(row, MISSING), getattr(row, source.digest_name))
+    known = getattr(row, source.digest_name)
+    return Row(row.pk, getattr(row, KEY), text, source.digest(text), getattr(row, MISSING), known)

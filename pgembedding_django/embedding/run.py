@@ -15,13 +15,14 @@ from django.db import connections
 from django.db.models import QuerySet
 
 from pgembedding_django.embedders import EmbeddingError, get_embedder
-from pgembedding_django.embedding.claims import Claims
+from pgembedding_django.embedding.claims import BEAT, Claims
 from pgembedding_django.embedding.rows import Row, stale_pks
 from pgembedding_django.embedding.settlement import EmbedReport, Progress, Settlement
+from pgembedding_django.embedding.writing import Writer
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.vectors import Vector
 
-__all__ = ["EmbedRun"]
+__all__ = ["EmbedRun", "check_dimensions"]
 
 #: Calls under way, ready or answered for each thread, so that no thread waits for the database.
 AHEAD = 2
@@ -51,7 +52,7 @@ class EmbedRun:
         progress: Progress | None = None,
     ) -> None:
         self.embedder = get_embedder(field.embedder)
-        _check_dimensions(field, self.embedder.dimensions)
+        check_dimensions(field, self.embedder.dimensions)
         self.queryset, self.field, self.all = queryset, field, all
         self.batch_size = _checked("batch_size", batch_size) or self.embedder.batch_size
         self.concurrency = _checked("concurrency", concurrency) or self.embedder.concurrency
@@ -70,8 +71,13 @@ class EmbedRun:
         than a text: what it answered by then is written.
         """
         started = time.perf_counter()
-        with Claims(self.field, self.queryset.db) as claims, ThreadPoolExecutor(self.concurrency) as pool:
-            self.settlement = Settlement(self.field, claims, self.report, self.progress)
+        using = self.queryset.db
+        with (
+            Claims(self.field, using) as claims,
+            Writer(self.field, using) as writer,
+            ThreadPoolExecutor(self.concurrency) as pool,
+        ):
+            self.settlement = Settlement(claims, writer, self.report, self.progress)
             try:
                 self._work(pool, claims)
             except DatabaseFailure:
@@ -100,7 +106,8 @@ class EmbedRun:
                 if texts:
                     self._calls[pool.submit(self._call, list(texts.values()))] = list(texts)
             # While the database was slow, several calls may have ended: they are written together.
-            error = self._settle(wait(self._calls, return_when=FIRST_COMPLETED).done)
+            error = self._settle(wait(self._calls, timeout=BEAT, return_when=FIRST_COMPLETED).done)
+            claims.renew()
             if error is not None:
                 raise error
             if self.stopped:
@@ -119,13 +126,26 @@ class EmbedRun:
 
         Yields after each claim, be there nothing to send.
         """
-        pks = stale_pks(claims.free(self.queryset), self.field, fresh_too=self.all)
         size, left = self.batch_size * self.concurrency, self.limit
-        while page := list(islice(pks, size if left is None else min(left, size))):
-            rows, without_text = claims.take(page, fresh_too=self.all)
+        pks = stale_pks(claims.free(self.queryset), self.field, fresh_too=self.all, page=size)
+        while True:
+            wanted = size if left is None else min(left, size)
+            rows, without_text = self._take(claims, pks, wanted)
+            if not rows and not without_text:
+                return
             left = None if left is None else left - len(rows) - without_text
             self.settlement.skip(without_text)
             yield from self._enqueue(self.settlement.settle_known(rows))
+
+    def _take(self, claims: Claims, pks: Iterator[Any], wanted: int) -> tuple[list[Row], int]:
+        """Claim so many rows, beyond those that others claim meanwhile, so that calls are full; fewer at the end."""
+        taken: list[Row] = []
+        without_text = 0
+        while page := list(islice(pks, wanted - len(taken) - without_text)):
+            rows, empty = claims.take(page, fresh_too=self.all)
+            taken += rows
+            without_text += empty
+        return taken, without_text
 
     def _enqueue(self, rows: list[Row]) -> Iterator[dict[str, str]]:
         texts: dict[str, str] = {}
@@ -197,7 +217,7 @@ class EmbedRun:
         )
 
 
-def _check_dimensions(field: EmbeddingField, made: int | None) -> None:
+def check_dimensions(field: EmbeddingField, made: int | None) -> None:
     """Refuse an embedder whose vectors the field cannot hold, before anything is paid for."""
     if None not in (field.dimensions, made) and field.dimensions != made:
         raise ImproperlyConfigured(

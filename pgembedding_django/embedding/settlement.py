@@ -1,4 +1,4 @@
-"""What becomes of the rows of a run: written, failed, given back; and the report of it."""
+"""What becomes of the rows of a run: written, failed, left as they are; and the report of it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 from pgembedding_django.embedders import EmbeddingError, TextRejected
 from pgembedding_django.embedding.claims import Claims
 from pgembedding_django.embedding.rows import Row, base_rows
-from pgembedding_django.embedding.writing import write_vectors
+from pgembedding_django.embedding.writing import Writer
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.vectors import InvalidVector, Vector
 
-__all__ = ["EmbedReport", "Progress", "Settlement"]
+__all__ = ["EmbedReport", "Progress", "Settlement", "checked"]
 
 #: Failures that a report names one by one, and texts whose rows a run remembers: what bounds its memory.
 MAX_FAILURES = 1_000
@@ -57,8 +57,9 @@ class EmbedReport:
 class Settlement:
     """Writes what embed_each() answered to all rows that have the text, and keeps the report."""
 
-    def __init__(self, field: EmbeddingField, claims: Claims, report: EmbedReport, progress: Progress | None) -> None:
-        self.field, self.claims, self.report, self.progress = field, claims, report, progress
+    def __init__(self, claims: Claims, writer: Writer, report: EmbedReport, progress: Progress | None) -> None:
+        self.field, self.claims, self.writer = claims.field, claims, writer
+        self.report, self.progress = report, progress
         #: Digest: the primary key of a row that got the vector of this text in this run.
         self.known: OrderedDict[str, Any] = OrderedDict()
 
@@ -71,7 +72,7 @@ class Settlement:
         errors: list[EmbeddingError] = []
         embedded: list[tuple[Row, Vector]] = []
         for rows, outcome in zip(groups, outcomes, strict=True):
-            outcome = self._checked(outcome)
+            outcome = checked(self.field, outcome)
             if isinstance(outcome, TextRejected):
                 self._fail(rows, outcome)
             elif isinstance(outcome, EmbeddingError):
@@ -89,24 +90,13 @@ class Settlement:
     def settle_known(self, rows: list[Row]) -> list[Row]:
         """Copy the vectors of texts that this run has embedded already, and return the rows of other texts."""
         donors = {row.digest: self.known[row.digest] for row in rows if row.digest in self.known}
-        stored = base_rows(self.field, self.claims.using).filter(pk__in=donors.values())
+        stored = base_rows(self.field, self.claims.using).filter(pk__in=list(donors.values()))
         found = dict(stored.values_list(self.field.digest_name, self.field.name)) if donors else {}
         self._write([(row, found[row.digest]) for row in rows if found.get(row.digest) is not None])
         return [row for row in rows if found.get(row.digest) is None]
 
-    def _checked(self, outcome: Vector | EmbeddingError) -> Vector | EmbeddingError:
-        """Return the vector if the field can hold it; a wrong length is no fault of the text."""
-        if isinstance(outcome, EmbeddingError):
-            return outcome
-        try:
-            return self.field.to_vector(outcome)
-        except InvalidVector as error:
-            refused = EmbeddingError(str(error)) if error.code == "dimensions" else TextRejected(str(error))
-            refused.__cause__ = error
-            return refused
-
     def _fail(self, rows: list[Row], error: TextRejected) -> None:
-        self.claims.release([row.pk for row in rows])
+        self.claims.drop(row.pk for row in rows)
         self.report.failed += len(rows)
         room = MAX_FAILURES - len(self.report.failures)
         self.report.failures += [(row.pk, str(error)) for row in rows[:room]]
@@ -115,12 +105,10 @@ class Settlement:
     def _write(self, embedded: list[tuple[Row, Vector]]) -> None:
         if not embedded:
             return
-        written = write_vectors(embedded, self.field, self.claims.using)
-        changed = [row.pk for row, _ in embedded if row.pk not in written]
-        self.claims.release(changed)
-        self.claims.settle(written)
+        written = self.writer.write(embedded)
+        self.claims.drop(row.pk for row, _ in embedded)
         self.report.embedded += len(written)
-        self.report.changed += len(changed)
+        self.report.changed += len(embedded) - len(written)
         self._remember(row for row, _ in embedded if row.pk in written)
         self._tell()
 
@@ -133,3 +121,15 @@ class Settlement:
     def _tell(self) -> None:
         if self.progress is not None:
             self.progress(self.report.rows)
+
+
+def checked(field: EmbeddingField, outcome: Vector | EmbeddingError) -> Vector | EmbeddingError:
+    """Return the vector if the field can hold it; a wrong length is no fault of the text."""
+    if isinstance(outcome, EmbeddingError):
+        return outcome
+    try:
+        return field.to_vector(outcome)
+    except InvalidVector as error:
+        refused = EmbeddingError(str(error)) if error.code == "dimensions" else TextRejected(str(error))
+        refused.__cause__ = error
+        return refused

@@ -11,7 +11,8 @@ from django.db.models.signals import post_save, pre_save
 
 from pgembedding_django.compat.background import enqueue
 from pgembedding_django.embedders import get_embedder
-from pgembedding_django.embedding.tasks import embed_now, embed_row
+from pgembedding_django.embedding.single import embed_one
+from pgembedding_django.embedding.tasks import embed_row, write_pk
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.fields.source import BY_HAND
 
@@ -67,10 +68,19 @@ def _after_save(
         if raw or not _may_be_stale(field, update_fields) or not field.text_source.is_stale(instance):
             continue
         if field.sync == "save":
-            embed_now(sender, field.name, instance.pk, using)
-            instance.refresh_from_db(using=using, fields=[field.name, field.digest_name])
+            _embed_saved(field, instance, using)
         else:
             _enqueue(field, instance, using)
+
+
+def _embed_saved(field: EmbeddingField, instance: Model, using: str) -> None:
+    written = embed_one(field, instance.pk, using)
+    if written is None:
+        instance.refresh_from_db(using=using, fields=[field.name, field.digest_name])
+        return
+    setattr(instance, field.name, written.vector)
+    # Assigning a vector forgets the digest.
+    setattr(instance, field.digest_name, written.digest)
 
 
 def _was_given_by_hand(field: EmbeddingField, instance: Model, update_fields: Collection[str] | None) -> bool:
@@ -81,7 +91,7 @@ def _was_given_by_hand(field: EmbeddingField, instance: Model, update_fields: Co
 
 def _enqueue(field: EmbeddingField, instance: Model, using: str) -> None:
     meta = instance._meta
-    pk = meta.pk.value_to_string(instance)
+    pk = write_pk(type(instance), instance.pk)
 
     def job() -> None:
         enqueue(embed_row, meta.label, field.name, pk, using)

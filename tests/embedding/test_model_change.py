@@ -54,6 +54,7 @@ def test_model_is_changed_while_the_old_one_serves(ready_database, two_embedders
         return EmbeddingField(dimensions=8, source="body", embedder="better", null=True)
 
     old = make_doc(embedding=old_field())
+    ready_database.migrate("pgembedding_django")
     migrate(connection, None, old)
     old.objects.using("fresh").bulk_create([old(body=text) for text in TEXTS])
     old.objects.using("fresh").embed()
@@ -88,6 +89,7 @@ def test_model_is_changed_while_the_old_one_serves(ready_database, two_embedders
 
 def test_embedder_that_is_changed_in_place_makes_every_row_stale_and_search_goes_on(ready_database, scripted):
     doc = make_doc(embedding=EmbeddingField(dimensions=3, source="body", null=True))
+    ready_database.migrate("pgembedding_django")
     migrate(ready_database.connection, None, doc)
     rows = doc.objects.using("fresh")
     rows.bulk_create([doc(body=text) for text in TEXTS])

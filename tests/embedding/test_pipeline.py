@@ -4,18 +4,22 @@ import logging
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 from asgiref.sync import async_to_sync
 from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError, connection, connections, models, transaction
 from django.db.models import Q
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from pgembedding_django import EmbeddingField, EmbeddingManager
 from pgembedding_django.embedders import EmbedderUnavailable, EmbeddingError
-from pgembedding_django.embedding import EmbedRun, estimate, get_field, rows
+from pgembedding_django.embedding import EmbedRun, claims, estimate, get_field, rows
 from pgembedding_django.embedding import settlement as settlements
 from pgembedding_django.embedding.claims import Claims
+from pgembedding_django.models import EmbedClaim
 from tests.conftest import as_superuser
 from tests.models import Article, Memo, Required, Saved, Strict
 from tests.support.scripted import AWAY, REFUSED, vector_of
@@ -35,7 +39,7 @@ def vectors():
 
 
 def claimed():
-    return Article.objects.filter(embedding_digest__startswith="claim:").count()
+    return sum(len(claim.keys) for claim in EmbedClaim.objects.all())
 
 
 def in_thread(function):
@@ -262,6 +266,68 @@ def test_embed_of_a_table_whose_key_is_another_kind_of_text_writes_it(scripted, 
     Item.objects.create(key="k", text="a")
     assert Item.objects.embed().embedded == 1
     assert Item.objects.get().embedding.tolist() == vector_of("a")
+
+
+@pytest.fixture
+def statements():
+    """Return a function that runs another one and returns the statements that it sent."""
+
+    def run(function):
+        with CaptureQueriesContext(connection) as captured:
+            function()
+        return [query["sql"] for query in captured]
+
+    return run
+
+
+def test_embed_makes_one_temporary_table_a_run_and_leaves_none(scripted, statements):
+    add(*(f"text {number}" for number in range(40)))
+    sent = statements(lambda: Article.objects.embed(batch_size=10, concurrency=1))
+    assert len({sql for sql in sent if sql.startswith("CREATE TEMPORARY TABLE IF NOT EXISTS ")}) == 1
+    assert len([sql for sql in sent if sql.startswith("DROP TABLE")]) == 1
+    assert sum(sql.startswith("UPDATE") and " FROM pgembedding_embed" in sql for sql in sent) == 4
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_class WHERE relname LIKE 'pgembedding_embed\\_%' AND relpersistence = 't'"
+        )
+        assert cursor.fetchone() == (0,)
+
+
+def test_embed_of_few_rows_makes_no_table(scripted, statements):
+    add("a", "b")
+    sent = statements(lambda: Article.objects.embed())
+    assert not [sql for sql in sent if "TABLE" in sql]
+
+
+def test_embed_writes_a_row_once(scripted, statements):
+    """Each UPDATE of a row writes it into the index again."""
+    add(*(f"text {number}" for number in range(20)))
+    sent = statements(lambda: Article.objects.embed())
+    assert len([sql for sql in sent if sql.startswith('UPDATE "tests_article"')]) == 1
+
+
+def test_embed_reads_no_page_after_one_that_was_not_full(scripted, statements):
+    add("a", "b")
+    sent = statements(lambda: Article.objects.embed())
+    assert len([sql for sql in sent if "LIMIT" in sql]) == 1
+
+
+@committed
+@pytest.mark.parametrize("count", [3, 40])
+def test_embed_without_the_right_to_make_a_temporary_table_works(scripted, migrated_database, role, count):
+    migrated_database.execute(f"REVOKE TEMP ON DATABASE {migrated_database.name} FROM PUBLIC", superuser=True)
+    migrated_database.execute(
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON tests_article, pgembedding_django_embedclaim TO {role}",
+        superuser=True,
+    )
+    migrated_database.execute(
+        "INSERT INTO tests_article (title, published) SELECT 'text ' || n, true FROM generate_series(1, %s) n",
+        [count],
+        superuser=True,
+    )
+    articles = Article.objects.using("fresh")
+    assert articles.embed(batch_size=20).embedded == count
+    assert all(row.embedding.tolist() == vector_of(row.title) for row in articles.all())
 
 
 # What is paid for once
@@ -598,24 +664,91 @@ def test_embed_skips_rows_that_another_transaction_writes(scripted):
     assert vectors() == {"a": None, "b": vector_of("b")}
 
 
-def test_claim_of_a_session_that_is_gone_counts_no_more(scripted):
+def claim_all(**changes):
+    """Let somebody else claim every article, and return the claim."""
+    values = {"field": "tests_article.embedding", "pid": backend_pid(), "until": timezone.now() + timedelta(minutes=5)}
+    keys = [f"[{pk}]" for pk in Article.objects.values_list("pk", flat=True)]
+    return EmbedClaim.objects.create(**{**values, "keys": keys, **changes})
+
+
+def backend_pid():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        return cursor.fetchone()[0]
+
+
+def test_claim_of_a_living_session_is_respected(scripted):
     add("a")
-    Article.objects.update(embedding_digest="claim:12345")
+    claim_all()
     assert Article.objects.stale().count() == 1
+    assert Article.objects.embed().rows == 0
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"pid": 2**31 - 1}, {"until": timezone.now()}, {"field": "tests_memo.embedding"}],
+    ids=["session gone", "lease over", "another field"],
+)
+def test_claim_that_is_over_or_of_another_field_is_none(scripted, changes):
+    add("a")
+    claim_all(**changes)
     assert Article.objects.embed().embedded == 1
 
 
+def test_claim_that_is_over_is_cleared_away(scripted):
+    add("a")
+    claim_all(until=timezone.now() - timedelta(seconds=1))
+    Article.objects.embed()
+    assert not EmbedClaim.objects.exists()
+
+
 @committed
-def test_claim_of_a_number_in_use_takes_another(monkeypatch):
-    numbers = iter([5, 5, 6])
-    monkeypatch.setattr("pgembedding_django.embedding.claims.secrets.randbelow", lambda most: next(numbers))
-    with Claims(get_field(Article, None), "default") as first:
+def test_claim_is_renewed_while_the_embedder_is_slow(scripted, monkeypatch):
+    monkeypatch.setattr("pgembedding_django.embedding.run.BEAT", 0.01)
+    monkeypatch.setattr(claims, "BEAT", 0.01)
+    add("a")
+    seen = []
 
-        def other():
-            with Claims(get_field(Article, None), "default") as second:
-                return second.mark
+    def look():
+        until = EmbedClaim.objects.get().until
+        while EmbedClaim.objects.get().until == until:
+            time.sleep(0.01)
+        seen.append(until)
 
-        assert (first.mark, in_thread(other)) == ("claim:6", "claim:7")
+    scripted.before = lambda texts: in_thread(look)
+    assert Article.objects.embed().embedded == 1
+    assert len(seen) == 1
+
+
+@committed
+def test_claim_that_somebody_cleared_away_is_made_again(scripted):
+    add("a", "b")
+    scripted.before = lambda texts: in_thread(lambda: EmbedClaim.objects.all().delete())
+    assert Article.objects.embed(batch_size=1, concurrency=1).embedded == 2
+    assert not EmbedClaim.objects.exists()
+
+
+@committed
+def test_claim_inside_a_transaction_sees_workers_that_began_after_it(scripted):
+    """Postgres remembers pg_stat_activity as a transaction saw it first."""
+    first, _ = add("a", "b")
+    taken, looked = threading.Event(), threading.Event()
+
+    def hold():
+        with Claims(get_field(Article, None), "default") as theirs:
+            theirs.take([first.pk], fresh_too=False)
+            taken.set()
+            looked.wait(30)
+
+    with transaction.atomic(), Claims(get_field(Article, None), "default") as mine:
+        assert mine.free(Article.objects.all()).count() == 2
+        thread = threading.Thread(target=in_thread, args=[hold])
+        thread.start()
+        taken.wait(30)
+        rows, _ = mine.take(list(Article.objects.values_list("pk", flat=True)), fresh_too=False)
+        looked.set()
+        thread.join()
+    assert [row.text for row in rows] == ["b"]
 
 
 @committed
@@ -678,8 +811,9 @@ def test_embed_ends_without_locks(scripted):
     add("a")
     Article.objects.embed()
     with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2")
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")
         assert cursor.fetchone() == (0,)
+    assert not EmbedClaim.objects.exists()
 
 
 # estimate()

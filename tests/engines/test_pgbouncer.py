@@ -1,8 +1,10 @@
-"""nearest() behind PgBouncer, which lends one server connection to its clients transaction by transaction."""
+"""nearest() and embed() behind PgBouncer, which lends one connection to its clients transaction by transaction."""
 
 import os
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -38,7 +40,7 @@ RANKED = np.argsort(np.linalg.norm(VECTORS.astype(np.float64) - QUERY, axis=1)).
 @pytest.fixture
 def pooled(ready_database):
     """A database of 2,000 articles whose clients all share one server connection."""
-    ready_database.migrate("tests")
+    ready_database.migrate()
     rows = (Article(title=str(i), published=i % 2 == 0, embedding=vector) for i, vector in enumerate(VECTORS))
     Article.objects.using("fresh").bulk_load(rows)
     ready_database.execute("ANALYZE tests_article")
@@ -101,3 +103,34 @@ def test_nearest_through_a_transaction_pool_leaks_no_setting_to_another_client(p
         cursor.execute(asked)
         assert cursor.fetchall() == mine == [(mine[0][0], "40")]
     other.close()
+
+
+def test_embed_through_a_transaction_pool_makes_the_vectors_again(pooled):
+    articles = Article.objects.using("fresh")
+    articles.update(embedding=None)
+    assert articles.embed(batch_size=200).embedded == len(VECTORS)
+    assert not articles.stale().exists()
+
+
+#: Claims rows, and is killed before it embeds them.
+KILLED = """
+import os, signal
+import django
+django.setup()
+from pgembedding_django.embedding import claims
+from tests.models import Article
+claims.LEASE = int(os.environ["LEASE"])
+field = Article._meta.get_field("embedding")
+worker = claims.Claims(field, "default")
+print(len(worker.take(list(Article.objects.values_list("pk", flat=True)), fresh_too=True)[0]), flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize(("lease", "left"), [("0", 2000), ("600", 0)], ids=["over", "running"])
+def test_claim_of_a_worker_killed_behind_a_transaction_pool_ends_with_its_lease(pooled, lease, left):
+    """The session in which it claimed belongs to the pooler, and lives on."""
+    environment = pooled.environment(LEASE=lease)
+    killed = subprocess.run([sys.executable, "-c", KILLED], env=environment, capture_output=True, text=True)
+    assert (killed.stdout, killed.returncode) == (f"{len(VECTORS)}\n", -signal.SIGKILL), killed.stderr
+    assert Article.objects.using("fresh").embed(all=True).rows == left

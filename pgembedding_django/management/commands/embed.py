@@ -29,7 +29,10 @@ class Command(DatabaseCommand):
         "Embeds the rows of a model that are stale: without a vector, or whose text or embedding model changed. "
         "May be stopped and run again at any time, and run several times at once."
     )
-    rights = "SELECT and UPDATE on the table of the model"
+    rights = (
+        "SELECT and UPDATE on the table of the model, and SELECT, INSERT, UPDATE and DELETE on "
+        "pgembedding_django_embedclaim"
+    )
     after_interrupt = RESUME
 
     def add_arguments(self, parser: CommandParser) -> None:
