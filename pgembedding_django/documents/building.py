@@ -11,6 +11,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from pgembedding_django.documents.scope import INDEX_NAME, CollectionIndex
 from pgembedding_django.engines import Engine, get_engine
+from pgembedding_django.loading.statistics import analyze
 from pgembedding_django.operations import sqlstate
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ def build_index(collection: Collection, using: str, options: dict[str, Any], *, 
         if state is not None:
             _remove(connection, index, concurrently)
         _add(connection, index, concurrently)
+        # Without statistics of the collection's share, Postgres may take its index for the dearer way.
+        analyze(connection.ops.quote_name(_model(collection)._meta.db_table), connection)
     _remember(collection, using, {**index.options, "precision": index.precision})
 
 

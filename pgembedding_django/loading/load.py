@@ -19,6 +19,7 @@ from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.loading.copying import RowEncoder, copy_rows
 from pgembedding_django.loading.indexes import add_missing_indexes, drop_indexes
 from pgembedding_django.loading.staging import staging_table
+from pgembedding_django.loading.statistics import analyze, analyze_grown
 from pgembedding_django.vectors import InvalidVector
 
 __all__ = ["BulkLoad", "check_vectors"]
@@ -87,7 +88,13 @@ class BulkLoad:
         self.updated = self.fields if update_fields is None else self._with_digests(update_fields)
 
     def run(self, rows: Iterable[Model], batch_size: int | None, progress: Progress | None) -> int:
-        """Load each batch in a transaction of its own, and return how many rows there were."""
+        """Load all batches, and return how many rows there were."""
+        loaded = self._run_batches(rows, batch_size, progress)
+        analyze_grown(self._table, loaded, self.connection)
+        return loaded
+
+    def _run_batches(self, rows: Iterable[Model], batch_size: int | None, progress: Progress | None) -> int:
+        """Load each batch in a transaction of its own."""
         numbered, loaded = enumerate(rows), 0
         while batch := list(islice(numbered, batch_size)):
             with transaction.atomic(using=self.using):
@@ -103,8 +110,9 @@ class BulkLoad:
         """Load between dropping the HNSW indexes and building them again, all in one transaction."""
         with transaction.atomic(using=self.using):
             logger.info("Dropped %s for the load.", ", ".join(drop_indexes(self.model, self.using)))
-            loaded = self.run(rows, batch_size, progress)
+            loaded = self._run_batches(rows, batch_size, progress)
             names = ", ".join(add_missing_indexes(self.model, self.using))
+            analyze(self._table, self.connection)
             logger.info("Built %s again over %s rows loaded.", names, loaded)
         return loaded
 
@@ -123,18 +131,17 @@ class BulkLoad:
         return tuple(field for field in self.fields if not _left_to_database(row, field))
 
     def _load(self, fields: Fields, rows: Batch) -> None:
-        table = self.connection.ops.quote_name(self.model._meta.db_table)
         columns = [self._column(field) for field in fields]
         if not self.unique:
-            self._copy(table, fields, rows)
+            self._copy(self._table, fields, rows)
             return
         names = ", ".join(columns)
-        select = f"SELECT {names} FROM {table}"
+        select = f"SELECT {names} FROM {self._table}"
         with staging_table(STAGING, select, self.connection), self.connection.cursor() as cursor:
             self._copy(STAGING, fields, rows)
             try:
                 cursor.execute(
-                    f"INSERT INTO {table} ({names}) SELECT {names} FROM {STAGING} {self._on_conflict(fields)}"
+                    f"INSERT INTO {self._table} ({names}) SELECT {names} FROM {STAGING} {self._on_conflict(fields)}"
                 )
             except Error as error:
                 raise self._with_pair(error, rows) from error.__cause__
@@ -147,6 +154,10 @@ class BulkLoad:
         except Error as error:
             raise _with_row(error, rows) from error.__cause__
 
+    @property
+    def _table(self) -> str:
+        return self.connection.ops.quote_name(self.model._meta.db_table)
+
     @cached_property
     def _types(self) -> dict[str, str]:
         """The types of the table's columns, since a binary COPY converts nothing."""
@@ -154,7 +165,7 @@ class BulkLoad:
             cursor.execute(
                 "SELECT attname, format_type(atttypid, NULL) FROM pg_attribute "
                 "WHERE attrelid = to_regclass(%s) AND attnum > 0",
-                [self.connection.ops.quote_name(self.model._meta.db_table)],
+                [self._table],
             )
             return dict(cursor.fetchall())
 

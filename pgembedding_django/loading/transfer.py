@@ -17,6 +17,7 @@ from pgembedding_django.engines import get_engine
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.loading.copying import copy_in, copy_out
 from pgembedding_django.loading.staging import staging_table
+from pgembedding_django.loading.statistics import analyze
 
 __all__ = ["Page", "Transfer"]
 
@@ -118,7 +119,7 @@ class Transfer:
         with self.target.cursor() as cursor:
             for statement in self.target.ops.sequence_reset_sql(no_style(), [self.model]):
                 cursor.execute(statement)
-            cursor.execute(f"ANALYZE {self.table}")
+        analyze(self.table, self.target)
 
     def _page_end(self, after: Key | None) -> Key | None:
         condition, params = self._between(after, None)

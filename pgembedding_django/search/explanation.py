@@ -46,10 +46,11 @@ def explain_scan(query: NearestQuery, connection: BaseDatabaseWrapper) -> str:
     scan = choose_scan(query, search, connection)
     table = connection.ops.quote_name(search.table)
     said = scan.explain()
-    if scan.index and (obstacle := _find_obstacle(query, scan, table, connection)):
+    obstacle = _find_obstacle(query, scan, table, connection) if scan.index else ""
+    if obstacle:
         rows = "every row that the filter keeps" if search.filtered else "every row"
         said = f"Exact scan: nearest() chose {scan.index} ({scan.reason}), but Postgres reads {rows}: {obstacle}."
-    if scan.estimated and not _fetch(connection, ANALYZED, [table])[0]:
+    if (scan.estimated or obstacle) and not _fetch(connection, ANALYZED, [table])[0]:
         said += f" The table has no statistics yet, so the counts are guesses. Run: ANALYZE {table}"
     return said
 

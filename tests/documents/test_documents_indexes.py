@@ -52,6 +52,14 @@ def force_index():
         cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = off")
 
 
+def test_index_just_built_comes_with_statistics():
+    collection, _ = fill("a")
+    collection.create_hnsw_index(concurrently=False)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_stats WHERE tablename = 'pgembedding_documents_document'")
+        assert cursor.fetchone()[0] > 0
+
+
 def test_search_uses_the_index_of_its_own_collection(force_index):
     for name, dimensions in (("a", 3), ("b", 5), ("c", 3)):
         collection, vectors = fill(name, dimensions=dimensions)

@@ -42,6 +42,12 @@ def test_rebuild_gives_the_index_new_storage_and_records_it(migrated_database, e
     assert stored.size_after == find_index(INDEX, "fresh").size
 
 
+def test_rebuild_leaves_the_planner_with_statistics(migrated_database, engine):
+    fill(migrated_database, engine)
+    rebuild(INDEX, using="fresh")
+    assert migrated_database.execute("SELECT 1 FROM pg_stats WHERE tablename = 'tests_article'")
+
+
 def test_rebuild_sets_memory_and_workers_on_its_own_connection_alone(migrated_database, engine, background):
     with writer(migrated_database, engine):
         future = background(

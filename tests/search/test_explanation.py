@@ -125,12 +125,22 @@ def test_explanation_of_a_search_for_nothing_asks_for_no_plan(many):
 
 
 def test_explanation_of_counts_without_statistics_says_that_they_are_guesses():
-    Article.objects.bulk_load(Article(title=str(i), embedding=[1, 2, i]) for i in range(2000))
+    Article.objects.bulk_create(Article(title=str(i), embedding=[1, 2, i]) for i in range(2000))
     rows = Article.objects.filter(title__startswith="1").nearest(QUERY)
     assert rows.explain_nearest().endswith(GUESSES)
-    assert "statistics" not in Article.objects.nearest(QUERY).explain_nearest()
     execute("ANALYZE tests_article")
     assert "statistics" not in rows.explain_nearest()
+
+
+def test_explanation_of_an_index_that_is_not_read_says_that_there_are_no_statistics():
+    execute(f"DROP INDEX {NAME}")
+    rows = Article.objects.nearest(QUERY)
+    assert rows.explain_nearest() == f"{UNFILTERED}the index is missing. {ADVICE}{GUESSES}"
+    execute("ANALYZE tests_article")
+    assert rows.explain_nearest().endswith(GUESSES)  # Of an empty table nothing is known.
+    Article.objects.create(title="a", embedding=[1, 2, 3])
+    execute("ANALYZE tests_article")
+    assert rows.explain_nearest() == f"{UNFILTERED}the index is missing. {ADVICE}"
 
 
 def test_explanation_of_a_union_is_no_error(many):

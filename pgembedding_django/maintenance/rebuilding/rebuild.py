@@ -9,6 +9,7 @@ from django.db import DEFAULT_DB_ALIAS, Error, connections
 from django.db.transaction import TransactionManagementError
 
 from pgembedding_django.engines import get_engine
+from pgembedding_django.loading.statistics import analyze
 from pgembedding_django.maintenance.indexes.declared import model_tables
 from pgembedding_django.maintenance.indexes.diagnosis import find_parent
 from pgembedding_django.maintenance.indexes.lookup import find_index, root_of, statuses
@@ -113,6 +114,7 @@ def perform_rebuild(run: IndexRun, session: Session, progress: Watch | None = No
             elif not sound:
                 engine.mark_sound(session.connection, table.table_oid)
             _drop_leftovers(parts, session)
+            analyze(f"{quote(table.schema)}.{quote(table.table)}", session.connection)
 
 
 def _drop_leftovers(parts: list[HnswIndexStatus], session: Session) -> None:
