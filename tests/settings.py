@@ -11,10 +11,12 @@ env = environ.Env()
 ROOT = Path(__file__).resolve().parent.parent
 VERSION = env.int("PGEMBEDDING_TEST_POSTGRES", 18)
 
-if "DATABASE_URL" in os.environ:
-    DATABASES = {"default": env.db("DATABASE_URL")}
-else:
+EMBEDDED = "DATABASE_URL" not in os.environ
+
+if EMBEDDED:
     DATABASES = {"default": embedded.database(ROOT / ".postgres" / f"tests-{VERSION}", version=VERSION)}
+else:
+    DATABASES = {"default": env.db("DATABASE_URL")}
 DATABASES["default"]["TEST"] = {"NAME": f"test_pgembedding_{os.getpid()}"}
 
 SECRET_KEY = "tests"

@@ -13,7 +13,8 @@ from pgembedding_django import EmbeddingField, HnswIndex
 from pgembedding_django.checks import check_models
 from pgembedding_django.engines import ENGINES
 from pgembedding_django.indexes import find_index, is_option_value
-from tests.conftest import wait_for
+from tests.support.maintenance import BUILDING
+from tests.support.waiting import wait_for
 
 PGVECTOR, PG_EMBEDDING = ENGINES["pgvector"], ENGINES["pg_embedding"]
 
@@ -628,7 +629,7 @@ def test_index_that_another_process_is_building_stays(fresh_database, write_migr
     blocker = hold_a_snapshot(fresh_database)
     first = threading.Thread(target=migrate_in_thread, args=(fresh_database, failures := []))
     first.start()
-    wait_for(fresh_database, "SELECT 1 FROM pg_stat_progress_create_index WHERE phase LIKE 'waiting for old%'")
+    wait_for(fresh_database, BUILDING)
     interrupt(fresh_database, "lock_timeout")  # A second build waits for the first one's lock on the table.
     assert fresh_database.indexes() == {"note_hnsw": False}
     blocker.close()

@@ -14,7 +14,7 @@ from pgembedding_django.apps import PgembeddingConfig
 from pgembedding_django.engines import ENGINES
 from pgembedding_django.migrating import prepare_database
 from pgembedding_django.operations import CREATE_LOCK, CreateView, ReplaceView, create_extension, sqlstate
-from tests.conftest import wait_for
+from tests.support.waiting import ADVISORY_LOCKS, wait_for
 
 STATE = ProjectState()
 
@@ -246,7 +246,7 @@ def test_extension_created_while_waiting_for_the_turn_is_taken_as_it_is(fresh_da
         cursor.execute("SELECT pg_advisory_lock(%s)", [CREATE_LOCK])
         second = threading.Thread(target=in_thread, args=(fresh_database, failures := []))
         second.start()
-        wait_for(fresh_database, "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+        wait_for(fresh_database, f"{ADVISORY_LOCKS} AND NOT granted")
         cursor.execute(f"CREATE EXTENSION {engine.extension}")
     first.close()
     second.join()

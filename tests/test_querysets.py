@@ -455,7 +455,7 @@ def test_nearest_ef_search_travels_in_the_statement(articles, django_assert_num_
 
 
 @pytest.mark.pgvector
-def test_nearest_ef_search_of_the_index_is_used():
+def test_nearest_ef_search_of_the_index_is_used(force_index):
     assert "with ef_search=50:" in Pair.objects.nearest([1, 2], field="two").explain_nearest()
 
 

@@ -187,6 +187,8 @@ class EmbedRun:
             groups += rows
             answers += outcomes
         errors += self.settlement.settle(groups, answers)
+        for further in errors[1:]:
+            logger.warning("%s: %s", self.field.label, further)
         return errors[0] if errors else None
 
     @property

@@ -1,6 +1,5 @@
 """What the tests of the admin share: a site, its people, and what is wrong with an index."""
 
-import time
 from types import ModuleType
 
 from django.contrib import admin
@@ -12,6 +11,7 @@ from django.urls import path
 from pgembedding_django.admin import EmbeddingAdminMixin, HnswIndexAdmin
 from pgembedding_django.embedders import Embedder, EmbeddingError
 from pgembedding_django.models import HnswIndexStatus, IndexRun
+from tests.support.waiting import wait_until
 
 INDEXES = "/admin/pgembedding_django/hnswindexstatus/"
 ARTICLES = "/admin/tests/article/"
@@ -94,8 +94,6 @@ def messages(answer):
 
 def wait_for_runs(using="default"):
     """Return the runs once all have ended."""
-    until = time.monotonic() + 60
-    while IndexRun.objects.using(using).filter(finished=None).exists():
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    return list(IndexRun.objects.using(using).order_by("pk"))
+    runs = IndexRun.objects.using(using)
+    wait_until(lambda: not runs.filter(finished=None).exists())
+    return list(runs.order_by("pk"))

@@ -31,9 +31,9 @@ from tests.admin import (
     text,
     wait_for_runs,
 )
-from tests.conftest import wait_for
 from tests.models import Article
 from tests.support.maintenance import fill, snapshot
+from tests.support.waiting import wait_for
 from tests.tasks import DOWN
 
 pytestmark = pytest.mark.django_db

@@ -46,12 +46,6 @@ def nearest_by_hand(vectors, query, k):
     return [str(i) for i in np.argsort(np.linalg.norm(vectors - query, axis=1))[:k]]
 
 
-@pytest.fixture
-def force_index():
-    with connection.cursor() as cursor:
-        cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = off")
-
-
 def test_index_just_built_comes_with_statistics():
     collection, _ = fill("a")
     collection.create_hnsw_index(concurrently=False)

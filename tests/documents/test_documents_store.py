@@ -33,7 +33,7 @@ def store(django_db_setup, django_db_blocker):
         Collection.objects.all().delete()
 
 
-def test_search_in_a_large_store_uses_the_index_of_its_collection(store):
+def test_search_in_a_large_store_uses_the_index_of_its_collection(store, force_index):
     for collection in store:
         rows = collection.documents.nearest(np.ones(collection.dimensions), 10)
         assertIndexUsed(rows, f"pgembedding_documents_{collection.pk}_hnsw")

@@ -32,6 +32,7 @@ from tests.support.embeddings_server import (
     reset,
     vector_of,
 )
+from tests.support.waiting import wait_until
 
 KEY = "sk-secret-of-the-tests"
 TEXTS = ["a", "bcd", "ef"]
@@ -182,19 +183,19 @@ def test_embed_more_tokens_than_a_request_takes_are_split(server, make):
 
 
 def test_embed_no_more_requests_at_once_than_concurrency(server, make):
-    running, most = 0, []
+    together, running, most = threading.Barrier(3, timeout=60), set(), []
 
     def slow(texts):
-        nonlocal running
-        running += 1
-        most.append(running)
-        time.sleep(0.05)
-        running -= 1
+        running.add(texts[0])
+        together.wait()
+        most.append(len(running))
+        together.wait()
+        running.remove(texts[0])
         return data_of(texts)
 
-    server.answer(slow, times=8)
-    make(concurrency=3, batch_size=1).embed([str(number) for number in range(8)])
-    assert max(most) == 3
+    server.answer(slow, times=9)
+    make(concurrency=3, batch_size=1).embed([str(number) for number in range(9)])
+    assert set(most) == {3}
 
 
 def test_embed_threads_share_the_connections_and_the_limit(server, make):
@@ -221,26 +222,38 @@ def test_aembed_gives_what_embed_gives(server, embedder):
 
 
 def test_aembed_leaves_the_loop_of_the_caller_free(server, embedder):
-    server.latency = 0.2
+    asked, loop_runs = threading.Event(), threading.Event()
+
+    def slow(texts):
+        asked.set()
+        assert loop_runs.wait(60)
+        return data_of(texts)
 
     async def ask():
         answer = asyncio.create_task(embedder.aembed(["a"]))
-        ticks = 0
-        while not answer.done():
-            await asyncio.sleep(0.01)
-            ticks += 1
-        return ticks
+        await asyncio.to_thread(asked.wait, 60)
+        loop_runs.set()
+        return await answer
 
-    assert asyncio.run(ask()) > 3
+    server.answer(slow)
+    assert asyncio.run(ask()).tolist() == [vector_of("a")]
 
 
 def test_aembed_cancelled_sends_nothing_more(server, make):
-    embedder = make()
-    server.answer(error_of("Later."), status=503, retry_after="1")
+    embedder, asked = make(), threading.Event()
+
+    def later(texts):
+        asked.set()
+        return error_of("Later.")
+
+    server.answer(later, status=503, retry_after="1")
 
     async def ask():
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(embedder.aembed(["a"]), 0.3)
+        answer = asyncio.create_task(embedder.aembed(["a"]))
+        await asyncio.to_thread(asked.wait, 60)
+        answer.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await answer
 
     asyncio.run(ask())
     time.sleep(1.2)
@@ -866,7 +879,7 @@ def test_forgotten_embedder_closes_its_connections(server):
     client = embedder._opened[1].client
     del embedder
     gc.collect()
-    assert wait_until(client.is_closed)
+    wait_until(client.is_closed)
 
 
 def test_forked_process_opens_connections_of_its_own(server, make, monkeypatch):
@@ -933,10 +946,3 @@ def test_retry_after_reads_seconds_and_dates(headers, least, most):
 def test_seconds_before_a_try_grow_up_to_a_limit(tries, asked, least, most):
     drawn = [calls._seconds(tries, asked) for _ in range(200)]
     assert least <= min(drawn) < max(drawn) <= most
-
-
-def wait_until(condition):
-    until = time.monotonic() + 10
-    while not condition() and time.monotonic() < until:
-        time.sleep(0.01)
-    return condition()

@@ -8,9 +8,9 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connections
 
-from tests.conftest import wait_for
 from tests.models import Article, Memo
 from tests.support.scripted import AWAY, vector_of
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.django_db
 

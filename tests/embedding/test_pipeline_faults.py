@@ -3,17 +3,15 @@
 import json
 import os
 import signal
-import time
 from collections import Counter
 
 import pytest
 from django.core.management import call_command
-from django.db import OperationalError
 
 from pgembedding_django.management.base import INTERRUPTED
 from pgembedding_django.models import EmbedClaim
-from tests.conftest import wait_for
 from tests.models import Article
+from tests.support.waiting import once_it_is_back, wait_for, wait_until
 
 ROWS = 200
 
@@ -93,10 +91,7 @@ def stored(database):
 
 def wait_until_it_hangs(database):
     """Wait until ten batches are written and two hang in the embedder."""
-    until = time.monotonic() + 60
-    while len(stored(database)) < 100:
-        assert time.monotonic() < until
-        time.sleep(0.02)
+    wait_until(lambda: len(stored(database)) >= 100)
 
 
 def check_complete(database, tmp_path, kept):
@@ -140,22 +135,12 @@ def test_server_crash_keeps_the_batches_and_a_rerun_completes_them(database, sta
     ((pid,),) = ask(database, "SELECT pid FROM pgembedding_django_embedclaim ORDER BY id DESC LIMIT 1")
     os.kill(pid, signal.SIGKILL)  # the server takes every other connection down and recovers
     database.close()
-    kept = wait_until_it_is_back(database)
+    kept = once_it_is_back(database, lambda: stored(database))
     slow.kill()
     slow.wait()
     assert len(kept) == 100
     assert start("quick").communicate(timeout=60) == ("100 0\n", "")
     check_complete(database, tmp_path, kept)
-
-
-def wait_until_it_is_back(database):
-    for _ in range(400):
-        try:
-            return stored(database)
-        except OperationalError:
-            database.close()
-            time.sleep(0.05)
-    raise AssertionError("the server did not come back")
 
 
 def test_command_stops_on_ctrl_c_and_a_rerun_completes_it(ready_database):

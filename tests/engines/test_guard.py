@@ -13,6 +13,7 @@ from pgembedding_django.checks import check_indexes
 from pgembedding_django.engines import ENGINES, guard
 from tests.models import Article
 from tests.support.maintenance import INDEX, fill
+from tests.support.waiting import ADVISORY_LOCKS
 
 ENTER = "SELECT pgembedding_enter('item')"
 INSERT = "INSERT INTO item VALUES (1)"
@@ -91,7 +92,7 @@ def test_write_waits_for_the_search_and_no_longer(session, background):
     ask(reader, "SAVEPOINT s")
     ask(reader, ENTER)
     waiting = background(ask, writer, INSERT)
-    while not ask(reader, "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"):
+    while not ask(reader, f"{ADVISORY_LOCKS} AND NOT granted"):
         assert not waiting.done()
     ask(reader, "ROLLBACK TO SAVEPOINT s")
     assert waiting.result(60) is None

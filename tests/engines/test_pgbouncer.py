@@ -6,13 +6,13 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.models import Article
+from tests.support.waiting import wait_until
 
 PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
 
@@ -73,11 +73,11 @@ def _start(entry, folder):
 
 
 def _wait_for_socket(folder, bouncer):
-    until = time.monotonic() + 20
-    while not (folder / ".s.PGSQL.6432").exists():
+    def is_there():
         assert bouncer.poll() is None, (folder / "log").read_text()
-        assert time.monotonic() < until
-        time.sleep(0.01)
+        return (folder / ".s.PGSQL.6432").exists()
+
+    wait_until(is_there)
 
 
 def ids(rows):

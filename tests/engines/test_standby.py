@@ -15,9 +15,10 @@ from django.db import OperationalError, connections
 
 from pgembedding_django.maintenance.indexes.catalogue import list_indexes
 from pgembedding_django.maintenance.indexes.diagnosis import State
-from tests.conftest import Throwaway, as_superuser, wait_for
 from tests.models import Article
+from tests.support.databases import Throwaway, as_superuser
 from tests.support.many import QUERY, RANKED, VECTORS, ids, ranked
+from tests.support.waiting import wait_for
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import os
 import socket
 import subprocess
 import sys
-import time
+from contextlib import suppress
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode
@@ -19,6 +19,7 @@ from django.db import connection
 from example_project.pydocs.corpus import docstrings, entries, topics
 from example_project.pydocs.passage import passage, prose
 from example_project.pydocs.snippets import LENGTH, pattern_of, snippet
+from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -86,13 +87,12 @@ class Site:
         self._wait()
 
     def _wait(self):
-        for _ in range(150):
+        def answers():
             assert self.process.poll() is None, self.log.read_text()
-            try:
+            with suppress(URLError):
                 return self.get("/static/pydocs/search.css")
-            except URLError:
-                time.sleep(0.1)
-        raise AssertionError(f"The server did not answer: {self.log.read_text()}")
+
+        wait_until(answers, what="The server did not answer.")
 
     def get(self, path, **query):
         """Return the status and the body of an answer."""

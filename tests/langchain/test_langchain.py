@@ -25,7 +25,7 @@ from pgembedding_django.documents.models import Collection
 from pgembedding_django.documents.models import Document as Row
 from pgembedding_django.langchain import PGEmbedding
 from pgembedding_django.langchain.setup import Database, entry_of, find_database, find_engine
-from tests.conftest import wait_for
+from tests.support.waiting import wait_for
 
 OTHERS = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 

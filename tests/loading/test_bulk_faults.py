@@ -3,10 +3,10 @@
 import json
 import os
 import signal
-import time
 
 import pytest
-from django.db import OperationalError
+
+from tests.support.waiting import once_it_is_back, wait_until
 
 #: Loads rows in batches of 1,000 and says how many it has loaded; the second batch of a slow load stops in
 #: the middle of its COPY.
@@ -74,14 +74,13 @@ def rows_of(database):
 
 def backend_in_copy(database):
     """Wait until a COPY is under way, and return the process id of its backend."""
-    for _ in range(200):
-        with database.cursor() as cursor:
+    with database.cursor() as cursor:
+
+        def look():
             cursor.execute("SELECT pid FROM pg_stat_progress_copy")
-            row = cursor.fetchone()
-        if row:
-            return row[0]
-        time.sleep(0.05)
-    raise AssertionError("no COPY began")
+            return cursor.fetchone()
+
+        return wait_until(look)[0]
 
 
 def test_client_killed_keeps_whole_batches_and_a_rerun_completes_them(database, load):
@@ -101,14 +100,7 @@ def test_server_crash_keeps_whole_batches_and_a_rerun_completes_them(database, l
     assert slow.stdout.readline().split()[0] == "1000"
     os.kill(backend_in_copy(database), signal.SIGKILL)  # the server takes every other connection down and recovers
     database.close()
-    for _ in range(200):
-        try:
-            found = rows_of(database)
-            break
-        except OperationalError:
-            database.close()
-            time.sleep(0.05)
-    assert found == (1000, 1000)
+    assert once_it_is_back(database, lambda: rows_of(database)) == (1000, 1000)
     assert load("again").wait(timeout=60) == 0
     assert rows_of(database) == (3000, 3000)
 

@@ -16,8 +16,8 @@ from pgembedding_django import EmbeddingField
 from pgembedding_django.documents.models import Collection, Document
 from pgembedding_django.loading import transfer
 from pgembedding_django.loading.moving import Move, plan_move
-from tests.conftest import Throwaway, as_superuser
 from tests.models import Article, Everything, Required, Section, Tag
+from tests.support.databases import Throwaway, as_superuser
 
 pytestmark = pytest.mark.django_db
 

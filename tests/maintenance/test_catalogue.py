@@ -14,9 +14,9 @@ from pgembedding_django.maintenance.indexes.diagnosis import State
 from pgembedding_django.maintenance.indexes.lookup import find_index
 from pgembedding_django.maintenance.rebuilding.rebuild import rebuild
 from pgembedding_django.models import HnswIndexStatus, IndexRun, RecallMeasurement
-from tests.conftest import wait_for
 from tests.models import Article, Pair
 from tests.support.maintenance import BUILDING, INDEX, cancel_builds, fill, interrupt_rebuild, writer
+from tests.support.waiting import wait_for
 
 
 def report(name=INDEX):

@@ -10,8 +10,8 @@ from pgembedding_django.maintenance.rebuilding.repair import Step
 from pgembedding_django.maintenance.rebuilding.runs import current_status, progress_of, queue_run, unfinished_runs
 from pgembedding_django.maintenance.rebuilding.session import IndexBusy
 from pgembedding_django.models import IndexRun
-from tests.conftest import wait_for
 from tests.support.maintenance import BUILDING, INDEX, fill, snapshot, writer
+from tests.support.waiting import wait_for
 from tests.tasks import DOWN
 
 DONE = "SELECT 1 WHERE NOT EXISTS (SELECT FROM pgembedding_django_indexrun WHERE status IN ('queued', 'running'))"

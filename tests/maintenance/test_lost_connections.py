@@ -9,8 +9,8 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError, connections
 
 from pgembedding_django.management.base import DatabaseCommand
-from tests.conftest import wait_for
 from tests.support.maintenance import INDEX, fill
+from tests.support.waiting import wait_for
 
 #: The backends that wait for a table that somebody else has locked.
 WAITING = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"

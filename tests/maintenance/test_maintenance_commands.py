@@ -13,8 +13,8 @@ from django.db.migrations.recorder import MigrationRecorder
 from pgembedding_django.maintenance.rebuilding.rebuild import rebuild
 from pgembedding_django.management.base import DatabaseCommand
 from pgembedding_django.models import IndexRun, RecallMeasurement
-from tests.conftest import wait_for
 from tests.support.maintenance import BUILDING, INDEX, fill, interrupt_rebuild, writer
+from tests.support.waiting import wait_for, wait_until
 
 
 def call(name, *args, **options):
@@ -201,10 +201,11 @@ def test_rebuild_shows_progress_and_who_blocks(migrated_database, engine, backgr
         future = background(call, "rebuild_hnsw_indexes", INDEX, interactive=False, parallel_workers=0)
         wait_for(migrated_database, BUILDING)
         with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_backend_pid(), pg_sleep(0.7)")
+            cursor.execute("SELECT pg_backend_pid()")
             blocker = cursor.fetchone()[0]
+        shown = f"waiting for writers before build, waits for backend {blocker}"
+        wait_until(lambda: shown in terminal.getvalue(), what=shown)
     assert f"Rebuilt {INDEX} in " in future.result()
-    assert f"waiting for writers before build, waits for backend {blocker}" in terminal.getvalue()
 
 
 def test_rebuild_dry_run_changes_nothing(migrated_database):

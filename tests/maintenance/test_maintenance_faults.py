@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import time
 from contextlib import closing, suppress
 
 import pytest
@@ -15,9 +14,10 @@ from pgembedding_django.maintenance.rebuilding.jobs import repair
 from pgembedding_django.maintenance.rebuilding.rebuild import rebuild
 from pgembedding_django.maintenance.rebuilding.runs import current_status
 from pgembedding_django.models import IndexRun
-from tests.conftest import Throwaway, wait_for
 from tests.models import Article
+from tests.support.databases import Throwaway
 from tests.support.maintenance import BUILDING, INDEX, cancel_builds, fill, snapshot, writer
+from tests.support.waiting import once_it_is_back, wait_for
 
 pytestmark = pytest.mark.pgvector
 
@@ -51,15 +51,7 @@ def crash(database, backends="SELECT pid FROM pg_stat_progress_create_index"):
     with pytest.raises(Error):
         database.execute("SELECT pg_sleep(60)")
     database.connection.close()
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
-        try:
-            database.execute("SELECT 1")
-            return
-        except Error:
-            database.connection.close()
-            time.sleep(0.05)
-    raise AssertionError("the server did not come back")
+    once_it_is_back(database.connection, lambda: database.execute("SELECT 1"))
 
 
 def states():

@@ -12,9 +12,9 @@ from pgembedding_django.maintenance.rebuilding.rebuild import rebuild
 from pgembedding_django.maintenance.rebuilding.repair import plan_repair
 from pgembedding_django.maintenance.rebuilding.session import IndexBusy
 from pgembedding_django.models import HnswIndexStatus, IndexRun
-from tests.conftest import wait_for
 from tests.models import Article
 from tests.support.maintenance import BUILDING, INDEX, cancel_builds, fill, interrupt_rebuild, snapshot, writer
+from tests.support.waiting import ADVISORY_LOCKS, wait_for
 
 
 def filenode(database, name=INDEX):
@@ -183,10 +183,7 @@ def test_rebuild_beside_one_that_nobody_recorded_is_refused(migrated_database, e
 
 
 def test_rebuild_of_another_index_of_the_table_is_refused(migrated_database, engine, background):
-    locked = (
-        "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND classid = 1885827685 "
-        "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-    )
+    locked = f"{ADVISORY_LOCKS} AND classid = 1885827685"
     connection = migrated_database.open()
     connection.set_autocommit(False)
     with connection.cursor() as cursor:

@@ -8,9 +8,9 @@ from pgembedding_django.maintenance.rebuilding.jobs import perform, repair
 from pgembedding_django.maintenance.rebuilding.repair import Step, plan_repair, queue_step
 from pgembedding_django.maintenance.rebuilding.session import IndexBusy
 from pgembedding_django.models import HnswIndexStatus, IndexRun
-from tests.conftest import wait_for
 from tests.models import Article
 from tests.support.maintenance import BUILDING, INDEX, fill, interrupt, interrupt_rebuild, snapshot, writer
+from tests.support.waiting import wait_for
 
 DROP = Step(
     "drop", "public", f"{INDEX}_ccnew", "tests_article", f"Drop {INDEX}_ccnew of tests_article, which is left over."

@@ -11,8 +11,8 @@ from pgembedding_django import HnswIndex
 from pgembedding_django.maintenance.recall import tuning
 from pgembedding_django.maintenance.recall.sampling import Recall
 from pgembedding_django.maintenance.recall.tuning import BUILDS, Trial, TuningReport, tune
-from tests.conftest import wait_for
 from tests.models import Article, Pair, Required
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.django_db
 
@@ -207,7 +207,9 @@ def test_tune_killed_leaves_nothing_behind(ready_database):
     Article.objects.using(ready_database.alias).bulk_load(Article(title="", embedding=v) for v in VECTORS)
     process = ready_database.start("shell", "-v0", "-c", SCRIPT)
     assert process.stdout.readline() == "built\n"
-    assert ready_database.execute("SELECT 1 FROM pg_stat_activity WHERE state = 'idle in transaction'")
+    assert ready_database.execute(
+        "SELECT 1 FROM pg_stat_activity WHERE state = 'idle in transaction' AND datname = current_database()"
+    )
     process.send_signal(signal.SIGKILL)
     process.communicate()
     wait_for(

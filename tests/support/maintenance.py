@@ -2,7 +2,7 @@
 
 from contextlib import contextmanager
 
-from tests.conftest import wait_for
+from tests.support.waiting import wait_for
 
 INDEX = "article_embedding_hnsw"
 

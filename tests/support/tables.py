@@ -1,0 +1,32 @@
+"""Rows in the tables that tests share, and what makes a plan certain."""
+
+import pytest
+from django.apps import apps
+from django.db import connection
+
+from tests.support.many import VECTORS
+
+
+@pytest.fixture
+def empty_index(db):
+    """Begin with an index of its own: what other tests rolled back stays in the shared one, and hides rows in it."""
+    with connection.cursor() as cursor:
+        cursor.execute("TRUNCATE tests_article CASCADE")
+
+
+@pytest.fixture
+def many(empty_index):
+    """N articles whose title is their place in VECTORS; every second is published; statistics are fresh."""
+    Article = apps.get_model("tests", "Article")
+    Article.objects.bulk_load(
+        Article(title=str(i), published=i % 2 == 0, embedding=vector) for i, vector in enumerate(VECTORS)
+    )
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE tests_article")
+
+
+@pytest.fixture
+def force_index(db):
+    """Forbid sequential scans and sorts, so that a plan without the index would show."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = off")
