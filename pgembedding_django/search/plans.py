@@ -80,8 +80,6 @@ def choose_scan(query: Query, search: Search, connection: BaseDatabaseWrapper) -
         return Scan(reason="exact=True asks for it")
     if search.index is None:
         return Scan(reason=f"{search.field.label} has no HnswIndex for {search.distance.__name__}")
-    if obstacle := engine.scan_obstacle(connection):
-        return Scan(reason=obstacle)
     if query.high_mark is None:
         return Scan(reason="no limit of its own stands on the ranking")
     if search.index.condition != search.field.scope and not search.filtered:
@@ -93,6 +91,13 @@ def choose_scan(query: Query, search: Search, connection: BaseDatabaseWrapper) -
         return Scan(reason="no index can serve DISTINCT, GROUP BY or a window")
     if search.max_distance is not None and search.alias not in query.annotation_select:
         return Scan(reason=f'"{search.alias}" is not selected, so the ranking cannot be cut at max_distance')
+    scan = _choose_plan(query, search, engine, connection)
+    # Asked last, and only of an index that would be read.
+    obstacle = engine.scan_obstacle(connection) if scan.index else ""
+    return Scan(reason=obstacle) if obstacle else scan
+
+
+def _choose_plan(query: Query, search: Search, engine: Engine, connection: BaseDatabaseWrapper) -> Scan:
     if search.exact is None and search.filtered:
         return replace(_choose_filtered(query, search, engine, connection), estimated=True)
     return _index_scan(search, engine, 0, 0, "no filter stands before it" if not search.filtered else "exact=False")

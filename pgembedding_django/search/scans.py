@@ -89,7 +89,7 @@ class NearestCompiler(SQLCompiler):
 
     def _is_taken_from_ranking(self) -> bool:
         scan, query = self.scan, self.query
-        if scan is None or not scan.index or scan is ESTIMATE or query.subquery:
+        if scan is None or not scan.index or scan is ESTIMATE or query.subquery or query.combinator:
             return False
         return scan.margin > 1 or query.is_page
 

@@ -80,7 +80,7 @@ def through_index(rows, title, k, ef_search):
         with CaptureQueriesContext(connection) as statements:
             list(nearest.values_list("title", "distance"))
         # Where the graph has lost so many rows that this one is short, another statement completes it.
-        cursor.execute(statements[0]["sql"])
+        cursor.execute(next(each["sql"] for each in statements if " ORDER BY " in each["sql"]))
         found = dict.fromkeys(found for found, _ in cursor.fetchall() if found != title)
         return set(list(found)[:k])
 
