@@ -14,7 +14,7 @@ class PgembeddingConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from pgembedding_django import checks
+        from pgembedding_django import checks, contrib
         from pgembedding_django import migrating as signals
         from pgembedding_django.embedding import sync
         from pgembedding_django.engines.arrays import read_arrays
@@ -25,3 +25,4 @@ class PgembeddingConfig(AppConfig):
         connection_created.connect(read_arrays, dispatch_uid="pgembedding_django")
         for model in apps.get_models():
             sync.watch(model)
+        contrib.register()

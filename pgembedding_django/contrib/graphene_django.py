@@ -1,0 +1,20 @@
+"""graphene-django: a DjangoObjectType has a list of numbers for an EmbeddingField."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import graphene
+from graphene_django.converter import convert_django_field
+
+from pgembedding_django.fields import EmbeddingField
+
+__all__ = ["register"]
+
+
+def register() -> None:
+    convert_django_field.register(EmbeddingField, to_list)
+
+
+def to_list(field: EmbeddingField, registry: Any = None) -> graphene.List:
+    return graphene.List(graphene.NonNull(graphene.Float), description=field.help_text, required=not field.null)
