@@ -31,20 +31,22 @@ class FoundFiles:
         return any(map(path.is_relative_to, self.roots)) and not any(map(path.is_relative_to, hidden))
 
 
-def find_files(paths: Iterable[str | Path]) -> FoundFiles:
+def find_files(paths: Iterable[str | Path], *, follow_links: bool = False) -> FoundFiles:
     """
     Find the files that paths name, and those of a readable kind in the folders that they name, sorted.
 
+    follow_links: read files outside of these folders, or hidden in them, to which a link in them leads.
     Hidden files and folders are left out, links to folders are not followed, and a file found twice counts once.
     """
     found = FoundFiles()
+    paths = list(paths)
+    found.roots = [_resolve(path) for path in paths if str(path) and os.path.isdir(path)]
     for given in paths:
         path = _resolve(given)
         if not str(given):  # As "$UNSET" leaves it in a shell, not the folder where the shell is.
             found.unread.append(('""', "names no file"))
-        elif os.path.isdir(path):  # Unlike Path.is_dir(), without an error for a name that is too long.
-            found.roots.append(path)
-            found.files += _walk(path, found)
+        elif path in found.roots:
+            _walk(path, found, follow_links)
         elif not os.path.lexists(path):
             found.unread.append((source_of(path), "does not exist"))
         elif path.suffix.lower() not in LOADERS:
@@ -60,19 +62,36 @@ def source_of(path: Path) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def _walk(root: Path, found: FoundFiles) -> list[Path]:
+def _walk(root: Path, found: FoundFiles, follow_links: bool) -> None:
+    """Add what lies below a folder."""
+
     def report(error: OSError) -> None:
         found.unread.append((source_of(Path(error.filename)), f"cannot be read: {error.strerror}"))
 
-    files = []
     for folder, folders, names in os.walk(root, onerror=report):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        files += [
-            _resolve(Path(folder, name))
-            for name in names
-            if not name.startswith(".") and Path(name).suffix.lower() in LOADERS
-        ]
-    return files
+        for name in names:
+            if not name.startswith(".") and Path(name).suffix.lower() in LOADERS:
+                _add(Path(folder, name), found, follow_links)
+
+
+def _add(path: Path, found: FoundFiles, follow_links: bool) -> None:
+    target = _resolve(path)
+    refusal = None if target == path else _refuse(target, found.roots, follow_links)
+    if refusal is None:
+        found.files.append(target)
+    else:
+        found.unread.append((source_of(path), f"is a link to {source_of(target)}, which {refusal}"))
+
+
+def _refuse(target: Path, roots: list[Path], follow_links: bool) -> str | None:
+    """Return why the file that a link leads to is not read."""
+    if target.suffix.lower() not in LOADERS and os.path.lexists(target):
+        return f"is none of {', '.join(LOADERS)}"
+    inside = [target.relative_to(root) for root in roots if target.is_relative_to(root)]
+    if follow_links or any(not any(part.startswith(".") for part in path.parts) for path in inside):
+        return None
+    return f"is {'hidden' if inside else 'outside of the folder'} (--follow-links reads it)"
 
 
 def _resolve(path: str | Path) -> Path:

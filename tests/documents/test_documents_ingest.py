@@ -226,6 +226,27 @@ def test_ingest_reports_what_cannot_be_read_and_goes_on(folder):
     assert err.endswith("CommandError: 3 could not be read or embedded.")
 
 
+def test_ingest_names_a_link_that_it_does_not_follow_and_goes_on(folder, tmp_path_factory):
+    secret = tmp_path_factory.mktemp("other") / "secret.txt"
+    secret.write_text("secret")
+    (folder / "README").write_text("no known suffix")
+    (folder / "link.txt").symlink_to(secret)
+    (folder / "other.txt").symlink_to("README")
+    _, err = run(folder)
+    assert set(stored()) == {"a.txt", "b.md", "c.html"}
+    assert f"  {folder / 'link.txt'} is a link to {secret}, which is outside of the folder" in err
+    assert f"  {folder / 'other.txt'} is a link to {folder / 'README'}, which is none of .txt" in err
+    assert err.endswith("CommandError: 2 could not be read or embedded.")
+
+
+def test_ingest_follows_links_where_told_to(folder, tmp_path_factory):
+    secret = tmp_path_factory.mktemp("other") / "secret.txt"
+    secret.write_text("secret")
+    (folder / "link.txt").symlink_to(secret)
+    assert run(folder, follow_links=True)[1] == ""
+    assert stored()["secret.txt"] == ["secret"]
+
+
 def test_ingest_keeps_the_documents_of_a_file_that_cannot_be_read_any_more(folder):
     run(folder)
     (folder / "a.txt").write_bytes(b"\0")

@@ -199,6 +199,59 @@ def test_find_files_follows_no_link_to_a_folder(tmp_path):
     assert find_files([tmp_path]).files == [(tmp_path / "a.txt").resolve()]
 
 
+@pytest.fixture
+def outside(tmp_path):
+    """A file beside a folder with a link to it; returns the folder."""
+    (tmp_path / "secret.txt").touch()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "link.txt").symlink_to(tmp_path / "secret.txt")
+    return tmp_path / "folder"
+
+
+def test_find_files_refuses_a_link_out_of_the_folder(outside):
+    found = find_files([outside])
+    target = outside.parent / "secret.txt"
+    assert found.files == []
+    assert found.unread == [
+        (str(outside / "link.txt"), f"is a link to {target}, which is outside of the folder (--follow-links reads it)")
+    ]
+
+
+def test_find_files_follows_a_link_out_of_the_folder_where_told_to(outside):
+    found = find_files([outside], follow_links=True)
+    assert (found.files, found.unread) == ([outside.parent / "secret.txt"], [])
+
+
+def test_find_files_follows_a_link_into_another_folder_that_is_named(outside):
+    found = find_files([outside, outside.parent])
+    assert (found.files, found.unread) == ([outside.parent / "secret.txt"], [])
+
+
+def test_find_files_takes_a_link_that_is_named_itself(outside):
+    assert find_files([outside / "link.txt"]).files == [outside.parent / "secret.txt"]
+
+
+@pytest.mark.parametrize("hidden", [".env.txt", ".git/config.txt"])
+def test_find_files_refuses_a_link_to_a_hidden_file(tmp_path, hidden):
+    (tmp_path / hidden).parent.mkdir(exist_ok=True)
+    (tmp_path / hidden).touch()
+    (tmp_path / "link.txt").symlink_to(hidden)
+    assert find_files([tmp_path]).unread == [
+        (str(tmp_path / "link.txt"), f"is a link to {tmp_path / hidden}, which is hidden (--follow-links reads it)")
+    ]
+
+
+@pytest.mark.parametrize("follow_links", [False, True])
+@pytest.mark.parametrize("name", ["README", "a.png"])
+def test_find_files_reports_a_link_to_a_file_of_another_kind(tmp_path, name, follow_links):
+    (tmp_path / name).touch()
+    (tmp_path / "link.txt").symlink_to(name)
+    found = find_files([tmp_path], follow_links=follow_links)
+    kinds = ".txt, .md, .markdown, .html, .htm, .pdf"
+    assert found.files == []
+    assert found.unread == [(str(tmp_path / "link.txt"), f"is a link to {tmp_path / name}, which is none of {kinds}")]
+
+
 def test_find_files_reports_what_is_not_there_or_of_another_kind(tmp_path):
     (tmp_path / "a.png").touch()
     found = find_files([tmp_path / "a.png", tmp_path / "gone.txt"])

@@ -31,13 +31,18 @@ class Command(BaseCommand):
         parser.add_argument("--collection", required=True, metavar="NAME", help="made where there is none of this name")
         parser.add_argument("--chunk-size", type=int, default=1000, metavar="N", help="characters (default: 1000)")
         parser.add_argument("--chunk-overlap", type=int, default=200, metavar="N", help="characters (default: 200)")
+        parser.add_argument(
+            "--follow-links",
+            action="store_true",
+            help="read what links to files lead to outside of the folders, or hidden in them",
+        )
         parser.add_argument("--prune", action="store_true", help="delete the documents of files that are gone")
         parser.add_argument("--embedder", metavar="ALIAS", help='of PGEMBEDDING["EMBEDDERS"], for a new collection')
         parser.add_argument("--database", default=DEFAULT_DB_ALIAS, choices=tuple(connections), metavar="ALIAS")
 
     def handle(self, *args: Any, **options: Any) -> None:
         _check_sizes(options["chunk_size"], options["chunk_overlap"])
-        found = find_files(options["paths"])
+        found = find_files(options["paths"], follow_links=options["follow_links"])
         try:
             with told_in_a_sentence():
                 collection = _get_collection(options["collection"], options["embedder"], options["database"])
