@@ -11,6 +11,7 @@ from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.backends.ddl_references import IndexColumns
 from django.db.models import Index, Model, Q
 
+from pgembedding_django.bounds import is_integer
 from pgembedding_django.engines import DISTANCES, ENGINES, Engine, distance_of_opclass, get_engine, get_engine_for
 
 if TYPE_CHECKING:
@@ -199,7 +200,8 @@ def _definition(index: Index) -> tuple[Any, dict[str, Any]]:
 
 def is_option_value(value: object, option: Any) -> bool:
     """Tell whether an index option is an integer that the server accepts."""
-    return isinstance(value, int) and not isinstance(value, bool) and option.minimum <= value <= option.maximum
+    # numpy's are none: a migration could not write them.
+    return isinstance(value, int) and is_integer(value, option.minimum, option.maximum)
 
 
 def find_index(field: EmbeddingField, distance: str | None = None) -> HnswIndex | None:

@@ -8,13 +8,11 @@ from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.migrations.operations.base import Operation, OperationCategory
 from django.db.migrations.state import ProjectState
 
+from pgembedding_django import locks
 from pgembedding_django.engines import ENGINES, Engine, get_engine
 from pgembedding_django.engines.arrays import read_new_arrays
 
 __all__ = ["CreateEmbeddingExtension", "CreateView", "ReplaceView", "create_extension", "find_other_engine", "sqlstate"]
-
-#: The advisory lock of two processes that create the extension at once, "pgem" in ASCII.
-CREATE_LOCK = 0x7067656D
 
 #: SQLSTATE: why the server refused to create the extension.
 CREATE_REFUSED = {
@@ -157,7 +155,7 @@ def create_extension(connection: BaseDatabaseWrapper) -> None:
     engine = get_engine(connection)
     if not _exists(connection, engine):
         with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [CREATE_LOCK])
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [locks.EXTENSION])
             if not _exists(connection, engine):
                 _check_available(connection, engine)
                 _create(connection, engine)

@@ -9,11 +9,11 @@ from django.db.migrations.writer import OperationWriter
 from django.db.utils import DatabaseError
 from django.test.utils import CaptureQueriesContext
 
-from pgembedding_django import CreateEmbeddingExtension
+from pgembedding_django import CreateEmbeddingExtension, locks
 from pgembedding_django.apps import PgembeddingConfig
 from pgembedding_django.engines import ENGINES
 from pgembedding_django.migrating import prepare_database
-from pgembedding_django.operations import CREATE_LOCK, CreateView, ReplaceView, create_extension, sqlstate
+from pgembedding_django.operations import CreateView, ReplaceView, create_extension, sqlstate
 from tests.support.waiting import ADVISORY_LOCKS, wait_for
 
 STATE = ProjectState()
@@ -243,7 +243,7 @@ def test_extension_in_another_schema_on_the_search_path_serves(fresh_database, e
 def test_extension_created_while_waiting_for_the_turn_is_taken_as_it_is(fresh_database, engine):
     first = fresh_database.open()
     with first.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_lock(%s)", [CREATE_LOCK])
+        cursor.execute("SELECT pg_advisory_lock(%s)", [locks.EXTENSION])
         second = threading.Thread(target=in_thread, args=(fresh_database, failures := []))
         second.start()
         wait_for(fresh_database, f"{ADVISORY_LOCKS} AND NOT granted")

@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from django.db import NotSupportedError
 from django.db.models import Model
 
-from pgembedding_django.engines import get_engine_for
+from pgembedding_django.engines import GRAPH, get_engine_for
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.indexes import HnswIndex
 from pgembedding_django.maintenance.indexes.catalogue import IndexReport
 from pgembedding_django.maintenance.indexes.declared import load_migrations
-from pgembedding_django.maintenance.indexes.report import GRAPH
 from pgembedding_django.models import HnswIndexStatus
 
 __all__ = ["find_differences", "is_migrated"]

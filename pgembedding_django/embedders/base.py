@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pgembedding_django.bounds import is_integer, is_number
 from pgembedding_django.embedders import outcomes, tokens
 from pgembedding_django.embedders.errors import EmbedderUnavailable, EmbeddingError, TextRejected
 from pgembedding_django.vectors import Vector
@@ -205,11 +206,11 @@ class Embedder:
         return self.query_prefix + text
 
     def _check_number(self, name: str, value: object, *, least: float) -> None:
-        if not isinstance(value, int | float) or isinstance(value, bool) or not value >= least:
+        if not is_number(value, least):
             raise ValueError(f"{self._name}.{name} must be a number of at least {least:g}, got {value!r}.")
 
     def _check_integer(self, name: str, value: object, *, most: int | None = None) -> None:
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        if not is_integer(value, 1):
             raise ValueError(f"{self._name}.{name} must be a positive integer, got {value!r}.")
         if most is not None and value > most:
             raise ValueError(f"{self._name}.{name} must be at most {most}, got {value!r}.")

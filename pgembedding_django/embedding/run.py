@@ -14,6 +14,7 @@ from django.db import Error as DatabaseFailure
 from django.db import connections
 from django.db.models import QuerySet
 
+from pgembedding_django.bounds import is_integer
 from pgembedding_django.embedders import EmbeddingError, get_embedder
 from pgembedding_django.embedding.claims import BEAT, Claims
 from pgembedding_django.embedding.rows import Row, stale_pks
@@ -229,6 +230,6 @@ def check_dimensions(field: EmbeddingField, made: int | None) -> None:
 
 
 def _checked(name: str, value: Any) -> int | None:
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+    if value is not None and not is_integer(value, 1):
         raise ValueError(f"{name} must be a positive integer, got {value!r}.")
     return value

@@ -7,11 +7,20 @@ from django.db import NotSupportedError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from pgembedding_django import conf
-from pgembedding_django.engines.base import DISTANCES, MAX_EF_SEARCH, Engine
+from pgembedding_django.engines.base import DISTANCES, GRAPH, MAX_EF_SEARCH, Engine
 from pgembedding_django.engines.pg_embedding import PgEmbeddingEngine
 from pgembedding_django.engines.pgvector import PgvectorEngine
 
-__all__ = ["DISTANCES", "ENGINES", "MAX_EF_SEARCH", "Engine", "distance_of_opclass", "get_engine", "get_engine_for"]
+__all__ = [
+    "DISTANCES",
+    "ENGINES",
+    "GRAPH",
+    "MAX_EF_SEARCH",
+    "Engine",
+    "distance_of_opclass",
+    "get_engine",
+    "get_engine_for",
+]
 
 ENGINES: dict[str, Engine] = {engine.name: engine for engine in (PgvectorEngine(), PgEmbeddingEngine())}
 

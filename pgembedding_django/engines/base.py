@@ -17,6 +17,9 @@ from pgembedding_django.vectors import Vector
 if TYPE_CHECKING:
     from django.db.models import Model
 
+#: What both engines build with where an index says nothing (pgvector 0.8 README, "Index Options").
+GRAPH = {"m": 16, "ef_construction": 64}
+
 #: The bound of ef_search: pgvector's of hnsw.ef_search (pgvector 0.8, src/hnsw.h).
 MAX_EF_SEARCH = 1000
 

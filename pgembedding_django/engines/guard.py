@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["GATE", "GUARDED", "HAS_FUNCTIONS", "MARKS", "UNSOUND", "create", "drop", "mark"]
+from pgembedding_django import locks
 
-#: The high half of the first advisory lock's key, "pgem" in ASCII; the low half is the table's oid.
-LOCK_SPACE = 0x7067656D
+__all__ = ["GATE", "GUARDED", "HAS_FUNCTIONS", "MARKS", "UNSOUND", "create", "drop", "mark"]
 
 #: A search takes one of so many keys of a table for itself, a write takes all of them shared. So searches run beside
 #: searches and writes beside writes, and never one beside the other. More searches than keys wait for each other.
@@ -56,7 +55,7 @@ _IS_SOUND_BODY = (
 
 
 def _key(slot: str, table: str) -> str:
-    return f"(({LOCK_SPACE} + {slot})::bigint << 32) | {table}::bigint"
+    return f"(({locks.GUARD} + {slot})::bigint << 32) | {table}::bigint"
 
 
 # A key that is free is taken without waiting, and the server gives none for which a write waits.

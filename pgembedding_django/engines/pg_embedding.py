@@ -12,7 +12,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 
 from pgembedding_django.engines import guard
-from pgembedding_django.engines.base import Converter, Engine, IndexOption, Scan, pages_size
+from pgembedding_django.engines.base import GRAPH, Converter, Engine, IndexOption, Scan, pages_size
 from pgembedding_django.vectors import Vector, wire
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ PAGE_BUDGET = 2035
 
 #: What pgvector uses by default; pg_embedding's own m fits no page from 1,838 dimensions on.
 SERVER_M = 100
-DEFAULTS = {"m": 16, "ef_construction": 64, "ef_search": 64}
+DEFAULTS = {**GRAPH, "ef_search": 64}
 
 
 class PgEmbeddingEngine(Engine):

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from pgembedding_django.engines.base import MAX_EF_SEARCH, Converter, Engine, IndexOption, Scan, pages_size
+from pgembedding_django.engines.base import GRAPH, MAX_EF_SEARCH, Converter, Engine, IndexOption, Scan, pages_size
 from pgembedding_django.vectors import Vector, to_vector, wire
 
 #: Rows of an index of reduced precision that are ranked again for each row wanted. Of 100,000 rows of 384 dimensions,
@@ -23,9 +23,6 @@ MAX_SCAN_TUPLES = 2**31 - 1
 
 #: hnsw.iterative_scan came with pgvector 0.8.0.
 ITERATIVE_SCAN_VERSION = (0, 8)
-
-#: The server's own default of m.
-DEFAULT_M = 16
 
 #: Bytes of a row in the graph while it is built, beside its vector and 32 for each m. Measured through the server's
 #: notice that the graph no longer fits, at 32 and 384 dimensions and m of 8, 16 and 48: within 0.5% (pgvector 0.8.5).
@@ -114,7 +111,7 @@ class PgvectorEngine(Engine):
         return "Ask the embedder for fewer dimensions."
 
     def check_options(self, options: Mapping[str, int]) -> str | None:
-        m, ef_construction = options.get("m", DEFAULT_M), options.get("ef_construction", 64)
+        m, ef_construction = (options.get(name, default) for name, default in GRAPH.items())
         if ef_construction < 2 * m:
             return f"ef_construction must be at least 2 * m = {2 * m}, got {ef_construction}"
         return None
@@ -131,14 +128,14 @@ class PgvectorEngine(Engine):
     def graph_size(self, opclass: str, rows: int, dimensions: int, options: Mapping[str, str]) -> int:
         if not _has_known_size(opclass):
             return 0
-        m = int(options.get("m", DEFAULT_M))
+        m = int(options.get("m", GRAPH["m"]))
         return rows * (_value_size(opclass, dimensions) + 32 * m + GRAPH_ROW)
 
     def index_size(self, opclass: str, rows: int, dimensions: int, options: Mapping[str, str]) -> int:
         if not _has_known_size(opclass):
             return 0
         # An element, the tuple of its links, and their two line pointers (pgvector 0.8, src/hnsw.h).
-        m = int(options.get("m", DEFAULT_M))
+        m = int(options.get("m", GRAPH["m"]))
         return pages_size(rows, 72 + _value_size(opclass, dimensions) + _aligned(4 + 12 * m) + 8)
 
     def candidates(self, k: int, precision: str | None) -> int:

@@ -16,6 +16,7 @@ from django.db.models.sql.compiler import SQLCompiler
 from django.utils.translation import gettext_lazy as _
 
 from pgembedding_django import vectors
+from pgembedding_django.bounds import is_integer
 from pgembedding_django.engines import get_engine
 from pgembedding_django.engines.base import Converter
 from pgembedding_django.fields.attribute import VectorAttribute
@@ -126,9 +127,8 @@ class EmbeddingField(_Field, Generic[Set, Get]):
         storage: str = "single",
         **kwargs: Any,
     ) -> None:
-        if dimensions is not None and (
-            not isinstance(dimensions, int) or isinstance(dimensions, bool) or dimensions < 1
-        ):
+        # numpy's are none: a migration could not write them.
+        if dimensions is not None and not (isinstance(dimensions, int) and is_integer(dimensions, 1)):
             raise ValueError(f"EmbeddingField.dimensions must be a positive integer, got {dimensions!r}.")
         if storage not in STORAGES:
             raise ValueError(f'EmbeddingField.storage must be "single" or "half", got {storage!r}.')

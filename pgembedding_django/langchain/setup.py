@@ -23,6 +23,7 @@ from django.db.backends.postgresql import base as postgresql
 from django.db.backends.postgresql.psycopg_any import is_psycopg3
 from django.db.migrations.executor import MigrationExecutor
 
+from pgembedding_django import locks
 from pgembedding_django.engines import ENGINES
 from pgembedding_django.operations import create_extension
 
@@ -35,9 +36,6 @@ APPS = ["pgembedding_django", "pgembedding_django.documents"]
 
 #: The label of the app that has the tables.
 APP_LABEL = "pgembedding_documents"
-
-#: The advisory lock of two processes that make the tables at once, "pgen" in ASCII.
-TABLES_LOCK = 0x7067656E
 
 #: alias: engine, of the databases that a process without a project's settings has connected to.
 _engines: dict[str, str] = {}
@@ -87,11 +85,11 @@ class Database:
         if not executor.migration_plan(executor.loader.graph.leaf_nodes(APP_LABEL)):
             return
         with self.connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_lock(%s)", [TABLES_LOCK])
+            cursor.execute("SELECT pg_advisory_lock(%s)", [locks.TABLES])
             try:
                 self._migrate()
             finally:
-                cursor.execute("SELECT pg_advisory_unlock(%s)", [TABLES_LOCK])
+                cursor.execute("SELECT pg_advisory_unlock(%s)", [locks.TABLES])
 
     def drop_tables(self) -> None:
         self._migrate("zero")

@@ -12,6 +12,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from langchain_core.embeddings import Embeddings
 from langchain_core.utils import get_from_dict_or_env
 
+from pgembedding_django.bounds import is_integer
 from pgembedding_django.documents.building import check_index
 from pgembedding_django.langchain.making import DEFAULT_COLLECTION_NAME, MakingMethods
 from pgembedding_django.langchain.setup import find_database
@@ -137,7 +138,7 @@ class PGEmbedding(MakingMethods):
             self._collections().get_or_create(name=self.collection_name, defaults=defaults)
 
     def _create_index(self, dims: int, options: dict[str, int | None]) -> None:
-        if not isinstance(dims, int) or isinstance(dims, bool) or dims < 1:
+        if not is_integer(dims, 1):
             raise ValueError(f"dims must be a positive integer, got {dims!r}.")
         collection = self._find_collection()
         if collection.dimensions is None:

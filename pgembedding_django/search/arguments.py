@@ -18,6 +18,7 @@ from django.db import router
 from django.db.models import Model, QuerySet
 
 from pgembedding_django import vectors
+from pgembedding_django.bounds import is_integer
 from pgembedding_django.embedders import TextRejected, get_embedder
 from pgembedding_django.engines import MAX_EF_SEARCH
 from pgembedding_django.fields import EmbeddingField
@@ -125,7 +126,7 @@ def is_row_of(alias: str, instance: Model) -> bool:
 
 
 def checked_k(k: Any) -> int:
-    if isinstance(k, bool) or not isinstance(k, numbers.Integral) or not 1 <= int(k) <= MAX_K:
+    if not is_integer(k, 1, MAX_K):
         raise ValueError(f"k must be an integer from 1 to {MAX_K}, got {k!r}.")
     return int(k)
 
@@ -133,7 +134,7 @@ def checked_k(k: Any) -> int:
 def checked_candidates(candidates: Any, k: int) -> int:
     if candidates is None:
         return min(5 * k, MAX_K)
-    if not isinstance(candidates, int) or isinstance(candidates, bool) or not k <= candidates <= MAX_K:
+    if not is_integer(candidates, k, MAX_K):
         raise ValueError(f"candidates must be an integer from k = {k} to {MAX_K}, got {candidates!r}.")
     return candidates
 
@@ -166,14 +167,12 @@ def checked_cut(alias: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> f
 def check_flags(exact: object, ef_search: object) -> None:
     if exact is not None and not isinstance(exact, bool):
         raise ValueError(f"exact must be True, False or None, got {exact!r}.")
-    if ef_search is not None and (
-        not isinstance(ef_search, int) or isinstance(ef_search, bool) or not 1 <= ef_search <= MAX_EF_SEARCH
-    ):
+    if ef_search is not None and not is_integer(ef_search, 1, MAX_EF_SEARCH):
         raise ValueError(f"ef_search must be an integer from 1 to {MAX_EF_SEARCH}, got {ef_search!r}.")
 
 
 def check_batch_size(batch_size: object) -> None:
-    if batch_size is not None and (not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1):
+    if batch_size is not None and not is_integer(batch_size, 1):
         raise ValueError(f"batch_size must be a positive integer or None, got {batch_size!r}.")
 
 

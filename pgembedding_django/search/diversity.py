@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from numbers import Integral
 from typing import Any, TypeVar, cast
 
 import numpy as np
 from django.db.models import Model
 from numpy.typing import NDArray
 
+from pgembedding_django.bounds import is_integer, is_number
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.search import arguments
 from pgembedding_django.vectors import Vector, to_vector
@@ -34,9 +34,9 @@ def diversify(
     Source: Carbonell and Goldstein, "The Use of MMR, Diversity-Based Reranking for Reordering Documents and Producing
     Summaries", 1998; similarity is the cosine.
     """
-    if isinstance(diversity, bool) or not isinstance(diversity, int | float) or not 0 <= diversity <= 1:
+    if not is_number(diversity, 0, 1):
         raise ValueError(f"diversity must be a number from 0 to 1, got {diversity!r}.")
-    if isinstance(k, bool) or not isinstance(k, Integral) or k < 1:
+    if not is_integer(k, 1):
         raise ValueError(f"k must be a positive integer, got {k!r}.")
     candidates = list(rows)
     if not candidates:

@@ -7,13 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from pgembedding_django.engines import MAX_EF_SEARCH
+from pgembedding_django.engines import GRAPH, MAX_EF_SEARCH
 from pgembedding_django.maintenance.recall.sampling import Recall
 
-__all__ = ["GRAPH", "BuiltIndex", "RecallReport"]
-
-#: What both engines build with where the index says nothing (pgvector 0.8 README, "Index Options").
-GRAPH = {"m": 16, "ef_construction": 64}
+__all__ = ["BuiltIndex", "RecallReport"]
 
 #: Recall that the last step of ef_search must gain for a larger one to be advised.
 CLIMB = 0.01

@@ -12,10 +12,11 @@ from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from pgembedding_django import locks
 from pgembedding_django.compat import background
 from pgembedding_django.maintenance.indexes.progress import read_progress
 from pgembedding_django.maintenance.rebuilding.log import log_outcome
-from pgembedding_django.maintenance.rebuilding.session import REBUILD_LOCK, IndexBusy, Session
+from pgembedding_django.maintenance.rebuilding.session import IndexBusy, Session
 from pgembedding_django.models import HnswIndexStatus, IndexRun
 
 __all__ = [
@@ -44,7 +45,7 @@ def queue_run(run: IndexRun, using: str) -> IndexRun:
     """
     with transaction.atomic(using=using), connections[using].cursor() as cursor:
         # Of two that ask at once, such as by a double click, the second sees what the first has queued.
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [REBUILD_LOCK])
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [locks.REBUILD])
         for other in unfinished_runs(using, schema=run.schema, index=run.index):
             raise IndexBusy(
                 f"Index {run.index} is busy: {other.action} {other.status} since {other.created:%Y-%m-%d %H:%M} UTC. "

@@ -13,14 +13,11 @@ from typing import Any, Self
 
 from django.db import Error, OperationalError, connections
 
+from pgembedding_django import locks
 from pgembedding_django.maintenance.indexes.progress import Progress, read_progress
 from pgembedding_django.models import HnswIndexStatus
 
 __all__ = ["MAX_WORKERS", "IndexBusy", "Session", "check_build", "check_memory", "quote"]
-
-#: The advisory lock of a table whose indexes are being rebuilt, "pgre" in ASCII above the table's oid. Of the table,
-#: since a rebuild gives an index another oid, and two rebuilds on one table end in a deadlock (40P01).
-REBUILD_LOCK = 0x70677265 << 32
 
 #: Seconds between two looks at a build.
 POLL = 0.25
@@ -108,7 +105,7 @@ class Session:
         Raises IndexBusy if one is being built or rebuilt already.
         """
         # Never wait in a statement: its snapshot would be waited for by the rebuild that holds the lock.
-        key = REBUILD_LOCK | oid
+        key = locks.REBUILD | oid
         if not self.fetch("SELECT pg_try_advisory_lock(%s)", [key])[0][0]:
             table = self.fetch("SELECT %s::regclass::text", [oid])[0][0]
             raise IndexBusy(f"An index of table {table} is being rebuilt already. Wait until that has ended.")

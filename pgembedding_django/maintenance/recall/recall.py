@@ -12,12 +12,13 @@ from uuid import uuid4
 from django.db import DEFAULT_DB_ALIAS, NotSupportedError, connections, transaction
 from django.db.models import BigIntegerField, Func, Model, Value
 
-from pgembedding_django.engines import MAX_EF_SEARCH, get_engine
+from pgembedding_django.bounds import is_integer
+from pgembedding_django.engines import GRAPH, MAX_EF_SEARCH, get_engine
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.indexes import HnswIndex, find_index
 from pgembedding_django.maintenance.indexes.declared import advise_missing, load_migrations
 from pgembedding_django.maintenance.indexes.lookup import statuses
-from pgembedding_django.maintenance.indexes.report import GRAPH, BuiltIndex, RecallReport
+from pgembedding_django.maintenance.indexes.report import BuiltIndex, RecallReport
 from pgembedding_django.maintenance.recall.sampling import IndexUnusable, Sample, draw
 from pgembedding_django.models import RecallMeasurement
 from pgembedding_django.querysets import EmbeddingQuerySet, every_row
@@ -193,7 +194,7 @@ def _choose_ef_search(built: BuiltIndex, ef_search: Sequence[int] | None) -> tup
 def _check_numbers(k: int, sample: int, ef_search: Sequence[int] | None) -> None:
     bounds = [("k", k, 1, MAX_ROWS), ("sample", sample, 2, MAX_ROWS)]
     for name, value, least, most in [*bounds, *(("ef_search", value, 1, MAX_EF_SEARCH) for value in ef_search or ())]:
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        if not is_integer(value, least, most):
             raise ValueError(f"{name} must be an integer from {least:,} to {most:,}, got {value!r}.")
 
 
