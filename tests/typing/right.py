@@ -8,9 +8,8 @@ import numpy as np
 from django.contrib import admin
 from numpy.typing import NDArray
 
-from pgembedding_django import EmbeddingQuerySet, L2Distance
+from pgembedding_django import EmbeddingQuerySet, L2Distance, Vector
 from pgembedding_django.admin import EmbeddingAdminMixin
-from pgembedding_django.vectors import Vector
 from tests.typing.library.models import Article, Book, BookQuerySet, Chapter, Note
 
 # Rows are rows of the model, whatever declares its manager.
