@@ -16,7 +16,16 @@ from pgembedding_django.embedders import EmbeddingError, TextRejected, get_embed
 if TYPE_CHECKING:
     from pgembedding_django.documents.models import Collection, Document
 
-__all__ = ["as_result", "embed_all", "embed_missing", "gather", "listed", "make_documents", "reuse_vectors"]
+__all__ = [
+    "as_result",
+    "check_document",
+    "embed_all",
+    "embed_missing",
+    "gather",
+    "listed",
+    "make_documents",
+    "reuse_vectors",
+]
 
 #: A NUL as JSON writes it: an even number of backslashes before it are characters of the text.
 NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
@@ -77,7 +86,7 @@ def gather(collection: Collection, documents: Iterable[Document]) -> list[Docume
             document.collection = collection
         elif document.collection_id != collection.pk:
             raise ValueError(f'Document "{document.key}" is of another collection than "{collection.name}".')
-        _check(document)
+        check_document(document)
         found[document.key] = document
     return list(found.values())
 
@@ -138,8 +147,8 @@ def as_result(document: Any) -> dict[str, Any]:
     }
 
 
-def _check(document: Document) -> None:
-    """Refuse what Postgres would, but by the document's key and before its text is paid for."""
+def check_document(document: Document) -> None:
+    """Raise ValidationError, by the document's key, for what Postgres would refuse."""
     key = str(document.key)
     named, longest = json.dumps(key, ensure_ascii=False), cast(int, document._meta.get_field("key").max_length)
     if len(key) > longest:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 import django
 from asgiref.sync import sync_to_async
@@ -19,11 +19,10 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.backends.postgresql import base as postgresql
-from django.db.backends.postgresql.psycopg_any import is_psycopg3
 from django.db.migrations.executor import MigrationExecutor
 
 from pgembedding_django import locks
+from pgembedding_django.compat.database_urls import entry_of
 from pgembedding_django.engines import ENGINES
 from pgembedding_django.operations import create_extension
 
@@ -146,30 +145,6 @@ def _check_vendor(database: Database) -> Database:
 def _alias_of(connection_string: str) -> str:
     # Aliases are logged and shown, so it must not have the password.
     return f"pgembedding_{sha256(connection_string.encode()).hexdigest()[:12]}"
-
-
-def entry_of(connection_string: str) -> dict[str, Any]:
-    """Return the entry for DATABASES of a URL, in which SQLAlchemy's "+driver" means nothing."""
-    scheme, _, rest = connection_string.partition("://")
-    parts = _parse(f"postgresql://{rest}") if scheme.partition("+")[0] in ("postgresql", "postgres") else {}
-    if not parts.get("dbname"):
-        # What came may have a password in it.
-        raise ValueError("connection_string must be a URL such as postgresql://user:password@host:5432/database.")
-    names = {"NAME": "dbname", "USER": "user", "PASSWORD": "password", "HOST": "host", "PORT": "port"}
-    entry: dict[str, Any] = {key: parts.pop(name, "") for key, name in names.items()}
-    entry |= {"ENGINE": "django.db.backends.postgresql", "OPTIONS": parts}
-    filled: dict[str, Any] = connections.configure_settings({DEFAULT_DB_ALIAS: entry})[DEFAULT_DB_ALIAS]
-    return filled
-
-
-def _parse(url: str) -> dict[str, Any]:
-    """Return the parts of a URL as libpq reads them, none where it cannot."""
-    driver: Any = postgresql.Database  # type: ignore[attr-defined]
-    parse = driver.conninfo.conninfo_to_dict if is_psycopg3 else driver.extensions.parse_dsn
-    try:
-        return dict(parse(url))
-    except driver.ProgrammingError:
-        return {}
 
 
 def find_engine(database: Database) -> str:

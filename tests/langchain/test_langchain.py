@@ -24,7 +24,7 @@ from langchain_tests.integration_tests import VectorStoreIntegrationTests
 from pgembedding_django.documents.models import Collection
 from pgembedding_django.documents.models import Document as Row
 from pgembedding_django.langchain import PGEmbedding
-from pgembedding_django.langchain.setup import Database, entry_of, find_database, find_engine
+from pgembedding_django.langchain.setup import Database, find_database, find_engine
 from tests.support.waiting import wait_for
 
 OTHERS = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -991,40 +991,6 @@ def test_missing_connection_string_is_told(monkeypatch):
     monkeypatch.delenv("POSTGRES_CONNECTION_STRING", raising=False)
     with pytest.raises(ValueError, match="POSTGRES_CONNECTION_STRING"):
         PGEmbedding.get_connection_string({})
-
-
-ENTRY = {"NAME": "db", "USER": "", "PASSWORD": "", "HOST": "", "PORT": "", "OPTIONS": {}}
-
-
-@pytest.mark.parametrize(
-    ("url", "entry"),
-    [
-        ("postgresql:///db", {}),
-        ("postgres://host/db", {"HOST": "host"}),
-        (
-            "postgresql+psycopg2://me:p%40ss%2F@host:99/db",
-            {"USER": "me", "PASSWORD": "p@ss/", "HOST": "host", "PORT": "99"},
-        ),
-        ("postgresql+asyncpg://me@/db?host=/Tmp/x&port=5", {"USER": "me", "HOST": "/Tmp/x", "PORT": "5"}),
-        ("postgresql://me@%2FTmp%2Fx/db", {"USER": "me", "HOST": "/Tmp/x"}),
-        ("postgresql://[::1]/db?sslmode=require", {"HOST": "::1", "OPTIONS": {"sslmode": "require"}}),
-    ],
-)
-def test_connection_string_becomes_an_entry(url, entry):
-    made = entry_of(url)
-    assert made["ENGINE"] == "django.db.backends.postgresql"
-    assert {key: made[key] for key in ENTRY} == {**ENTRY, **entry}
-
-
-@pytest.mark.parametrize(
-    "url", ["", "db", "mysql://me:secret@host/db", "postgresql://me:secret@host", "postgresql://me:sec ret@host/db?x=1"]
-)
-def test_wrong_connection_string_is_told_without_its_password(url):
-    with pytest.raises(ValueError) as caught:
-        entry_of(url)
-    assert str(caught.value) == (
-        "connection_string must be a URL such as postgresql://user:password@host:5432/database."
-    )
 
 
 def test_alias_hides_the_connection_string(connection_string):

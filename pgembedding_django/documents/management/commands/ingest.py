@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
 from typing import Any
 
-from django.core.exceptions import ValidationError
-from django.core.management import BaseCommand, CommandError
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.core.exceptions import ImproperlyConfigured, ValidationError
+from django.core.management import CommandError
+from django.core.management.base import CommandParser
 from django.template.defaultfilters import pluralize
 from tqdm import tqdm
 
 from pgembedding_django.documents.files import FoundFiles, find_files
 from pgembedding_django.documents.ingest import Ingest, IngestReport
-from pgembedding_django.documents.management.errors import told_in_a_sentence
+from pgembedding_django.documents.management.targets import RIGHTS, find_collection, printable
 from pgembedding_django.documents.models import Collection
-from pgembedding_django.embedders import EmbeddingError, get_embedder
+from pgembedding_django.embedders import EmbeddingError
+from pgembedding_django.management.base import DatabaseCommand
 
 RESUME = "What was stored stays; run the command again to go on."
 
 
-class Command(BaseCommand):
+class Command(DatabaseCommand):
     help = (
         "Brings text, Markdown, HTML and PDF files into a collection of documents: splits them, embeds the pieces and "
         "stores them. Unchanged files are skipped, changed ones replaced."
     )
 
-    def add_arguments(self, parser: ArgumentParser) -> None:
+    rights = RIGHTS
+    after_interrupt = RESUME
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
         parser.add_argument("paths", nargs="+", metavar="PATH", help="a file, or a folder with all below it")
         parser.add_argument("--collection", required=True, metavar="NAME", help="made where there is none of this name")
         parser.add_argument("--chunk-size", type=int, default=1000, metavar="N", help="characters (default: 1000)")
@@ -38,21 +42,19 @@ class Command(BaseCommand):
         )
         parser.add_argument("--prune", action="store_true", help="delete the documents of files that are gone")
         parser.add_argument("--embedder", metavar="ALIAS", help='of PGEMBEDDING["EMBEDDERS"], for a new collection')
-        parser.add_argument("--database", default=DEFAULT_DB_ALIAS, choices=tuple(connections), metavar="ALIAS")
 
     def handle(self, *args: Any, **options: Any) -> None:
         _check_sizes(options["chunk_size"], options["chunk_overlap"])
         found = find_files(options["paths"], follow_links=options["follow_links"])
+        collection = find_collection(options["collection"], options["database"], embedder=options["embedder"])
         try:
-            with told_in_a_sentence():
-                collection = _get_collection(options["collection"], options["embedder"], options["database"])
-                report = self._ingest(collection, found, options)
+            report = self._ingest(collection, found, options)
+        except ImproperlyConfigured as error:
+            raise CommandError(str(error)) from error
         except EmbeddingError as error:
             raise CommandError(f"{error} {RESUME}") from error
         except ValidationError as error:
             raise CommandError(f"{error.messages[0]} {RESUME}") from error
-        except KeyboardInterrupt as error:
-            raise CommandError(f"Interrupted. {RESUME}") from error
         self._tell(collection, report)
 
     def _ingest(self, collection: Collection, found: FoundFiles, options: dict[str, Any]) -> IngestReport:
@@ -72,9 +74,9 @@ class Command(BaseCommand):
             f"{len(report.textless):,} without text; {report.documents:,} document{pluralize(report.documents)} stored."
         )
         for name in report.textless:
-            self.stderr.write(f"  {_printable(name)} has no text")
+            self.stderr.write(f"  {printable(name)} has no text")
         for name, reason in report.unread:
-            self.stderr.write(f"  {_printable(f'{name} {reason}')}")
+            self.stderr.write(f"  {printable(f'{name} {reason}')}")
         if report.unread:
             raise CommandError(f"{len(report.unread):,} could not be read or embedded.")
 
@@ -84,27 +86,3 @@ def _check_sizes(size: int, overlap: int) -> None:
         raise CommandError(f"--chunk-size must be at least 1, got {size}.")
     if not 0 <= overlap < size:
         raise CommandError(f"--chunk-overlap must be from 0 to less than --chunk-size = {size}, got {overlap}.")
-
-
-def _get_collection(name: str, embedder: str | None, using: str) -> Collection:
-    """Return the collection of a name, which is not saved where there was none."""
-    try:
-        Collection.check_name(name)
-    except ValueError as error:
-        raise CommandError(str(error)) from error
-    if embedder is not None:
-        get_embedder(embedder)  # An unknown one is told first.
-    collection = Collection.objects.using(using).filter(name=name).first()
-    if collection is None:
-        collection = Collection(name=name, embedder=embedder or "default")
-        collection._state.db = using
-    if embedder not in (None, collection.embedder):
-        raise CommandError(
-            f'Collection "{name}" has the embedder "{collection.embedder}", and its vectors could not be compared with '
-            f'those of "{embedder}". Leave out --embedder, or ingest into another collection.'
-        )
-    return collection
-
-
-def _printable(text: str) -> str:
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)

@@ -4,43 +4,44 @@ from __future__ import annotations
 
 import json
 import shutil
-from argparse import ArgumentParser
 from collections.abc import Iterable
 from typing import Any
 
-from django.core.management import BaseCommand, CommandError
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management import CommandError
+from django.core.management.base import CommandParser
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db import DEFAULT_DB_ALIAS, connections
 from django.utils.text import Truncator
 
 from pgembedding_django.documents.contents import as_result
-from pgembedding_django.documents.management.errors import told_in_a_sentence
+from pgembedding_django.documents.management.targets import find_collection, printable
 from pgembedding_django.documents.models import Collection, Document
+from pgembedding_django.management.base import DatabaseCommand
 
 #: Characters of a line for the source, and for all of it where there is no terminal.
 SOURCE_WIDTH, LINE_WIDTH = 32, 120
 
 
-class Command(BaseCommand):
+class Command(DatabaseCommand):
     help = "Prints the documents of a collection that are nearest to a question."
 
-    def add_arguments(self, parser: ArgumentParser) -> None:
+    rights = "SELECT on pgembedding_documents_collection and pgembedding_documents_document"
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
         parser.add_argument("collection", metavar="NAME")
         parser.add_argument("question")
         parser.add_argument("-k", type=int, default=5, metavar="N", help="how many documents (default: 5)")
         parser.add_argument("--json", action="store_true", help="print JSON, with the whole content and metadata")
-        parser.add_argument("--database", default=DEFAULT_DB_ALIAS, choices=tuple(connections), metavar="ALIAS")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        collections = Collection.objects.using(options["database"])
+        collection = find_collection(options["collection"], options["database"])
+        if collection.pk is None:
+            names = Collection.objects.using(options["database"]).order_by("name").values_list("name", flat=True)
+            raise CommandError(f'There is no collection "{collection.name}". There are: {", ".join(names) or "none"}.')
         try:
-            with told_in_a_sentence():
-                collection = collections.get(name=options["collection"])
-                found = list(collection.documents.nearest(options["question"], options["k"]))
-        except Collection.DoesNotExist as error:
-            names = ", ".join(collections.order_by("name").values_list("name", flat=True)) or "none"
-            raise CommandError(f'There is no collection "{options["collection"]}". There are: {names}.') from error
-        except ValueError as error:
+            found = list(collection.documents.nearest(options["question"], options["k"]))
+        except (ImproperlyConfigured, ValueError) as error:
             raise CommandError(str(error)) from error
         if options["json"]:
             rows = [as_result(document) for document in found]
@@ -69,6 +70,4 @@ def _source(document: Document) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Replace what a terminal would take for more than a character."""
-    line = " ".join(text.split())
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)
+    return printable(" ".join(text.split()))
