@@ -18,7 +18,7 @@ serve: $(READY)
 test: $(READY)
 	$(BIN)/python -W error -m pytest --cov --cov-report=term --cov-fail-under=100 $(ARGS)
 
-neighbours: $(NEIGHBOURS)/.ready
+neighbours: $(NEIGHBOURS)/.ready $(LANGCHAIN)/.ready
 	$(NEIGHBOURS)/bin/python -W error -m pytest tests/neighbours $(ARGS)
 
 lint: $(READY)
@@ -45,7 +45,7 @@ bench: $(READY) $(LANGCHAIN)/.ready
 $(LANGCHAIN)/.ready: pyproject.toml | $(READY)
 	$(PYTHON) -m venv $(LANGCHAIN)
 	$(LANGCHAIN)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(LANGCHAIN)/bin/python -m pip install --quiet --group bench-langchain
+	$(LANGCHAIN)/bin/python -m pip install --quiet --group langchain-stores
 	touch $@
 
 $(NEIGHBOURS)/.ready: pyproject.toml | $(READY)

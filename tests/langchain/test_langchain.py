@@ -1063,36 +1063,3 @@ def test_plain_process_needs_a_connection_string_alone(connection_string):
         command, cwd=django_settings.ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.stdout, done.stderr) == ("['b']", "")
-
-
-@pytest.fixture
-def retired(connection_string, fresh_database):
-    """Make the tables of the retired class, and copy a collection of theirs as the documentation has it."""
-    fresh_database.execute("CREATE TABLE langchain_pg_collection (uuid uuid, name text, cmetadata json)")
-    fresh_database.execute(
-        "CREATE TABLE langchain_pg_embedding (uuid uuid, collection_id uuid, embedding real[], document text, "
-        "cmetadata json, custom_id text)"
-    )
-    fresh_database.execute("INSERT INTO langchain_pg_collection VALUES (gen_random_uuid(), 'old', NULL)")
-    fresh_database.execute(
-        "INSERT INTO langchain_pg_embedding SELECT gen_random_uuid(), uuid, vector, text, metadata "
-        "FROM langchain_pg_collection, (VALUES ('{1,2}'::real[], 'b', '{\"page\": 3}'::json), ('{1,3}', 'c', NULL)) "
-        "AS rows (vector, text, metadata)"
-    )
-    recipe = (django_settings.ROOT / "docs" / "langchain.md").read_text(encoding="utf-8").split("```python")[-1]
-    known = {"PGEmbedding": PGEmbedding, "connection_string": connection_string, "embeddings": Letters()}
-
-    def copy(name):
-        exec(recipe.partition("```")[0].replace("state_of_the_union", name), known)
-        return known["store"].similarity_search_with_score("b")
-
-    return copy
-
-
-def test_documents_of_the_retired_class_can_be_copied(retired):
-    copied = [(document.page_content, document.metadata, score) for document, score in retired("old")]
-    assert copied == [("b", {"page": 3}, 0), ("c", {}, 1)]
-
-
-def test_collection_of_the_retired_class_without_documents_can_be_copied(retired):
-    assert retired("empty") == []

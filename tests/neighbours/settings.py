@@ -20,6 +20,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.sessions",
     "pgembedding_django",
+    "pgembedding_django.documents",
     "django_filters",
     "drf_spectacular",
     "graphene_django",
