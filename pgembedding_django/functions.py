@@ -28,15 +28,15 @@ __all__ = [
 
 
 class VectorValue(Value):
-    """A vector that was checked, as a query parameter; told apart by its bytes instead of number by number."""
+    """A vector that was checked, or None, as a query parameter; told apart by its bytes, not number by number."""
 
     def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> Any:
         engine, field = get_engine(connection), cast(Any, self.output_field)
-        return f"%s::{engine.cast(field.storage)}", [engine.encode(self.value)]
+        return f"%s::{engine.cast(field.storage)}", (None if self.value is None else engine.encode(self.value),)
 
     @property
     def identity(self) -> tuple[object, ...]:
-        return (type(self), self.value.tobytes(), self.output_field)
+        return (type(self), self.value if self.value is None else self.value.tobytes(), self.output_field)
 
 
 class Distance(Func):
@@ -45,7 +45,7 @@ class Distance(Func):
 
     expression: the name of an EmbeddingField, or an expression that has one as its output_field.
     vector: anything that the field accepts, an F() or another expression of a vector; text names a field, unless it is
-        a vector such as "[1,2,3]".
+        a vector such as "[1,2,3]". None gives NULL, as a row without a vector does.
     Raises FieldError if neither side is an EmbeddingField, ValueError if the vector does not suit the field,
         NotSupportedError (when the query runs) if the engine has no such distance.
     An index serves `order_by(<distance>)` only in ascending order and with a limit, and it may then return too few
@@ -177,5 +177,5 @@ def _bind(source: Any, field: Any, check: Callable[[Any], Vector]) -> Any:
     """Give a bare value the field that encodes it."""
     # Django takes a bare text or bytes for values of a CharField or BinaryField.
     if isinstance(source, Value) and not hasattr(getattr(source, "_output_field_or_none", None), "to_vector"):
-        return VectorValue(check(source.value), output_field=field)
+        return VectorValue(None if source.value is None else check(source.value), output_field=field)
     return source

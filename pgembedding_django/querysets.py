@@ -19,12 +19,16 @@ from pgembedding_django.search import arguments
 from pgembedding_django.search.explanation import explain_scan
 from pgembedding_django.search.hybrid import HybridQuery, fuse_ranks, rank_by_words
 from pgembedding_django.search.plans import Search
-from pgembedding_django.search.ranking import cut, rank
+from pgembedding_django.search.ranking import cut, nearest_of_each, rank
 from pgembedding_django.search.scans import NearestQuery
 
 __all__ = ["EmbeddingQuerySet", "every_row"]
 
 M = TypeVar("M", bound=Model)
+
+
+#: What to do instead of grouping a ranking.
+AGGREGATE = "Aggregate the rows of filter(pk__in=rows.values('pk'))."
 
 
 class EmbeddingQuerySet(StaleQuerySet[M]):
@@ -58,16 +62,18 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
             `explain_nearest()` tells which it is.
         ef_search: candidates that an index scan keeps (1 to 1000); pg_embedding fixes it in the index instead.
         alias: the attribute that holds the distance of each row, a float.
+        Behind distinct("author"), the k nearest of those rows that are each the nearest of their author.
         Returns a sliced queryset, so `filter` before it; rows without a vector are left out. Of what it found, `filter`
             keeps the rows within a distance, such as `filter(distance__lt=0.5)`, and nothing else.
         Raises ValueError for what is no vector of the field, and for every other argument out of bounds; TypeError if
-        the model has no EmbeddingField or the queryset is sliced. NotSupportedError comes when the query runs, if the
-        engine lacks the distance.
+            the model has no EmbeddingField, or the queryset is sliced or holds groups. NotSupportedError comes when the
+            query runs, if the engine lacks the distance.
         """
         arguments.check_unsliced(self, "nearest()", "Rank them through filter(pk__in=rows.values('pk')).")
+        arguments.check_groups(self, "nearest()")
         found = self.get_embedding_field(field)
         k = arguments.checked_k(k)
-        arguments.check_flags(exact, ef_search)
+        arguments.check_exact(exact)
         arguments.check_alias(self.model, self.query.annotations, alias)
         declared = find_index(found) if distance is None else None
         distance_class = get_distance(distance or (declared or found).distance)
@@ -87,11 +93,12 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
             alias=alias,
             max_distance=None,
             exact=exact,
-            ef_search=ef_search,
+            ef_search=arguments.checked_ef_search(ef_search),
+            nearest_of_each=self.query.distinct_fields,
             filtered=self._is_filtered() or row is not None or found.model is not self.model._meta.concrete_model,
         )
         rows = self if row is None else self.exclude(pk=row.pk)
-        ranked = rank(rows, search)
+        ranked = rank(nearest_of_each(rows, search), search)
         return ranked if limit is None else cut(ranked, limit)
 
     def hybrid(
@@ -121,12 +128,13 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
         """
         arguments.check_text(text)
         arguments.check_words(self.model, fields)
+        arguments.check_each(self, "hybrid()")
         k = arguments.checked_k(k)
         arguments.check_alias(self.model, self.query.annotations, alias)
         wanted = arguments.checked_candidates(candidates, k)
         by_meaning = self.nearest(text, wanted, field=field)
         by_words = rank_by_words(self, text, list(fields), config)[:wanted]
-        return cast(Self, fuse_ranks(self, by_meaning, by_words, alias, config)[:k])
+        return cast(Self, fuse_ranks(self, by_meaning, by_words, k, alias, config))
 
     def filter(self, *args: Any, **kwargs: Any) -> Self:
         """As Django's; of what nearest() found, keep the rows within a distance: `filter(distance__lt=0.5)`."""
@@ -144,6 +152,13 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
         """As Django's, before nearest() and hybrid()."""
         arguments.check_unranked(self._ranked_by() if args or kwargs else "", "exclude()")
         return super().exclude(*args, **kwargs)
+
+    def annotate(self, *args: Any, **kwargs: Any) -> Self:
+        """As Django's; behind nearest() and hybrid(), it aggregates for each row, and not for groups of rows."""
+        rows = super().annotate(*args, **kwargs)
+        if isinstance(rows.query.group_by, tuple):
+            arguments.check_unranked(self._ranked_by(), "annotate() with an aggregate over values()", AGGREGATE)
+        return rows
 
     def contains(self, obj: Model) -> bool:
         """As Django's; reads what nearest() or hybrid() found."""

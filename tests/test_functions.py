@@ -204,3 +204,15 @@ def test_centroid_of_another_field_is_refused():
     with pytest.raises(FieldError) as caught:
         Article.objects.aggregate(c=Centroid("title"))
     assert str(caught.value) == "Centroid needs an EmbeddingField, got CharField."
+
+
+@pytest.mark.parametrize("distance", BY_HAND)
+def test_distance_to_none_is_null(article, distance):
+    assert Article.objects.annotate(d=distance("embedding", None)).get().d is None
+    assert not Article.objects.alias(d=distance("embedding", None)).filter(d__lt=9).exists()
+
+
+def test_distance_to_none_orders_nothing_and_is_equal_to_itself(article):
+    assert list(Article.objects.order_by(L2Distance("embedding", None))) == [article]
+    one, other = (L2Distance("embedding", None).resolve_expression(Article.objects.all().query) for _ in range(2))
+    assert one == other

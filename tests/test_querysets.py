@@ -228,7 +228,14 @@ def test_nearest_keeps_the_vector_it_was_given(articles):
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"k": np.int64(3)}, {"k": 3, "max_distance": np.float32(9)}, {"k": 3, "max_distance": Decimal(9)}]
+    "arguments",
+    [
+        {"k": np.int64(3)},
+        {"k": 3, "ef_search": np.int64(50)},
+        {"k": 3, "max_distance": np.float32(9)},
+        {"k": 3, "max_distance": Decimal(9)},
+        {"k": 3, "max_distance": 10**400},
+    ],
 )
 def test_nearest_takes_numbers_of_numpy_and_decimal(articles, arguments):
     assert titles(Article.objects.nearest(QUERY, **arguments)) == order_by_hand(RANDOM, QUERY)[:3]
@@ -431,7 +438,11 @@ def test_abulk_load_loads():
     assert asyncio.run(load()) == Required.objects.count() == 3
 
 
-@pytest.mark.parametrize("limit", ["1", None, float("nan"), F("pk")])
+def test_nearest_within_less_than_every_float_is_empty(articles):
+    assert not Article.objects.nearest(QUERY, 3, max_distance=-(10**400))
+
+
+@pytest.mark.parametrize("limit", ["1", None, float("nan"), Decimal("sNaN"), Decimal("NaN"), F("pk")])
 def test_nearest_filtered_by_no_number_is_refused(limit):
     with pytest.raises(ValueError) as caught:
         Article.objects.nearest(QUERY, 5).filter(distance__lt=limit)

@@ -26,23 +26,32 @@ __all__ = ["HybridQuery", "fuse_ranks", "rank_by_words"]
 #: outperforms Condorcet and individual Rank Learning Methods", 2009: k = 60).
 RANK_CONSTANT = 60
 
-#: Both rankings as arrays of keys, in; each key with its score, out.
+#: Both rankings of keys, each in its order, in; the keys of the k best with their scores, out.
 FUSED = (
-    '"pgembedding_fused" ("key", "score") AS ('
-    f'SELECT "key", sum(1 / ({RANK_CONSTANT} + "place")::float8) '
-    'FROM ({meaning} UNION ALL SELECT ARRAY({words})) AS "rankings" ("keys"), '
-    'unnest("keys") WITH ORDINALITY AS "ranked" ("key", "place") GROUP BY "key")'
+    '"pgembedding_fused" ({keys}, "score") AS ('
+    f'SELECT {{keys}}, sum(1 / ({RANK_CONSTANT} + "place")::float8) AS "score" FROM ('
+    'SELECT {keys}, row_number() OVER () AS "place" FROM ({meaning}) AS "meaning" ({keys}) '
+    'UNION ALL SELECT {keys}, row_number() OVER () FROM ({words}) AS "words" ({keys})'
+    ') AS "ranked" GROUP BY {keys} ORDER BY "score" DESC, {keys} LIMIT {k})'
 )
 
 #: How a statement with CTEs begins.
 OPENING = re.compile(r"WITH( RECURSIVE)? ")
 
-#: A ranking through the index, completed where it is short: CASE runs the exact one only if it needs it, and OFFSET
-#: keeps Postgres from running the other one twice.
+#: A ranking through the index, or the exact one where that is short, which runs only then.
 COMPLETED = (
-    'SELECT CASE WHEN cardinality("keys") >= {enough} THEN "keys"[:{wanted}] ELSE ARRAY({exact}) END '
-    'FROM (SELECT ARRAY({indexed}) AS "keys" OFFSET 0) AS "found"'
+    'WITH "found" ({keys}) AS MATERIALIZED ({indexed}) '
+    '(SELECT * FROM "found" WHERE (SELECT count(*) FROM "found") >= {enough} LIMIT {wanted}) '
+    'UNION ALL SELECT * FROM ({exact}) AS "exact" WHERE (SELECT count(*) FROM "found") < {enough}'
 )
+
+
+class ParsedOnce(SearchQuery):
+    """The words of a text, parsed once: websearch_to_tsquery() is stable, so Postgres calls it for every row."""
+
+    def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, *args: Any, **extra: Any) -> Any:
+        sql, params = super().as_sql(compiler, connection, *args, **extra)
+        return f"(SELECT {sql})", params
 
 
 def rank_by_words(rows: QuerySet[Any], text: str, fields: list[str], config: str | None) -> Any:
@@ -54,39 +63,53 @@ def rank_by_words(rows: QuerySet[Any], text: str, fields: list[str], config: str
     options: dict[str, Any] = {} if config is None else {"config": config}
     stored = is_search_vector(rows.model, fields[0])
     vector: Any = F(fields[0]) if stored else SearchVector(*fields, **options)
-    query = SearchQuery(text, search_type="websearch", **options)
+    query = ParsedOnce(text, search_type="websearch", **options)
     matching = rows.annotate(_words=vector, _rank=SearchRank(vector, query)).filter(_words=query)
     return matching.order_by("-_rank", "pk")
 
 
 def fuse_ranks(
-    rows: QuerySet[Any], meaning: QuerySet[Any], words: QuerySet[Any], alias: str, config: str | None
+    rows: QuerySet[Any], meaning: QuerySet[Any], words: QuerySet[Any], k: int, alias: str, config: str | None
 ) -> Any:
     """
-    Annotate the rows of two rankings with the sum of 1 / (60 + rank), the greatest first.
+    Return the k rows of two rankings with the greatest sums of 1 / (60 + rank), annotated with those.
 
     config: the text search configuration that the ranking by words names, so that an error can say so.
     """
-    fused = rows.filter(IsRanked("pk")).annotate(**{alias: Score("pk")}).order_by(F(alias).desc(), "pk")
+    key = [field.attname for field in rows.model._meta.pk_fields]
+    fused = rows.filter(IsRanked(*key)).annotate(**{alias: Score(*key)}).order_by(F(alias).desc(), "pk")
     query = cast(HybridQuery, fused.query.chain(mixed(type(fused.query), HybridQuery)))
     query.meaning, query.words = cast(NearestQuery, meaning.values("pk").query), words.values("pk").query
-    query.config = config
+    query.k, query.config = k, config
+    query.set_limits(high=k)
     vars(fused)["_query"] = query  # The setter of `query` would turn values_list() into values().
     return fused
 
 
-class IsRanked(Func):
-    """Whether a key is in one of the rankings."""
+def _key_names(count: int) -> str:
+    return ", ".join(f'"key{number}"' for number in range(count))
 
-    template = '%(expressions)s IN (SELECT "key" FROM "pgembedding_fused")'
+
+class IsRanked(Func):
+    """Whether a key, of one column or several, is in one of the rankings."""
+
     output_field = BooleanField()
+
+    def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, *args: Any, **extra: Any) -> Any:
+        names = _key_names(len(self.get_source_expressions()))
+        template = f'(%(expressions)s) IN (SELECT {names} FROM "pgembedding_fused")'
+        return super().as_sql(compiler, connection, template=template)
 
 
 class Score(Func):
     """The score of a key."""
 
-    template = '(SELECT "score" FROM "pgembedding_fused" WHERE "key" = %(expressions)s)'
     output_field = FloatField()
+
+    def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, *args: Any, **extra: Any) -> Any:
+        names = _key_names(len(self.get_source_expressions()))
+        template = f'(SELECT "score" FROM "pgembedding_fused" WHERE ({names}) = (%(expressions)s))'
+        return super().as_sql(compiler, connection, template=template)
 
 
 class HybridQuery(Query):
@@ -94,6 +117,7 @@ class HybridQuery(Query):
 
     meaning: NearestQuery
     words: Query
+    k: int
     config: str | None
 
     def get_aggregation(self, using: str | None, aggregate_exprs: Any) -> Any:
@@ -123,21 +147,25 @@ class HybridCompiler(SQLCompiler):
         prefix = self.connection.ops.explain_query_prefix(explain.format, **explain.options) if explain else ""
         meaning, meant = self._rank_by_meaning()
         words, worded = self._compile(self.query.words)
-        fused = FUSED.format(meaning=meaning, words=words)
+        fused = FUSED.format(meaning=meaning, words=words, keys=self._keys, k=self.query.k)
         return f"{prefix} {_join_ctes(fused, sql.removeprefix(prefix).lstrip())}".lstrip(), (*meant, *worded, *params)
+
+    @property
+    def _keys(self) -> str:
+        return _key_names(len(self.query.get_meta().pk_fields))
 
     def _rank_by_meaning(self) -> tuple[str, tuple[Any, ...]]:
         query = self.query.meaning
         scan = choose_scan(query, query.search, self.connection)
         exact, params = self._compile(query, Scan())
         if not scan.index:
-            return f"SELECT ARRAY({exact})", params
+            return exact, params
         wanted = cast(int, query.high_mark)
         more_rows = query.clone()
         more_rows.high_mark = enough = wanted * scan.margin
         indexed, more = self._compile(more_rows, scan)
-        completed = COMPLETED.format(enough=enough, wanted=wanted, exact=exact, indexed=indexed)
-        return completed, (*params, *more)
+        parts = {"keys": self._keys, "enough": enough, "wanted": wanted, "exact": exact, "indexed": indexed}
+        return COMPLETED.format(**parts), (*more, *params)
 
     def _compile(self, query: Query, scan: Scan | None = None) -> tuple[str, tuple[Any, ...]]:
         query = query.clone()

@@ -55,6 +55,7 @@ class Search:
     max_distance: float | None
     exact: bool | None
     ef_search: int | None
+    nearest_of_each: tuple[str, ...]
     filtered: bool
 
     @property
@@ -78,6 +79,8 @@ def choose_scan(query: Query, search: Search, connection: BaseDatabaseWrapper) -
     engine.operator(search.distance.distance)
     if search.exact:
         return Scan(reason="exact=True asks for it")
+    if search.nearest_of_each:
+        return Scan(reason=f"the nearest of each {', '.join(search.nearest_of_each)} is among all rows")
     if search.index is None:
         return Scan(reason=f"{search.field.label} has no HnswIndex for {search.distance.__name__}")
     if query.high_mark is None:

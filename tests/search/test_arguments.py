@@ -1,5 +1,7 @@
 """What nearest() refuses: one sentence each, before any SQL."""
 
+from decimal import Decimal
+
 import numpy as np
 import pytest
 from django.db import NotSupportedError
@@ -75,11 +77,16 @@ BAD_ARGUMENTS = {
     "alias pk": ({"alias": "pk"}, "alias 'pk' is an attribute of Article. Choose another."),
     "alias method": ({"alias": "save"}, "alias 'save' is an attribute of Article. Choose another."),
     "exact": ({"exact": 1}, "exact must be True, False or None, got 1."),
+    "alias state": ({"alias": "_state"}, "alias '_state' is an attribute of Article. Choose another."),
     "ef_search zero": ({"ef_search": 0}, "ef_search must be an integer from 1 to 1000, got 0."),
     "ef_search large": ({"ef_search": 1001}, "ef_search must be an integer from 1 to 1000, got 1001."),
     "ef_search bool": ({"ef_search": True}, "ef_search must be an integer from 1 to 1000, got True."),
     "max_distance text": ({"max_distance": "1"}, "max_distance must be a number, got '1'."),
     "max_distance bool": ({"max_distance": True}, "max_distance must be a number, got True."),
+    "max_distance signalling nan": (
+        {"max_distance": Decimal("sNaN")},
+        "max_distance must be a number, got Decimal('sNaN').",
+    ),
     "max_distance nan": ({"max_distance": float("nan")}, "max_distance must be a number, got nan."),
 }
 

@@ -259,3 +259,27 @@ def test_hybrid_shows_other_errors_of_the_server_as_they_are(articles, config):
         cursor.execute("ALTER TABLE tests_article RENAME TO gone")
     with pytest.raises(ProgrammingError, match="tests_article"):
         list(Article.objects.hybrid("fox", 3, fields=["title"], config=config))
+
+
+def test_hybrid_parses_the_text_once(articles):
+    # Plans name what runs once for the statement an InitPlan.
+    sql = str(Article.objects.hybrid("fox", 3, fields=["title"]).query)
+    assert sql.count("websearch_to_tsquery") == sql.count("(SELECT websearch_to_tsquery") == 2
+
+
+def test_hybrid_takes_a_thousand_words_and_refuses_more(articles):
+    text = " ".join(f"word{i}" for i in range(1000))
+    assert len(Article.objects.hybrid(text, 3, fields=["title"])) == 3
+    with pytest.raises(ValueError) as caught:
+        Article.objects.hybrid(text + ",more", fields=["title"])
+    assert str(caught.value) == (
+        "hybrid() searches by at most 1,000 words, got 1,001. Shorten the text, or ask nearest(), which takes any that "
+        "the embedder takes."
+    )
+
+
+def test_hybrid_scores_each_of_many_rows(empty_index):
+    Article.objects.bulk_load(Article(title=f"fox {i}", embedding=[i, 0, 1]) for i in range(3000))
+    rows = list(Article.objects.hybrid("fox", 500, fields=["title"], candidates=2000))
+    assert len({row.pk for row in rows}) == 500
+    assert all(0 < row.score <= 2 / 61 for row in rows)

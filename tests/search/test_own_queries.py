@@ -4,9 +4,10 @@ import copy
 import pickle
 
 import pytest
-from django.db import connection, models
+from django.db import connection, connections, models
 from django.db.models import Exists, OuterRef, Q
 from django.db.models.sql import Query
+from django.db.models.sql.compiler import SQLCompiler
 
 from pgembedding_django import EmbeddingField, EmbeddingManager, EmbeddingQuerySet, HnswIndex
 from tests.models import Article
@@ -26,6 +27,21 @@ class VisibleQuery(Query):
 
 class PlainQuery(Query):
     """Does what Django's does."""
+
+
+class EvenCompiler(SQLCompiler):
+    """Begins its statements with WITH, as a package for CTEs does."""
+
+    def as_sql(self, *args, **kwargs):
+        sql, params = super().as_sql(*args, **kwargs)
+        return f"WITH even AS (SELECT id FROM tests_article WHERE published) {sql}", params
+
+
+class EvenQuery(Query):
+    """Keeps the rows of a CTE."""
+
+    def get_compiler(self, using=None, connection=None, elide_empty=True):
+        return EvenCompiler(self, connection or connections[using], using, elide_empty)
 
 
 class VisibleQuerySet(EmbeddingQuerySet):
@@ -140,3 +156,13 @@ def test_hybrid_keeps_the_condition_of_an_own_query_class(hiding):
     assert "fox" in {row.title for row in rows}
     assert rows.count() == 3
     assert hiding.everything.filter(pk__in=rows.values("pk")).count() == 3
+
+
+@pytest.mark.parametrize("exact", [None, True, False])
+def test_rankings_of_a_query_that_begins_with_with(many, force_index, exact):
+    rows = EmbeddingQuerySet(Article, EvenQuery(Article)).extra(where=["id IN (SELECT id FROM even)"])
+    assert ids(rows.nearest(QUERY, 10, exact=exact)[2:]) == ranked(lambda i: i % 2 == 0)[2:10]
+    assert rows.nearest(QUERY, 10, exact=exact).count() == 10
+    found = rows.hybrid("12", 5, fields=["title"])
+    assert len(found) == 5
+    assert all(row.published for row in found)

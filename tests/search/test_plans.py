@@ -1,12 +1,13 @@
 """Which plan nearest() chooses, and why."""
 
+import numpy as np
 import pytest
 from django.db import connection
-from django.db.models import Count, Window
+from django.db.models import Count, Value, Window
 from django.db.models.functions import RowNumber
 
 from tests.models import Article, Required, Section
-from tests.support.many import QUERY, RANKED, N, ids, ranked
+from tests.support.many import QUERY, RANKED, VECTORS, N, ids, ranked
 
 pytestmark = pytest.mark.django_db
 
@@ -111,3 +112,90 @@ def test_explain_nearest_of_another_queryset_is_refused():
     with pytest.raises(TypeError) as caught:
         Article.objects.all().explain_nearest()
     assert str(caught.value) == "explain_nearest() explains a queryset that nearest() or hybrid() returned."
+
+
+# The nearest of each
+
+
+@pytest.fixture
+def sections(many):
+    """Each article belongs to one of ten sections, by its number."""
+    made = Section.objects.bulk_create(Section(name=str(i)) for i in range(10))
+    for i, section in enumerate(made):
+        Article.objects.filter(title__endswith=str(i)).update(section=section)
+    return made
+
+
+def first_of_each(count):
+    return sorted((ranked(lambda i, digit=digit: i % 10 == digit)[0] for digit in range(10)), key=RANKED.index)[:count]
+
+
+@pytest.mark.parametrize("names", [["section"], ["section__name"], ["section_id"]])
+@pytest.mark.parametrize("exact", [None, True, False])
+def test_nearest_behind_distinct_fields_is_the_nearest_of_each(sections, force_index, names, exact):
+    rows = Article.objects.distinct(*names).nearest(QUERY, 3, exact=exact)
+    assert ids(rows) == first_of_each(3)
+    assert ids(rows[1:]) == first_of_each(3)[1:]
+    assert rows.count() == 3
+    assert set(ids(Article.objects.filter(pk__in=rows.values("pk")))) == set(first_of_each(3))
+    assert ids(Article.objects.distinct(*names).nearest(QUERY, 20)) == first_of_each(10)
+
+
+def test_nearest_of_each_says_that_it_reads_every_row(sections):
+    rows = Article.objects.distinct("section").nearest(QUERY, 3)
+    assert rows.explain_nearest() == "Exact scan: the nearest of each section is among all rows."
+    assert "article_embedding_hnsw" not in rows.explain()
+
+
+def test_nearest_of_each_respects_the_filter_and_the_limit(sections):
+    rows = Article.objects.filter(published=True).distinct("section").nearest(QUERY, 5, max_distance=0.3)
+    near = [i for i in first_of_each(10) if i % 2 == 0]
+    assert ids(rows) == [i for i in near if np.linalg.norm(VECTORS[i] - QUERY) <= 0.3][:5]
+
+
+def test_hybrid_behind_distinct_fields_is_refused():
+    with pytest.raises(TypeError) as caught:
+        Article.objects.distinct("section", "title").hybrid("fox", fields=["title"])
+    assert str(caught.value) == (
+        'hybrid() cannot stand behind distinct("section", "title"): which row of each would it rank? Use nearest(), '
+        "which ranks the nearest of each."
+    )
+
+
+# Aggregation
+
+
+def test_nearest_grouped_afterwards_is_refused(many):
+    rows = Article.objects.nearest(QUERY, 50).values("published")
+    with pytest.raises(TypeError) as caught:
+        rows.annotate(n=Count("pk"))
+    assert str(caught.value) == (
+        "annotate() with an aggregate over values() cannot stand behind nearest(), which returns a slice. Aggregate "
+        "the rows of filter(pk__in=rows.values('pk'))."
+    )
+    counted = Article.objects.filter(pk__in=rows.values("pk")).values("published").annotate(n=Count("pk"))
+    assert {row["published"]: row["n"] for row in counted} == {
+        even: sum(i % 2 == (not even) for i in RANKED[:50]) for even in (True, False)
+    }
+
+
+def test_hybrid_grouped_afterwards_is_refused(many):
+    with pytest.raises(TypeError, match="cannot stand behind hybrid"):
+        Article.objects.hybrid("fox", fields=["title"]).values("published").annotate(n=Count("pk"))
+
+
+@pytest.mark.parametrize("rank", [lambda rows: rows.nearest(QUERY), lambda rows: rows.hybrid("1", fields=["title"])])
+def test_ranking_of_groups_is_refused(rank):
+    with pytest.raises(TypeError) as caught:
+        rank(Article.objects.values("published").annotate(n=Count("pk")))
+    assert str(caught.value) == (
+        "nearest() ranks rows, got groups of Article rows. Rank first, and aggregate the rows of "
+        "filter(pk__in=rows.values('pk'))."
+    )
+
+
+def test_aggregates_of_each_row_and_of_all_stand_behind_nearest(sections):
+    rows = Article.objects.nearest(QUERY, 5)
+    assert [row.n for row in rows.annotate(n=Count("section"))] == [1] * 5
+    assert rows.aggregate(n=Count("pk"))["n"] == 5
+    assert [row["n"] for row in rows.values("title").annotate(n=Value(1))] == [1] * 5
