@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, ClassVar, Self, cast
 
 from django.core.exceptions import FieldError
@@ -75,8 +74,7 @@ class Distance(Func):
                 f"{type(self).__name__} needs an EmbeddingField, "
                 f"got {' and '.join(type(source).__name__ for source in sources)}."
             )
-        check = field.to_vector if self.distance == "cosine" else field.to_query
-        resolved.set_source_expressions([_bind(source, field, check) for source in sources])
+        resolved.set_source_expressions([_bind(source, field) for source in sources])
         return resolved
 
     def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, *args: Any, **extra: Any) -> Any:
@@ -173,9 +171,9 @@ class IndexedDistance(Func):
         return f"({left % column} {operator} {right % vector})", [*params, *more]
 
 
-def _bind(source: Any, field: Any, check: Callable[[Any], Vector]) -> Any:
+def _bind(source: Any, field: Any) -> Any:
     """Give a bare value the field that encodes it."""
     # Django takes a bare text or bytes for values of a CharField or BinaryField.
     if isinstance(source, Value) and not hasattr(getattr(source, "_output_field_or_none", None), "to_vector"):
-        return VectorValue(None if source.value is None else check(source.value), output_field=field)
+        return VectorValue(None if source.value is None else field.to_query(source.value), output_field=field)
     return source

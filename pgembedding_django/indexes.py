@@ -31,7 +31,8 @@ class HnswIndex(Index):
     Index an EmbeddingField for approximate search with HNSW.
 
     fields: the name of one EmbeddingField that has dimensions.
-    distance: "l2", "cosine", "l1" or "inner_product"; `nearest()` on the field uses it unless told otherwise.
+    distance: "l2", "cosine", "l1" or "inner_product"; the field's own unless given. `nearest()` uses it unless
+        it or the field says otherwise.
     m: links of a row in each layer. ef_construction: candidates kept while building. Larger is slower and finds more.
     ef_search: candidates that a search keeps; pgvector takes it with each query, so that a change needs no migration,
         and pg_embedding fixes it in the index.
@@ -81,7 +82,8 @@ class HnswIndex(Index):
         if precision not in (None, *PRECISIONS):
             raise ValueError(f'HnswIndex.precision must be "half", "binary" or None, got {precision!r}.')
         self.precision = precision
-        self.distance: str = distance or named or "l2"
+        self.chosen_distance = distance or named
+        self.distance: str = self.chosen_distance or "l2"
         self.m, self.ef_construction = m, ef_construction
         self.ef_search, self.max_elements = ef_search, max_elements
 
@@ -105,13 +107,15 @@ class HnswIndex(Index):
             return _definition(self) == _definition(other)
         return NotImplemented
 
-    def adopt_storage(self, storage: str) -> None:
+    def adopt(self, storage: str, distance: str) -> None:
         """
-        Name the operator class where the one declared, or none, is for vectors stored otherwise.
+        Take the field's distance where none is given, and name the operator class where the one declared, or none, is
+        for vectors stored otherwise.
 
         The server keeps an index's operator class when the column's type changes, and fails. With its name in each
         migration, a change of storage removes the index before and adds it after.
         """
+        self.distance = self.chosen_distance or distance
         opclasses = ENGINES["pgvector"].opclasses
         named = "half" if set(self.opclasses) & set(opclasses["half"].values()) else "single"
         # One that no engine knows stays, for the check to name.
@@ -208,14 +212,15 @@ def find_index(field: EmbeddingField, distance: str | None = None) -> HnswIndex 
     """
     Return the index that a field's model declares for it and, where given, for a distance.
 
-    Where there are several, one of all rows comes first, then one for L2, then the order of Meta.indexes decides.
+    Where there are several, one of all rows comes first, then one for the field's distance, then the order of
+    Meta.indexes decides.
     """
     found = [
         index
         for index in field.get_indexes()
         if isinstance(index, HnswIndex) and index.fields == [field.name] and distance in (None, index.distance)
     ]
-    return min(found, key=lambda index: (index.condition is not None, index.distance != "l2"), default=None)
+    return min(found, key=lambda index: (index.condition is not None, index.distance != field.distance), default=None)
 
 
 def _drop_invalid(index: HnswIndex, model: type[Model], schema_editor: BaseDatabaseSchemaEditor) -> None:

@@ -54,8 +54,8 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
             but not the row of the same key in another database, unless a router's allow_relation() relates the two).
         k: how many rows, at least 1.
         field: the name of the EmbeddingField; needed only where the model has several.
-        distance: "l2", "cosine", "l1", "inner_product" or a distance class; what the field's HnswIndex is made for
-            unless given, "l2" where it has none.
+        distance: "l2", "cosine", "l1", "inner_product" or a distance class; what the field says unless given, then what
+            its HnswIndex is made for, then "l2". By cosine, rows whose vector is all zeros are left out too.
         max_distance: rows farther than this are left out.
         exact: True reads every row that the filter keeps, False goes through the index where one can serve the query;
             None chooses by how many rows the planner expects the filter to keep, at the price of asking it.
@@ -75,8 +75,8 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
         k = arguments.checked_k(k)
         arguments.check_exact(exact)
         arguments.check_alias(self.model, self.query.annotations, alias)
-        declared = find_index(found) if distance is None else None
-        distance_class = get_distance(distance or (declared or found).distance)
+        declared = find_index(found, found.chosen_distance) if distance is None else None
+        distance_class = get_distance(distance or found.chosen_distance or (declared or found).distance)
         limit = None if max_distance is None else arguments.checked_limit(max_distance)
         vector = arguments.query_vector(self.model, found, query)
         arguments.check_direction(found, distance_class, vector)

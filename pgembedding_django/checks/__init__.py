@@ -11,6 +11,7 @@ from pgembedding_django.checks.databases import check_databases
 from pgembedding_django.checks.indexes import check_indexes
 from pgembedding_django.checks.models import check_models
 from pgembedding_django.checks.sources import check_sources
+from pgembedding_django.checks.zeros import check_zeros
 
 __all__ = [
     "check_admins",
@@ -19,6 +20,7 @@ __all__ = [
     "check_indexes",
     "check_models",
     "check_sources",
+    "check_zeros",
     "register",
 ]
 
@@ -31,3 +33,4 @@ def register() -> None:
     checks.register(check_admins, Tags.admin)
     checks.register(check_databases, Tags.database)
     checks.register(check_indexes, Tags.database)
+    checks.register(check_zeros, Tags.database)

@@ -70,11 +70,6 @@ class CollectionField(EmbeddingField):
     def text_source(self) -> Source:
         return DocumentSource(self.model, self.embedder)
 
-    @property
-    def _has_cosine_index(self) -> bool:
-        # Its index may come later, and could never find such a vector.
-        return self.collection.distance == "cosine"
-
     def get_indexes(self) -> Sequence[Index]:
         options = self.collection.hnsw
         return [] if options is None else [CollectionIndex(self.collection, **options)]

@@ -93,6 +93,10 @@ class Engine(Extension):
     length_function: ClassVar[str]
     #: The extension's types whose arrays the driver does not know.
     types_with_arrays: ClassVar[tuple[str, ...]] = ()
+    #: Whether the cosine distance of a vector of zeros is NaN, which every order puts last.
+    undefined_is_nan: ClassVar[bool] = True
+    #: The condition that a vector has a direction, of its distance where that is NaN otherwise, else of its column.
+    direction: ClassVar[str] = "%s < 'Infinity'"
     #: Whether avg() takes vectors.
     averages: ClassVar[bool] = True
     #: Whether a query chooses how many candidates its scan keeps; the index does elsewhere.

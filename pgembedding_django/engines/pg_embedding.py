@@ -50,6 +50,9 @@ class PgEmbeddingEngine(Engine):
     }
     max_dimensions = 16000
     queries_set_ef_search = False
+    # It is built with -Ofast, for which there is no NaN.
+    undefined_is_nan = False
+    direction = "0 <> ANY (%s)"
     averages = False
     length_function = "cardinality"
 

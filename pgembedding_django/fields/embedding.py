@@ -17,7 +17,7 @@ from django.utils.translation import gettext_lazy as _
 
 from pgembedding_django import vectors
 from pgembedding_django.bounds import is_integer
-from pgembedding_django.engines import get_engine
+from pgembedding_django.engines import DISTANCES, get_engine
 from pgembedding_django.engines.base import Converter
 from pgembedding_django.fields.attribute import VectorAttribute
 from pgembedding_django.fields.source import SUFFIX, DigestField, Source
@@ -29,7 +29,14 @@ __all__ = ["EmbeddingField"]
 STORAGES = ("single", "half")
 SYNCS = ("manual", "task", "save")
 #: What a migration leaves out.
-DEFAULTS = {"dimensions": None, "source": None, "embedder": "default", "sync": "manual", "storage": "single"}
+DEFAULTS = {
+    "dimensions": None,
+    "source": None,
+    "embedder": "default",
+    "sync": "manual",
+    "storage": "single",
+    "allow_zero": True,
+}
 
 if TYPE_CHECKING:
     from django.db.models.expressions import Combinable
@@ -59,6 +66,9 @@ class EmbeddingField(_Field, Generic[Set, Get]):
         commits, "save" does it inside save(), which then takes the embedder's time and raises its errors.
     storage: "single" takes 4 bytes a dimension and "half" 2 (a reloaded vector is then rounded to half precision).
         Its change rewrites the table and builds the field's indexes anew.
+    distance: "l2", "cosine", "l1" or "inner_product": what nearest(), hybrid(), the admin and an HnswIndex measure by
+        unless told otherwise. Unless given, it is what the field's index is made for, and "l2" where it has none.
+    allow_zero: whether a vector of zeros may be stored. It has no direction: a ranking by cosine leaves it out.
     Loads as Vector, a float32 ndarray of shape (dimensions,) that counts as one value; accepts a sequence of numbers,
         an array of any kind, the text "[1,2,3]" and the bytes of little-endian float32. Assignment converts.
     Raises ValidationError in `clean()` and `save()`, before any SQL, for what this field cannot hold.
@@ -70,14 +80,12 @@ class EmbeddingField(_Field, Generic[Set, Get]):
     empty_values = EmptyValues((None,))
     #: The condition of an index that the rows of a search fulfil by themselves.
     scope: Q | None = None
-    #: What nearest() ranks by where neither its caller nor an index says otherwise.
-    distance = "l2"
     #: The method that builds the field's index, where no model declares it.
     index_builder = ""
     #: Whether the model has the digest's field beside this one; in a migration it is a column like any other.
     keeps_digest = False
     # A change of these changes no column.
-    non_db_attrs = (*Field.non_db_attrs, "source", "embedder", "sync")
+    non_db_attrs = (*Field.non_db_attrs, "source", "embedder", "sync", "distance", "allow_zero")
 
     if TYPE_CHECKING:
         # django-stubs' plugin reads these two, and every checker what follows.
@@ -102,6 +110,8 @@ class EmbeddingField(_Field, Generic[Set, Get]):
         embedder: str = "default",
         sync: str = "manual",
         storage: str = "single",
+        distance: str | None = None,
+        allow_zero: bool = True,
         null: Literal[False] = False,
         **kwargs: Unpack[FieldOptions],
     ) -> None: ...
@@ -114,6 +124,8 @@ class EmbeddingField(_Field, Generic[Set, Get]):
         embedder: str = "default",
         sync: str = "manual",
         storage: str = "single",
+        distance: str | None = None,
+        allow_zero: bool = True,
         null: bool,
         **kwargs: Unpack[FieldOptions],
     ) -> None: ...
@@ -125,6 +137,8 @@ class EmbeddingField(_Field, Generic[Set, Get]):
         embedder: str = "default",
         sync: str = "manual",
         storage: str = "single",
+        distance: str | None = None,
+        allow_zero: bool = True,
         **kwargs: Any,
     ) -> None:
         # numpy's are none: a migration could not write them.
@@ -135,13 +149,19 @@ class EmbeddingField(_Field, Generic[Set, Get]):
         if sync not in SYNCS:
             raise ValueError(f'EmbeddingField.sync must be "manual", "task" or "save", got {sync!r}.')
         self.dimensions, self.source, self.embedder = dimensions, source, embedder
-        self.sync, self.storage = sync, storage
+        if distance is not None and distance not in DISTANCES:
+            choices = ", ".join(f'"{choice}"' for choice in DISTANCES)
+            raise ValueError(f"EmbeddingField.distance must be one of {choices}, got {distance!r}.")
+        self.sync, self.storage, self.allow_zero = sync, storage, allow_zero
+        self.chosen_distance, self.distance = distance, distance or "l2"
         self.is_made_in_save = source is not None and sync == "save"
         super().__init__(*args, **kwargs)
 
     def deconstruct(self) -> Any:
         name, _path, args, kwargs = super().deconstruct()
         kwargs.update((key, self.__dict__[key]) for key, default in DEFAULTS.items() if self.__dict__[key] != default)
+        if self.chosen_distance is not None:
+            kwargs["distance"] = self.chosen_distance
         for key in {"default", "db_default"} & kwargs.keys():
             if isinstance(kwargs[key], np.ndarray):
                 kwargs[key] = Vector(kwargs[key])
@@ -158,8 +178,8 @@ class EmbeddingField(_Field, Generic[Set, Get]):
         if cls._meta.abstract or isinstance(cls._meta.apps, StateApps):
             return
         for index in cls._meta.indexes:
-            if self.name in index.fields and hasattr(index, "adopt_storage"):
-                index.adopt_storage(self.storage)
+            if self.name in index.fields and hasattr(index, "adopt"):
+                index.adopt(self.storage, self.distance)
         if self.source is not None and self.digest_name not in {field.name for field in cls._meta.local_fields}:
             cls.add_to_class(self.digest_name, DigestField())
             self.keeps_digest = True
@@ -192,25 +212,13 @@ class EmbeddingField(_Field, Generic[Set, Get]):
         Raises InvalidVector, a ValueError, that names the field and what is wrong with the value.
         """
         vector = self.to_query(value)
-        if self._has_cosine_index and vectors.is_zero(vector):
-            raise InvalidVector(
-                "%(name)s must not be all zeros: it has a cosine index, in which a vector without direction can "
-                "never be found.",
-                "zero",
-                {"name": self.label},
-            )
+        if not self.allow_zero and vectors.is_zero(vector):
+            raise InvalidVector("%(name)s must not be all zeros (allow_zero=False).", "zero", {"name": self.label})
         return vector
 
     def to_query(self, value: Any) -> Vector:
         """Return a value as a vector to measure distances to, which need not be one that a row may hold."""
         return vectors.to_vector(value, name=self.label, dimensions=self.dimensions, half=self.storage == "half")
-
-    @property
-    def _has_cosine_index(self) -> bool:
-        model = getattr(self, "model", None)
-        return model is not None and any(
-            getattr(index, "distance", None) == "cosine" and self.name in index.fields for index in self.get_indexes()
-        )
 
     def get_indexes(self) -> Sequence[Index]:
         """Return the indexes among which nearest() finds the field's own."""

@@ -9,6 +9,7 @@ from django.db.models.lookups import LessThanOrEqual
 
 from pgembedding_django.compat.queries import mixed
 from pgembedding_django.functions import Distance, VectorValue
+from pgembedding_django.search.direction import HasDirection
 from pgembedding_django.search.plans import Search
 from pgembedding_django.search.scans import DistanceLimit, NearestQuery, Scanned
 
@@ -24,6 +25,8 @@ def rank(rows: Rows, search: Search) -> Rows:
     unordered = rows.all()
     unordered.query.standard_ordering = True  # reverse() turned an order that is replaced here.
     found = unordered.filter(Scanned(unordered.query, search))
+    if search.distance.distance == "cosine":
+        found = found.filter(HasDirection(search))
     # What annotate(), order_by() and [:k] do, on one copy of the query.
     ranked = cast(NearestQuery, found.query.chain(mixed(type(found.query), NearestQuery)))
     ranked.search = search

@@ -20,6 +20,7 @@ from pgembedding_django.engines import get_engine
 from pgembedding_django.engines.base import Scan
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.functions import IndexedDistance
+from pgembedding_django.search.direction import without_undefined
 from pgembedding_django.search.plans import ESTIMATE, Search, choose_scan
 
 __all__ = ["DistanceLimit", "NearestQuery", "Scanned"]
@@ -61,6 +62,8 @@ class NearestCompiler(SQLCompiler):
 
     query: NearestQuery
     scan: Scan | None = None
+    #: Whether rows without a distance are cut off after they came.
+    cuts_undefined: bool = False
 
     def execute_sql(
         self, result_type: Any = MULTI, chunked_fetch: bool = False, chunk_size: int = GET_ITERATOR_CHUNK_SIZE
@@ -68,14 +71,23 @@ class NearestCompiler(SQLCompiler):
         if result_type != MULTI or not self.query.order_by or self.query.combinator:
             return super().execute_sql(result_type, chunked_fetch, chunk_size)
         self.scan = choose_scan(self.query, self.query.search, self.connection)
-        if not self.scan.index or self.query.explain_info:
+        if self.query.explain_info:
             return super().execute_sql(result_type, chunked_fetch, chunk_size)
+        if not self.scan.index:
+            return self._scan_exactly(chunked_fetch, chunk_size)
         with get_engine(self.connection).scanning(self.connection):
             found = list(chain.from_iterable(super().execute_sql(MULTI) or ()))
         if len(found) < cast(int, self.query.high_mark) - self.query.low_mark:
             self.scan = Scan(reason="the index found too few rows")
-            return super().execute_sql(result_type, chunked_fetch, chunk_size)
+            return self._scan_exactly(chunked_fetch, chunk_size)
         return [self._within_distance(found)]
+
+    def _scan_exactly(self, chunked_fetch: bool, chunk_size: int) -> Any:
+        search = self.query.search
+        is_selected = search.alias in self.query.annotation_select
+        self.cuts_undefined = get_engine(self.connection).undefined_is_nan and is_selected
+        rows = super().execute_sql(MULTI, chunked_fetch, chunk_size) or ()
+        return without_undefined(rows, self._distance_column()) if self.cuts_undefined else rows
 
     def as_sql(self, with_limits: bool = True, with_col_aliases: bool = False) -> Any:
         search = self.query.search

@@ -207,10 +207,10 @@ def test_add_after_a_rollback_claims_the_dimensions_again(collection):
     assert Collection.objects.get().dimensions == 3
 
 
-def test_add_of_a_zero_vector_by_cosine_is_an_error():
+def test_document_of_a_zero_vector_is_kept_and_left_out_by_cosine():
     collection = Collection.objects.create(name="c", distance="cosine")
-    with pytest.raises(ValidationError, match="must not be all zeros"):
-        collection.add([Document(key="a", embedding=[0, 0, 0])])
+    collection.add([Document(key="a", embedding=[0, 0, 0]), Document(key="b", embedding=[0, 1, 0])])
+    assert [document.key for document in collection.documents.nearest([0, 1, 1])] == ["b"]
 
 
 def test_add_of_what_is_no_vector_is_an_error(collection):

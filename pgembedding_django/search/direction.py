@@ -1,0 +1,55 @@
+"""A vector of zeros has no direction: a ranking by cosine leaves its row out, as one without a vector."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from django.core.exceptions import FullResultSet
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import BooleanField, Expression, F
+from django.db.models.sql.compiler import SQLCompiler
+
+from pgembedding_django.engines import get_engine
+from pgembedding_django.engines.base import Scan
+from pgembedding_django.functions import VectorValue
+from pgembedding_django.search.plans import ESTIMATE, Search
+
+__all__ = ["HasDirection", "without_undefined"]
+
+
+class HasDirection(Expression):
+    """
+    The condition that the distance of a row is a number.
+
+    Left out where the index holds no other rows, and where they are cut off afterwards: in an exact scan it would read
+    each vector a second time.
+    """
+
+    output_field = BooleanField()
+
+    def __init__(self, search: Search) -> None:
+        super().__init__()
+        self.column: Any = F(search.field.name)
+        vector = VectorValue(search.vector, output_field=search.field)
+        self.distance: Any = search.distance(search.field.get_operand(), vector)
+
+    def get_source_expressions(self) -> list[Any]:
+        return [self.column, self.distance]
+
+    def set_source_expressions(self, exprs: Any) -> None:
+        self.column, self.distance = exprs
+
+    def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> Any:
+        scan: Scan | None = getattr(compiler, "scan", None)
+        if getattr(compiler, "cuts_undefined", False) or scan is ESTIMATE or (scan and scan.reads_in_order):
+            raise FullResultSet
+        engine = get_engine(connection)
+        operand, template = (self.distance if engine.undefined_is_nan else self.column), engine.direction
+        sql, params = compiler.compile(operand)
+        return template % sql, params
+
+
+def without_undefined(chunks: Iterable[Any], column: int) -> Iterator[list[Any]]:
+    """Leave out the rows whose distance is NaN."""
+    return ([row for row in chunk if row[column] == row[column]] for chunk in chunks)
