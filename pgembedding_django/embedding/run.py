@@ -39,6 +39,7 @@ class EmbedRun:
     Embed the stale rows of a queryset.
 
     report: what was done so far, whole also after an error or a stop. stopped: whether `stop` was called.
+    total: how many rows there are, where somebody has counted them.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class EmbedRun:
         self.limit = _checked("limit", limit)
         self.progress, self.report = progress, EmbedReport()
         self.stopped = False
+        self.total: int | None = None
         #: The calls under way or ready, each with the digests of its texts; and the rows that wait for a digest.
         self._calls: dict[Future[Answer], list[str]] = {}
         self._waiting: dict[str, list[Row]] = {}

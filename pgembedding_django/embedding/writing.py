@@ -19,7 +19,7 @@ from pgembedding_django.vectors import Vector
 
 __all__ = ["Writer", "write_vector"]
 
-#: Rows from which COPY and one UPDATE are faster than an UPDATE for each.
+#: Rows from which COPY and one UPDATE are worth it: from 4 they are faster than an UPDATE for each, but for the table.
 COPY_FROM = 8
 
 

@@ -647,7 +647,7 @@ def test_embed_command_names_each_collection(collection, wide):
     out = io.StringIO()
     call_command("embed", "pgembedding_documents.Document", stdout=out)
     named = re.findall(
-        r'^pgembedding_documents\.Document\.embedding of collection "(\w+)": 1 row', out.getvalue(), re.M
+        r'^pgembedding_documents\.Document\.embedding of collection "(\w+)": embedding the stale rows', out.getvalue(), re.M
     )
     assert (named, Document.objects.stale().exists()) == (["python", "wide"], False)
 

@@ -8,6 +8,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connections
 
+from pgembedding_django.documents.models import Collection, Document
 from tests.models import Article, Memo
 from tests.support.scripted import AWAY, vector_of
 from tests.support.waiting import wait_for
@@ -47,7 +48,7 @@ def test_embed_says_what_it_did(scripted, answer):
     add("a", "b", "b")
     printed = run("tests.Article")
     assert printed.startswith(
-        'tests.Article.embedding: 3 rows to embed by "default" (scripted:a), 3 characters, at most about 3 tokens.\n'
+        'tests.Article.embedding: embedding the stale rows by "default" (scripted:a).\n'
         "3 embedded, 0 without text, 0 edited meanwhile, 0 failed; 2 texts and about 2 tokens in 1 request, "
     )
     assert not Article.objects.stale().exists()
@@ -99,6 +100,16 @@ def test_embed_with_noinput_asks_nothing(scripted, answer):
     assert scripted.paid == {"a": 1}
 
 
+@pytest.mark.parametrize("options", [{}, {"sends_to": "https://api.example.com/v1"}], ids=["stays", "noinput"])
+def test_embed_counts_nothing_where_nobody_is_asked(scripted, answer, options, monkeypatch):
+    scripted.configure(**options)
+    monkeypatch.setattr("pgembedding_django.management.commands.embed.estimate", None)
+    add("a")
+    said = 'tests.Article.embedding: embedding {} by "default" (scripted:a).\n'
+    assert run("tests.Article", "--noinput").startswith(said.format("the stale rows"))
+    assert run("tests.Article", "--noinput", "--all").startswith(said.format("every row"))
+
+
 def test_embed_with_nothing_to_send_asks_nothing(scripted, answer):
     scripted.configure(sends_to="https://api.example.com/v1")
     assert "0 rows to embed" in run("tests.Article")
@@ -139,6 +150,15 @@ def test_embed_of_what_cannot_be_embedded_says_why(label, message):
     with pytest.raises(CommandError) as error:
         run(label)
     assert str(error.value).startswith(message)
+
+
+def test_embed_of_documents_shares_its_limit_among_the_collections(settings):
+    for name in "abc":
+        collection = Collection.objects.create(name=name)
+        Document.objects.bulk_create([Document(collection=collection, content=f"{name}{n}", key=n) for n in range(2)])
+    assert "3 rows" not in run("pgembedding_documents.Document", "--dry-run", limit=3)
+    run("pgembedding_documents.Document", limit=3)
+    assert Document.objects.exclude(embedding=None).count() == 3
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from importlib import import_module
 
 import pytest
 from asgiref.sync import async_to_sync
@@ -646,6 +647,28 @@ def test_embed_by_two_workers_shares_the_rows_and_pays_for_each_once(scripted):
 
 
 @committed
+def test_embed_by_two_workers_sends_full_batches(scripted):
+    add(*(f"text {number}" for number in range(200)))
+    begun = threading.Barrier(2, timeout=30)
+    scripted.latency = 0.02
+
+    def work():
+        begun.wait()
+        Article.objects.embed(batch_size=10, concurrency=2)
+        connections.close_all()
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(scripted.paid.values()) == {1}
+    # The last claim of each worker may be short.
+    assert len(scripted.paid) == 200
+    assert len(scripted.sizes) <= 22
+
+
+@committed
 def test_embed_skips_rows_that_another_worker_has_claimed(scripted):
     add("a", "b")
     seen = []
@@ -834,6 +857,33 @@ def test_estimate_without_a_price_has_none(scripted):
     Article.objects.embed()
     assert estimate(Article.objects.all(), get_field(Article, None)).rows == 0
     assert estimate(Article.objects.all(), get_field(Article, None), fresh_too=True).rows == 2
+
+
+def test_estimate_of_columns_reads_one_page_of_texts_and_counts_the_rest(scripted, statements, monkeypatch):
+    monkeypatch.setattr(import_module("pgembedding_django.embedding.estimate"), "PAGE", 4)
+    add(*["abcdef"] * 10, "")
+    found = []
+    sent = statements(lambda: found.append(estimate(Article.objects.all(), get_field(Article, None))))
+    assert (found[0].rows, found[0].characters, found[0].tokens) == (10, 60, 20)
+    assert len(sent) == 3
+
+
+def test_estimate_of_a_method_counts_what_it_says(scripted, monkeypatch):
+    monkeypatch.setattr(import_module("pgembedding_django.embedding.estimate"), "PAGE", 1)
+    Memo.objects.bulk_create([Memo(title="abc"), Memo(title=""), Memo(title="abcdef")])
+    found = estimate(Memo.objects.all(), get_field(Memo, "loud"))
+    assert (found.rows, found.characters, found.tokens) == (2, 9, 3)
+
+
+def test_estimate_of_joined_rows_counts_each_once(scripted):
+    add("abc")
+    rows = Article.objects.filter(Q(section__isnull=True) | Q(section__name="x"))
+    assert estimate(rows.distinct(), get_field(Article, None)).rows == 1
+
+
+def test_estimate_of_nothing_is_nothing(scripted):
+    found = estimate(Article.objects.all(), get_field(Article, None))
+    assert (found.rows, found.characters, found.tokens) == (0, 0, 0)
 
 
 def test_embed_of_another_database_embeds_there(scripted, ready_database):

@@ -1,22 +1,26 @@
 """sync="save" and sync="task": what save() sets off."""
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from unittest import mock
 
 import pytest
 from django.core import serializers
 from django.core.exceptions import ValidationError
-from django.db import connection, models, transaction
+from django.db import connection, connections, models, transaction
 from django.db.models.signals import post_save
 from django.forms import modelform_factory
+from django.test.utils import CaptureQueriesContext
 
 from pgembedding_django import EmbeddingField, EmbeddingManager
 from pgembedding_django.compat import background
-from pgembedding_django.embedders import EmbedderUnavailable, TextRejected
+from pgembedding_django.embedders import EmbedderUnavailable, EmbeddingError, TextRejected
+from pgembedding_django.embedding.claims import Claims
+from pgembedding_django.embedding.rows import get_field
 from pgembedding_django.embedding.sync import watch
-from pgembedding_django.embedding.tasks import embed_row
-from tests.models import Article, Queued, Saved
+from pgembedding_django.embedding.tasks import embed_row, embed_rows
+from tests.models import Article, Memo, Queued, Saved
 from tests.support.scripted import AWAY, vector_of
 from tests.tasks import DOWN
 
@@ -230,6 +234,14 @@ def test_row_whose_vector_was_not_made_says_what_to_do(scripted, made, write):
     ]
 
 
+def test_save_of_other_columns_and_the_text_takes_two_statements_more(scripted):
+    row = Saved.objects.create(text="a")
+    row.text = "bb"
+    with CaptureQueriesContext(connection) as sent:
+        row.save(update_fields=["text"])
+    assert [query["sql"].split()[0] for query in sent] == ["UPDATE", "SELECT", "UPDATE"]
+
+
 # sync="task"
 
 
@@ -311,6 +323,86 @@ def test_task_that_runs_twice_pays_once(scripted):
     run_task(row)
     run_task(row)
     assert scripted.paid == {"a": 1}
+
+
+def test_task_takes_two_statements(scripted):
+    (row,) = Queued.objects.bulk_create([Queued(text="a")])
+    with CaptureQueriesContext(connection) as sent:
+        run_task(row)
+    assert [query["sql"].split()[0] for query in sent] == ["SELECT", "UPDATE"]
+    assert vector(Queued) == vector_of("a")
+
+
+def edit(**values):
+    """Edit the row on another connection, while its text is under way."""
+
+    def write(texts):
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(lambda: (Queued.objects.update(**values), connections.close_all())).result()
+
+    return write
+
+
+@committed
+@pytest.mark.parametrize(
+    ("values", "kept"),
+    [({"text": "new"}, None), ({"embedding": [7, 8, 9], "embedding_digest": "x"}, [7, 8, 9])],
+    ids=["text", "vector"],
+)
+def test_task_for_a_row_that_is_edited_meanwhile_writes_nothing(scripted, values, kept):
+    (row,) = Queued.objects.bulk_create([Queued(text="a")])
+    scripted.before = edit(**values)
+    run_task(row)
+    assert vector(Queued) == kept
+    assert Queued.objects.stale().count() == 1
+
+
+def test_task_for_a_row_that_lost_its_text_takes_the_vector_away(scripted):
+    (row,) = Queued.objects.bulk_create([Queued(text="a")])
+    run_task(row)
+    Queued.objects.update(text=" ")
+    run_task(row)
+    assert vector(Queued) is None
+    assert not Queued.objects.stale().exists()
+
+
+def test_task_for_a_row_that_a_run_has_claimed_leaves_it_to_the_run(scripted):
+    (row,) = Queued.objects.bulk_create([Queued(text="a")])
+    with Claims(get_field(Queued, None), "default") as claims:
+        claims.take([row.pk], fresh_too=False)
+        run_task(row)
+    assert not scripted.paid
+
+
+@committed
+@pytest.mark.parametrize(("title", "expected"), [("a", vector_of("A")), ("new", None)], ids=["same", "edited"])
+def test_task_for_a_row_whose_text_a_method_makes_compares_it_again(scripted, title, expected):
+    memo = Memo.objects.create(title="a")
+
+    def write(texts):
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(lambda: (Memo.objects.update(title=title), connections.close_all())).result()
+
+    scripted.before = write
+    getattr(embed_row, "func", embed_row)("tests.Memo", "loud", str(memo.pk), "default")
+    loud = Memo.objects.get().loud
+    assert (None if loud is None else loud.tolist()) == expected
+
+
+def test_task_of_many_rows_embeds_them_and_fails_for_a_bad_one(scripted):
+    rows = Queued.objects.bulk_create([Queued(text=text) for text in ("a", "bad")])
+    function = getattr(embed_rows, "func", embed_rows)
+    with pytest.raises(TextRejected, match=f"^Queued.embedding of pk {rows[1].pk} could not be embedded: it is bad$"):
+        function("tests.Queued", "embedding", [str(row.pk) for row in rows], "default")
+    assert Queued.objects.get(text="a").embedding.tolist() == vector_of("a")
+
+
+def test_task_whose_vector_has_another_length_fails(scripted, monkeypatch):
+    monkeypatch.setattr(scripted, "dimensions", None)
+    monkeypatch.setattr(scripted, "embed_each", lambda self, texts: [[1.0, 2.0]] * len(texts))
+    (row,) = Queued.objects.bulk_create([Queued(text="a")])
+    with pytest.raises(EmbeddingError, match=r"^Queued.embedding must have 3 dimensions, got 2.$"):
+        run_task(row)
 
 
 def test_task_for_a_row_that_is_gone_does_nothing(scripted):

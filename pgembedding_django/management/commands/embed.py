@@ -14,9 +14,8 @@ from django.db import InterfaceError, OperationalError
 from django.template.defaultfilters import pluralize
 from tqdm import tqdm
 
-from pgembedding_django.embedders import Embedder, EmbeddingError
+from pgembedding_django.embedders import EmbeddingError
 from pgembedding_django.embedding import EmbedReport, EmbedRun, Estimate, estimate
-from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.maintenance.rebuilding.targets import parse_target
 from pgembedding_django.management.base import STOPPING, DatabaseCommand, handled
 from pgembedding_django.querysets import every_row
@@ -51,53 +50,62 @@ class Command(DatabaseCommand):
 
     def handle(self, *, label: str, dry_run: bool, interactive: bool, database: str, **options: Any) -> None:
         try:
-            planned = self._plan(label, database, options)
+            runs = self._plan(label, database, options)
+            counted = dry_run or (interactive and any(run.embedder.sends_to for run in runs))
+            sent = self._say_counts(runs, options["limit"]) if counted else False
         except (ImproperlyConfigured, TypeError, ValueError) as error:
             raise CommandError(str(error)) from error
-        for run, found in planned:
-            self._say_plan(run.field, found, run.embedder)
-        if not planned:
+        if not runs:
             self.stdout.write(f"{label}: 0 rows to embed.")
-        asks = interactive and any(found.rows and run.embedder.sends_to for run, found in planned)
-        if not dry_run and (not asks or self.agrees("Continue?")):
-            self._run_all(planned)
+        if not dry_run and (not (interactive and sent) or self.agrees("Continue?")):
+            self._run_all(runs, options["limit"], announced=counted)
 
-    def _plan(self, label: str, database: str, options: dict[str, Any]) -> list[tuple[EmbedRun, Estimate]]:
+    def _plan(self, label: str, database: str, options: dict[str, Any]) -> list[EmbedRun]:
         """Return what is to be run, one run for most models, and one for each collection of documents."""
         model, name = parse_target(label)
-        every, left = options["all"], options["limit"]
-        sizes = {option: options[option] for option in ("batch_size", "concurrency")}
-        planned: list[tuple[EmbedRun, Estimate]] = []
-        for rows, field in every_row(model, database).embed_targets(name, all=every):
-            if planned and left == 0:
-                break
-            run = EmbedRun(rows, field, all=every, limit=left, **sizes)
-            found = estimate(rows, field, fresh_too=every, limit=left)
-            left = left and left - found.rows
-            planned.append((run, found))
-        return planned
+        sizes = {option: options[option] for option in ("batch_size", "concurrency", "limit", "all")}
+        targets = every_row(model, database).embed_targets(name, all=options["all"])
+        return [EmbedRun(rows, field, **sizes) for rows, field in targets]
 
-    def _say_plan(self, field: EmbeddingField, found: Estimate, embedder: Embedder) -> None:
+    def _say_counts(self, runs: list[EmbedRun], left: int | None) -> bool:
+        """Count what each run would send, and tell whether any of it leaves this machine."""
+        sent = False
+        for run in runs:
+            if left == 0:
+                break
+            found = estimate(run.queryset, run.field, fresh_too=run.all, limit=left)
+            left = left and left - found.rows
+            run.total = found.rows
+            self._say_count(run, found)
+            sent = sent or bool(found.rows and run.embedder.sends_to)
+        return sent
+
+    def _say_count(self, run: EmbedRun, found: Estimate) -> None:
         price = "" if found.price is None else f", at a price of about {found.price:,.4f}"
-        label = f"{field.model._meta.app_label}.{field.label}"
         self.stdout.write(
-            f"{label}: {_count(found.rows, 'row')} to embed by "
-            f'"{field.embedder}" ({_short(embedder.identity)}), '
+            f"{_name(run)}: {_count(found.rows, 'row')} to embed by {_embedder(run)}, "
             f"{_count(found.characters, 'character')}, at most about {_count(found.tokens, 'token')}{price}."
         )
-        if found.rows and embedder.sends_to:
-            self.stdout.write(f"Their texts are sent to {embedder.sends_to}, which may charge for them.")
+        if found.rows and run.embedder.sends_to:
+            self.stdout.write(f"Their texts are sent to {run.embedder.sends_to}, which may charge for them.")
 
-    def _run_all(self, planned: list[tuple[EmbedRun, Estimate]]) -> None:
-        for run, found in planned:
-            self._run(run, found.rows)
-        failed = sum(run.report.failed for run, _ in planned)
+    def _run_all(self, runs: list[EmbedRun], left: int | None, *, announced: bool) -> None:
+        for run in runs:
+            if left == 0:
+                break
+            if not announced:
+                rows = "every row" if run.all else "the stale rows"
+                self.stdout.write(f"{_name(run)}: embedding {rows} by {_embedder(run)}.")
+            run.limit = left
+            self._run(run)
+            left = left and left - run.report.rows
+        failed = sum(run.report.failed for run in runs)
         if failed:
             raise CommandError(f"{_count(failed, 'row')} could not be embedded; what was stale still is.")
 
-    def _run(self, run: EmbedRun, total: int) -> None:
+    def _run(self, run: EmbedRun) -> None:
         # Shown on a terminal only; identical texts and rows of other workers make a run shorter than announced.
-        with tqdm(total=total, unit=" rows", desc="embedding", disable=None) as bar, self._stopped_by_signals(run):
+        with tqdm(total=run.total, unit=" rows", desc="embedding", disable=None) as bar, self._stopped_by_signals(run):
             run.progress = lambda done: bar.update(done - bar.n)
             try:
                 run.run()
@@ -136,6 +144,14 @@ class Command(DatabaseCommand):
             f"{report.failed:,} failed; {_count(report.texts, 'text')} and about {_count(report.tokens, 'token')} in "
             f"{_count(report.requests, 'request')}, {report.seconds:.1f} s."
         )
+
+
+def _name(run: EmbedRun) -> str:
+    return f"{run.field.model._meta.app_label}.{run.field.label}"
+
+
+def _embedder(run: EmbedRun) -> str:
+    return f'"{run.field.embedder}" ({_short(run.embedder.identity)})'
 
 
 def _short(identity: str) -> str:
