@@ -31,6 +31,14 @@ def embedders() -> Mapping[str, Mapping[str, Any]]:
     return found
 
 
+def build_memory() -> str | None:
+    """Return PGEMBEDDING["BUILD_MEMORY"], such as "2GB": the most that a build of an index may use, or None."""
+    size = _setting().get("BUILD_MEMORY")
+    if size is not None and not isinstance(size, str):
+        raise ImproperlyConfigured(f'PGEMBEDDING["BUILD_MEMORY"] must be a size such as "2GB", got {size!r}.')
+    return size
+
+
 def _setting() -> Mapping[str, Any]:
     setting = getattr(settings, "PGEMBEDDING", {})
     if not isinstance(setting, Mapping):

@@ -13,6 +13,7 @@ from django.db.models import Index, Model, Q
 
 from pgembedding_django.bounds import is_integer
 from pgembedding_django.engines import DISTANCES, ENGINES, Engine, distance_of_opclass, get_engine, get_engine_for
+from pgembedding_django.engines.building import count_indexed, prepare_build
 
 if TYPE_CHECKING:
     from pgembedding_django.fields import EmbeddingField
@@ -158,7 +159,24 @@ class HnswIndex(Index):
         entries = engine.with_options(self.options, field.dimensions, schema_editor.connection)
         if entries:
             statement.parts["extra"] = f" WITH ({', '.join(entries)}){statement.parts['extra']}"
+        if not schema_editor.collect_sql:
+            self._prepare_build(field, opclass, str(statement.parts["condition"]), schema_editor)
         return statement
+
+    def _prepare_build(
+        self, field: EmbeddingField, opclass: str, condition: str, schema_editor: BaseDatabaseSchemaEditor
+    ) -> None:
+        """Give the build the memory of its graph, within PGEMBEDDING["BUILD_MEMORY"], and log what it lacks."""
+        connection, dimensions = schema_editor.connection, cast(int, field.dimensions)
+        options = {"m": str(self.m)} if self.m is not None else {}
+        row = get_engine(connection).graph_size(opclass, 1, dimensions, options)
+        if not row:
+            return
+        quote = schema_editor.quote_name
+        rows = count_indexed(connection, quote(field.model._meta.db_table), quote(str(field.column)), condition)
+        before = prepare_build(connection, self.name, row * rows)
+        if before is not None and not connection.in_atomic_block:
+            schema_editor.deferred_sql.append(f"SET maintenance_work_mem = '{before}'")
 
     def remove_sql(self, model: type[Model], schema_editor: BaseDatabaseSchemaEditor, **kwargs: Any) -> Any:
         self._check_name()

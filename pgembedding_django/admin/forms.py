@@ -6,8 +6,9 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
+from pgembedding_django.engines.building import check_memory
 from pgembedding_django.maintenance.rebuilding.rebuild import RebuildOptions
-from pgembedding_django.maintenance.rebuilding.session import MAX_WORKERS, check_memory
+from pgembedding_django.maintenance.rebuilding.session import MAX_WORKERS
 
 __all__ = ["RebuildForm"]
 
@@ -23,14 +24,17 @@ class RebuildForm(forms.Form):
     )
     maintenance_work_mem = forms.CharField(
         label=_("Memory"),
-        help_text=_("Such as 512MB or 2GB. Empty: what the server is set to."),
+        help_text=_("Such as 512MB or 2GB. Empty: what the server or PGEMBEDDING is set to."),
         required=False,
         max_length=20,
         widget=forms.TextInput(attrs={"class": "vTextField", "placeholder": "512MB", "size": 12}),
     )
     parallel_workers = forms.IntegerField(
         label=_("Parallel workers"),
-        help_text=_("Processes beside the one that builds anyway, at most. Empty: what the server is set to."),
+        help_text=_(
+            "Processes beside the one that builds anyway, at most. Empty: what the server is set to. 0 where the disk "
+            "may become full, on which a parallel build hangs for good."
+        ),
         required=False,
         min_value=0,
         max_value=MAX_WORKERS,

@@ -25,7 +25,7 @@ from pgembedding_django.admin.forms import RebuildForm
 from pgembedding_django.admin.progress import runs_named
 from pgembedding_django.maintenance.indexes.catalogue import IndexReport, report_indexes
 from pgembedding_django.maintenance.rebuilding.errors import REBUILD_RIGHTS, explain_refusal
-from pgembedding_django.maintenance.rebuilding.estimate import estimate_memory, warn_of_memory
+from pgembedding_django.maintenance.rebuilding.estimate import estimate_disk, estimate_memory, warn_of_memory
 from pgembedding_django.maintenance.rebuilding.jobs import start_rebuild, start_repair
 from pgembedding_django.maintenance.rebuilding.log import log_run
 from pgembedding_django.maintenance.rebuilding.repair import Step, plan_repair
@@ -126,9 +126,13 @@ def _start(request: HttpRequest, start: Callable[[str], list[IndexRun]]) -> list
 
 def _build(report: IndexReport) -> dict[str, Any]:
     status: Any = report.status
-    memory = estimate_memory(status, database())
-    warning = warn_of_memory(status, None, database())
-    return {"report": report, "rows": columns.rows(status), "memory": memory, "warning": warning}
+    return {
+        "report": report,
+        "rows": columns.rows(status),
+        "memory": estimate_memory(status, database()),
+        "disk": estimate_disk(status, database()),
+        "warning": warn_of_memory(status, None, database()),
+    }
 
 
 def _key(step: Step) -> str:

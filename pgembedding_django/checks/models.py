@@ -19,6 +19,7 @@ from pgembedding_django.checks.common import (
 )
 from pgembedding_django.embedders import get_embedder
 from pgembedding_django.engines import Engine, distance_of_opclass, get_engine_for
+from pgembedding_django.engines.building import bound
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.indexes import HnswIndex, is_option_value
 
@@ -37,11 +38,20 @@ def check_models(app_configs: AppConfigs = None, **kwargs: Any) -> list[CheckMes
             return [*messages, Error(str(error), hint="Correct the setting.", id="pgembedding.E007")]
         engines |= found
         messages.extend(_check_model(model, found.values()))
+    messages += _check_build_memory()
     return messages + [
         Warning(engine.caution, hint="Move to pgvector when you can.", id="pgembedding.W030")
         for engine in engines.values()
         if engine.caution
     ]
+
+
+def _check_build_memory() -> list[CheckMessage]:
+    try:
+        bound()
+    except ImproperlyConfigured as error:
+        return [Error(str(error), hint="Correct the setting, or leave it out.", id="pgembedding.E019")]
+    return []
 
 
 def _no_postgres(model: type[Model]) -> Error:

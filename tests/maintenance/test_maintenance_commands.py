@@ -1,5 +1,6 @@
 import io
 import json
+import re
 import signal
 from datetime import UTC, datetime
 from unittest.mock import ANY
@@ -92,6 +93,15 @@ def test_list_cuts_the_name_of_an_index_that_fills_the_line(migrated_database, t
     lines = call("hnsw_indexes").splitlines()
     assert max(map(len, lines)) <= 100
     assert any("ppp…  " in line for line in lines)
+
+
+def test_list_names_the_schema_where_several_have_an_index_of_the_same_name(migrated_database, engine):
+    migrated_database.execute(f"CREATE SCHEMA other; CREATE TABLE other.t (e {engine.column_type(3, 'single')})")
+    options = "" if engine.name == "pgvector" else "WITH (dims = 3)"
+    opclass = engine.opclasses["single"]["l2"]
+    migrated_database.execute(f"CREATE INDEX pair_two_l1 ON other.t USING hnsw (e {opclass}) {options}")
+    names = [line.split()[1] for line in call("hnsw_indexes").splitlines()[1:5]]
+    assert sorted(names) == sorted([INDEX, "pair_one_cosine", "public.pair_two_l1", "other.pair_two_l1"])
 
 
 def test_list_as_json_has_everything(migrated_database, engine):
@@ -209,7 +219,8 @@ def test_rebuild_shows_progress_and_who_blocks(migrated_database, engine, backgr
 
 
 def test_rebuild_dry_run_changes_nothing(migrated_database):
-    assert call("rebuild_hnsw_indexes", INDEX, dry_run=True) == f"Rebuild public.{INDEX} of tests_article.\n"
+    plan = rf"Rebuild public\.{INDEX} of tests_article: about \d+\.\d KB of disk\.\n"
+    assert re.fullmatch(plan, call("rebuild_hnsw_indexes", INDEX, dry_run=True))
     assert not IndexRun.objects.using("fresh").exists()
 
 
@@ -226,8 +237,9 @@ def test_rebuild_warns_of_a_build_that_will_not_fit(migrated_database):
     migrated_database.execute("UPDATE pg_class SET reltuples = 100000 WHERE relname = 'tests_article'")
     output = call("rebuild_hnsw_indexes", INDEX, dry_run=True, maintenance_work_mem="64MB")
     assert output.replace("\xa0", " ") == (
-        f"Rebuild public.{INDEX} of tests_article. The graph of {INDEX} needs about 69.8 MB, and maintenance_work_mem "
-        "is 64.0 MB: the build goes on, many times slower, once that is full. Give it more where the server has it.\n"
+        f"Rebuild public.{INDEX} of tests_article: about 69.8 MB of memory and 30.1 MB of disk. The graph of {INDEX} "
+        "needs about 69.8 MB of memory, and its build has 64.0 MB: once those are full it goes on, many times slower. "
+        'Where the server has more, set PGEMBEDDING["BUILD_MEMORY"].\n'
     )
     assert "needs about" not in call("rebuild_hnsw_indexes", INDEX, dry_run=True, maintenance_work_mem="80MB")
 
@@ -330,6 +342,15 @@ def test_rebuild_of_an_index_whose_migration_has_not_run_names_the_migration(mig
     assert refused("rebuild_hnsw_indexes", "tests.Article")[1] == (
         f"{INDEX} of tests_article is missing. Run: manage.py migrate tests --database fresh\n"
     )
+
+
+@pytest.mark.pgvector
+def test_rebuild_of_a_large_index_names_the_way_that_a_full_disk_ends(migrated_database):
+    migrated_database.execute("UPDATE pg_class SET reltuples = 1000000 WHERE relname = 'tests_article'")
+    hint = "Where the disk may become full, pass --parallel-workers 0: a parallel build then hangs for good"
+    assert hint in call("rebuild_hnsw_indexes", INDEX, dry_run=True)
+    assert hint not in call("rebuild_hnsw_indexes", INDEX, dry_run=True, parallel_workers=0)
+    assert hint not in call("rebuild_hnsw_indexes", "pair_two_l1", dry_run=True)
 
 
 # Every command

@@ -21,6 +21,9 @@ MAINTAIN_VERSION = 170000
 #: SQLSTATE of a right that a role lacks, of a write where only reading is allowed, and of a statement cancelled.
 NO_RIGHT, READ_ONLY, CANCELLED = "42501", "25006", "57014"
 
+#: SQLSTATE of a disk that is full, and of /dev/shm, in which the processes of a parallel build share their memory.
+DISK_FULL = "53100"
+
 #: SQLSTATE of a connection that the server ended or refused, and the class of those that failed.
 ENDED, FAILED_CLASS = ("57P01", "57P02", "57P03", "57P05"), "08"
 
@@ -88,7 +91,10 @@ def _reason(error: Error, status: HnswIndexStatus, session: Session) -> str:
         return f"cannot be changed by role {_remedy_of_rights(status, session)}"
     if code == CANCELLED:
         return _reason_of_cancel(session)
-    return "failed: " + end_sentence(error).rstrip(".")
+    remedy = ""
+    if code == DISK_FULL and "shared memory" in str(error):
+        remedy = ". Give it less memory, or a larger /dev/shm, or build without help (parallel_workers=0)"
+    return f"failed: {end_sentence(error).rstrip('.')}{remedy}"
 
 
 def _reason_of_cancel(session: Session) -> str:

@@ -1,16 +1,14 @@
-"""How much memory a build needs."""
+"""How much memory and disk a build needs."""
 
 from __future__ import annotations
 
 from django.db import DEFAULT_DB_ALIAS, connections
-from django.template.defaultfilters import filesizeformat
-from django.utils.translation import gettext as _
 
 from pgembedding_django.engines import get_engine
-from pgembedding_django.maintenance.rebuilding.session import check_memory
+from pgembedding_django.engines.building import available_memory, check_memory, describe_lack
 from pgembedding_django.models import HnswIndexStatus
 
-__all__ = ["estimate_memory", "warn_of_memory"]
+__all__ = ["estimate_disk", "estimate_memory", "warn_of_memory"]
 
 
 def estimate_memory(status: HnswIndexStatus, using: str = DEFAULT_DB_ALIAS) -> int | None:
@@ -25,24 +23,26 @@ def estimate_memory(status: HnswIndexStatus, using: str = DEFAULT_DB_ALIAS) -> i
     return engine.graph_size(status.opclass, status.rows, status.dimensions, status.options)
 
 
+def estimate_disk(status: HnswIndexStatus, using: str = DEFAULT_DB_ALIAS) -> int:
+    """Return about how many bytes a new index takes beside the old one, until it takes its place."""
+    if status.rows is None or status.dimensions is None:
+        return status.size
+    engine = get_engine(connections[using])
+    return engine.index_size(status.opclass, status.rows, status.dimensions, status.options) or status.size
+
+
 def warn_of_memory(
     status: HnswIndexStatus, maintenance_work_mem: str | None = None, using: str = DEFAULT_DB_ALIAS
 ) -> str:
     """
-    Return what to know before a build whose graph will not fit into maintenance_work_mem, else "".
+    Return what to know before a build whose graph will not fit into the memory that it gets, else "".
 
-    maintenance_work_mem: such as "2GB", None for the server's.
+    maintenance_work_mem: such as "2GB", None for the server's or that of PGEMBEDDING["BUILD_MEMORY"].
     """
     check_memory(maintenance_work_mem)
     needed = estimate_memory(status, using) or 0
+    if maintenance_work_mem is None:
+        return describe_lack(status.name, needed, available_memory(connections[using]))
     with connections[using].cursor() as cursor:
-        cursor.execute(
-            "SELECT pg_size_bytes(coalesce(%s, current_setting('maintenance_work_mem')))", [maintenance_work_mem]
-        )
-        given = cursor.fetchone()[0]
-    if needed <= given:
-        return ""
-    return _(
-        "The graph of %(index)s needs about %(needed)s, and maintenance_work_mem is %(given)s: the build goes on, many "
-        "times slower, once that is full. Give it more where the server has it."
-    ) % {"index": status.name, "needed": filesizeformat(needed), "given": filesizeformat(given)}
+        cursor.execute("SELECT pg_size_bytes(%s)", [maintenance_work_mem])
+        return describe_lack(status.name, needed, cursor.fetchone()[0])

@@ -9,13 +9,14 @@ from django.db import DEFAULT_DB_ALIAS, Error, connections
 from django.db.transaction import TransactionManagementError
 
 from pgembedding_django.engines import get_engine
+from pgembedding_django.engines.building import give_memory
 from pgembedding_django.loading.statistics import analyze
 from pgembedding_django.maintenance.indexes.declared import model_tables
 from pgembedding_django.maintenance.indexes.diagnosis import find_parent
 from pgembedding_django.maintenance.indexes.lookup import find_index, root_of, statuses
 from pgembedding_django.maintenance.indexes.progress import Progress
 from pgembedding_django.maintenance.rebuilding.errors import end_sentence, explained
-from pgembedding_django.maintenance.rebuilding.estimate import warn_of_memory
+from pgembedding_django.maintenance.rebuilding.estimate import estimate_memory, warn_of_memory
 from pgembedding_django.maintenance.rebuilding.runs import open_session, queue_run, recorded
 from pgembedding_django.maintenance.rebuilding.session import Session, check_build, quote
 from pgembedding_django.models import HnswIndexStatus, IndexRun
@@ -30,7 +31,9 @@ class RebuildOptions(TypedDict, total=False):
     How to build.
 
     concurrently: True unless given; without it the build is faster, and searches and writes of the table wait for it.
-    maintenance_work_mem: such as "2GB". parallel_workers: at most, beside the one that builds anyway.
+    maintenance_work_mem: such as "2GB"; what the graph needs unless given, within PGEMBEDDING["BUILD_MEMORY"].
+    parallel_workers: at most, beside the one that builds anyway. 0 builds without help: slower, but a full disk then
+    ends the build, where a parallel one hangs for good.
     give_up: seconds after which to leave it.
     """
 
@@ -107,6 +110,8 @@ def perform_rebuild(run: IndexRun, session: Session, progress: Watch | None = No
             run.parts = len(parts)
             for run.part, part in enumerate(parts, 1):
                 run.save()
+                if run.parameters.get("maintenance_work_mem") is None:
+                    give_memory(session.connection, estimate_memory(part, session.using) or 0)
                 with explained(part, session):
                     session.run(_statement(part, found, run), progress)
             if adopts:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -14,23 +13,18 @@ from typing import Any, Self
 from django.db import Error, OperationalError, connections
 
 from pgembedding_django import locks
+from pgembedding_django.compat.notices import hear_notices
+from pgembedding_django.engines.building import check_memory
 from pgembedding_django.maintenance.indexes.progress import Progress, read_progress
 from pgembedding_django.models import HnswIndexStatus
 
-__all__ = ["MAX_WORKERS", "IndexBusy", "Session", "check_build", "check_memory", "quote"]
+__all__ = ["MAX_WORKERS", "IndexBusy", "Session", "check_build", "quote"]
 
 #: Seconds between two looks at a build.
 POLL = 0.25
 
 #: What would end a build that takes long; the role's own values are not for it.
 TIMEOUTS = ["statement_timeout", "lock_timeout", "transaction_timeout", "idle_session_timeout"]
-
-MEMORY = re.compile(r"([1-9]\d*)(kB|MB|GB|TB)")
-
-#: kB of each unit, and the kB that maintenance_work_mem takes (PostgreSQL documentation, "Resource Consumption"); the
-#: least is that of PostgreSQL 17, and an older server refuses less than 1MB by itself.
-UNITS = {"kB": 1, "MB": 2**10, "GB": 2**20, "TB": 2**30}
-LEAST_MEMORY, MOST_MEMORY = 64, 2**31 - 1
 
 #: What max_parallel_maintenance_workers takes (same page).
 MAX_WORKERS = 1024
@@ -82,7 +76,7 @@ class Session:
                 # Not each server has each setting.
                 self.fetch("SELECT set_config(name, %s, false) FROM pg_settings WHERE name = %s", [str(value), name])
             self.pid, self.backend_start = self._identity()
-            self._collect_notices()
+            hear_notices(self.connection, self._note)
             on_failure.pop_all()
         return self
 
@@ -151,23 +145,8 @@ class Session:
         pid, start = self.fetch("SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()")[0]
         return pid, start
 
-    def _collect_notices(self) -> None:
-        raw: Any = self.connection.connection
-        if hasattr(raw, "add_notice_handler"):  # pragma: no cover - psycopg 3
-            raw.add_notice_handler(lambda notice: self.notices.append(notice.message_primary))
-        else:  # pragma: no cover - psycopg2
-            raw.notices = self.notices
-
-
-def check_memory(size: str | None) -> None:
-    """Raise ValueError if a size is not what maintenance_work_mem takes, with its unit."""
-    if size is None:
-        return
-    match = MEMORY.fullmatch(size)
-    if not match or not LEAST_MEMORY <= int(match[1]) * UNITS[match[2]] <= MOST_MEMORY:
-        raise ValueError(
-            f'maintenance_work_mem must be a size from 64kB to 2047GB with its unit, such as "512MB", got {size!r}.'
-        )
+    def _note(self, text: str) -> None:
+        self.notices.append(text.strip())
 
 
 def check_build(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
+from datetime import datetime
 from shutil import get_terminal_size
 from textwrap import wrap
 from typing import Any
@@ -63,7 +65,8 @@ class Command(DatabaseCommand):
             self.stdout.write(f'Database "{using}" has no HNSW index.')
             return
         width = get_terminal_size((WIDTH, 24)).columns
-        rows = [_as_row(report, collections.get(report.name)) for report in reports]
+        names = Counter(report.name for report in reports)
+        rows = [_as_row(report, collections.get(report.name), unique=names[report.name] == 1) for report in reports]
         widths = _fit(rows, width)
         for row in (dict(zip(COLUMNS, COLUMNS, strict=True)), *rows):
             self.stdout.write(_line(row, widths))
@@ -86,10 +89,13 @@ def _name_collections(reports: list[IndexReport], using: str) -> dict[str, str]:
     return Collection.objects.db_manager(using).by_index() if can_read(Collection, using) else {}
 
 
-def _as_row(report: IndexReport, collection: str | None) -> dict[str, str]:
+def _as_row(report: IndexReport, collection: str | None, *, unique: bool) -> dict[str, str]:
+    """unique: whether no other schema has an index of the same name."""
     status, rebuild, recall = report.status, report.last_rebuild, report.last_recall
     row = dict.fromkeys(COLUMNS, "")
-    name = report.name if collection is None else f"{report.name} ({_printable(collection)})"
+    name = report.name if unique else report.label
+    if collection is not None:
+        name += f" ({_printable(collection)})"
     row.update(state=report.state.value, index=name, table=report.table, distance=report.distance or "unknown")
     if status is not None:
         row.update(
@@ -97,14 +103,14 @@ def _as_row(report: IndexReport, collection: str | None) -> dict[str, str]:
             rows="?" if status.rows is None else str(status.rows),
             dead=f"{status.dead_share:.0%}",
             scans=str(status.scans),
-            rebuilt=_day(rebuild.finished) if rebuild else "-",
+            rebuilt=_day(rebuild.finished if rebuild else None),
             recall=f"{recall.recall:.3f}" if recall else "-",
         )
     return row
 
 
-def _day(when: Any) -> str:
-    return f"{localtime(when) if is_aware(when) else when:%Y-%m-%d}"
+def _day(when: datetime | None) -> str:
+    return f"{localtime(when) if is_aware(when) else when:%Y-%m-%d}" if when else "-"
 
 
 def _fit(rows: list[dict[str, str]], width: int) -> dict[str, int]:

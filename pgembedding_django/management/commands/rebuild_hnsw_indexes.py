@@ -18,18 +18,27 @@ from pgembedding_django.maintenance.indexes.catalogue import IndexReport, list_i
 from pgembedding_django.maintenance.indexes.lookup import find_index
 from pgembedding_django.maintenance.indexes.progress import Progress
 from pgembedding_django.maintenance.rebuilding.errors import REBUILD_RIGHTS
-from pgembedding_django.maintenance.rebuilding.estimate import warn_of_memory
+from pgembedding_django.maintenance.rebuilding.estimate import estimate_disk, estimate_memory, warn_of_memory
 from pgembedding_django.maintenance.rebuilding.jobs import perform
 from pgembedding_django.maintenance.rebuilding.rebuild import RebuildOptions, queue_rebuild
 from pgembedding_django.maintenance.rebuilding.repair import plan_repair, queue_step
 from pgembedding_django.maintenance.rebuilding.session import check_build
 from pgembedding_django.maintenance.rebuilding.targets import parse_target
 from pgembedding_django.management.base import DatabaseCommand
-from pgembedding_django.models import IndexRun
+from pgembedding_django.models import HnswIndexStatus, IndexRun
 from pgembedding_django.search.arguments import embedding_field
 
 #: What is to be done: in words, and what records it.
 Task = tuple[str, Callable[[], IndexRun]]
+
+
+#: Bytes of a new index that a disk may lack.
+LARGE = 64 * 2**20
+
+FULL_DISK = (
+    "Where the disk may become full, pass --parallel-workers 0: a parallel build then hangs for good, one without help "
+    "ends and leaves the old index serving."
+)
 
 
 class Command(DatabaseCommand):
@@ -62,7 +71,12 @@ class Command(DatabaseCommand):
             help="Build faster, while searches and writes of the table wait.",
         )
         parser.add_argument("--maintenance-work-mem", metavar="SIZE", help='Memory of a build, such as "2GB".')
-        parser.add_argument("--parallel-workers", type=int, metavar="N", help="Processes that help with a build.")
+        parser.add_argument(
+            "--parallel-workers",
+            type=int,
+            metavar="N",
+            help="Processes that help with a build; 0 where the disk may fill.",
+        )
         parser.add_argument("--give-up", type=float, metavar="SECONDS", help="Leave an index that takes longer.")
 
     @no_translations
@@ -77,6 +91,8 @@ class Command(DatabaseCommand):
             return
         for words, _ in tasks:
             self.stdout.write(words)
+        if how["parallel_workers"] != 0 and _largest(reports, options["database"]) >= LARGE:
+            self.stdout.write(FULL_DISK)
         if options["dry_run"] or (tasks and options["interactive"] and not self.agrees("Go on?")):
             return
         failed = sum(not self._perform(queue, options["database"]) for _, queue in tasks)
@@ -115,7 +131,8 @@ class Command(DatabaseCommand):
         named, memory = set(options["targets"]), how["maintenance_work_mem"]
         return [
             (
-                f"Rebuild {report.label} of {report.table}. {warn_of_memory(status, memory, using)}".rstrip(),
+                f"Rebuild {report.label} of {report.table}: {_needs(status, using)}. "
+                f"{warn_of_memory(status, memory, using)}".rstrip(),
                 partial(queue_rebuild, status, using=using, person=person, **how),
             )
             for report in reports
@@ -142,6 +159,18 @@ class Command(DatabaseCommand):
             return False
         self.stdout.write("\n".join(filter(None, [_summary(run), run.notice.removeprefix(warning).strip()])))
         return True
+
+
+def _largest(reports: list[IndexReport], using: str) -> int:
+    """Return how many bytes the largest of some indexes takes when it is built anew."""
+    return max((estimate_disk(report.status, using) for report in reports if report.status), default=0)
+
+
+def _needs(status: HnswIndexStatus, using: str) -> str:
+    """Return the room that a rebuild takes."""
+    memory, disk = estimate_memory(status, using), f"{filesizeformat(estimate_disk(status, using))} of disk"
+    need = f"about {filesizeformat(memory)} of memory and {disk}" if memory else f"about {disk}"
+    return need.replace("\xa0", " ")
 
 
 def _how(options: dict[str, Any]) -> RebuildOptions:
