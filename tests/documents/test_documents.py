@@ -646,9 +646,7 @@ def test_embed_command_names_each_collection(collection, wide):
         each.documents.create(content="red fox")
     out = io.StringIO()
     call_command("embed", "pgembedding_documents.Document", stdout=out)
-    named = re.findall(
-        r'^pgembedding_documents\.Document\.embedding of collection "(\w+)": embedding the stale rows', out.getvalue(), re.M
-    )
+    named = re.findall(r'Document\.embedding of collection "(\w+)": embedding the stale rows', out.getvalue())
     assert (named, Document.objects.stale().exists()) == (["python", "wide"], False)
 
 
