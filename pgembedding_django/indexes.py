@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -14,9 +14,8 @@ from django.db.models import Index, Model, Q
 from pgembedding_django.bounds import is_integer
 from pgembedding_django.engines import DISTANCES, ENGINES, Engine, distance_of_opclass, get_engine, get_engine_for
 from pgembedding_django.engines.building import count_indexed, prepare_build
-
-if TYPE_CHECKING:
-    from pgembedding_django.fields import EmbeddingField
+from pgembedding_django.fields import EmbeddingField
+from pgembedding_django.fields.sized import SizedField
 
 __all__ = ["HnswIndex", "find_index", "is_option_value"]
 
@@ -31,7 +30,8 @@ class HnswIndex(Index):
     """
     Index an EmbeddingField for approximate search with HNSW.
 
-    fields: the name of one EmbeddingField that has dimensions.
+    fields: the name of one EmbeddingField.
+    dimensions: the length of the vectors to index, of a field that has none of its own.
     distance: "l2", "cosine", "l1" or "inner_product"; the field's own unless given. `nearest()` uses it unless
         it or the field says otherwise.
     m: links of a row in each layer. ef_construction: candidates kept while building. Larger is slower and finds more.
@@ -62,6 +62,7 @@ class HnswIndex(Index):
         ef_search: int | None = None,
         max_elements: int | None = None,
         precision: str | None = None,
+        dimensions: int | None = None,
         condition: Q | None = None,
         opclasses: list[str] | tuple[str, ...] = (),
         db_tablespace: str | None = None,
@@ -82,7 +83,10 @@ class HnswIndex(Index):
             )
         if precision not in (None, *PRECISIONS):
             raise ValueError(f'HnswIndex.precision must be "half", "binary" or None, got {precision!r}.')
-        self.precision = precision
+        # numpy's are none: a migration could not write them.
+        if dimensions is not None and not (isinstance(dimensions, int) and is_integer(dimensions, 1)):
+            raise ValueError(f"HnswIndex.dimensions must be a positive integer, got {dimensions!r}.")
+        self.precision, self.dimensions = precision, dimensions
         self.chosen_distance = distance or named
         self.distance: str = self.chosen_distance or "l2"
         self.m, self.ef_construction = m, ef_construction
@@ -94,6 +98,8 @@ class HnswIndex(Index):
             kwargs["distance"] = self.distance
         if self.precision is not None:
             kwargs["precision"] = self.precision
+        if self.dimensions is not None:
+            kwargs["dimensions"] = self.dimensions
         kwargs.update((name, value) for name, value in self.options.items() if value is not None)
         return "pgembedding_django.HnswIndex", args, kwargs
 
@@ -129,13 +135,17 @@ class HnswIndex(Index):
         return {name: getattr(self, name) for name in OPTIONS}
 
     def get_field(self, model: type[Model]) -> EmbeddingField:
-        """Return the indexed field of a model."""
+        """Return the indexed field of a model, of one length."""
         field: EmbeddingField = model._meta.get_field(self.fields[0])  # type: ignore[assignment]
-        return field
+        return field if self.dimensions is None or field.dimensions is not None else SizedField(field, self.dimensions)
 
     def get_expression(self, field: EmbeddingField, engine: Engine) -> tuple[str, str]:
         """Return the template of what the index holds of a field's column, and its operator class."""
-        return engine.indexed_expression(field.storage, self.distance, self.precision, cast(int, field.dimensions))
+        dimensions = cast(int, field.dimensions)
+        expression, opclass = engine.indexed_expression(field.storage, self.distance, self.precision, dimensions)
+        if isinstance(field, SizedField):
+            expression = expression.replace("%s", engine.sized("%s", field.storage, dimensions))
+        return expression, opclass
 
     def create_sql(
         self, model: type[Model], schema_editor: BaseDatabaseSchemaEditor, using: str = "", **kwargs: Any

@@ -12,6 +12,7 @@ from django.db.models.sql import Query
 
 from pgembedding_django.embedding.querysets import StaleQuerySet
 from pgembedding_django.fields import EmbeddingField
+from pgembedding_django.fields.sized import HasLength, SizedField
 from pgembedding_django.functions import Distance, get_distance
 from pgembedding_django.indexes import find_index
 from pgembedding_django.loading.load import BulkLoad, check_vectors
@@ -63,7 +64,8 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
         ef_search: candidates that an index scan keeps (1 to 1000); pg_embedding fixes it in the index instead.
         alias: the attribute that holds the distance of each row, a float.
         Behind distinct("author"), the k nearest of those rows that are each the nearest of their author.
-        Returns a sliced queryset, so `filter` before it; rows without a vector are left out. Of what it found, `filter`
+        Returns a sliced queryset, so `filter` before it; rows without a vector are left out, and where the field has no
+            dimensions those of another length than the query's. Of what it found, `filter`
             keeps the rows within a distance, such as `filter(distance__lt=0.5)`, and nothing else.
         Raises ValueError for what is no vector of the field, and for every other argument out of bounds; TypeError if
             the model has no EmbeddingField, or the queryset is sliced or holds groups. NotSupportedError comes when the
@@ -71,14 +73,16 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
         """
         arguments.check_unsliced(self, "nearest()", "Rank them through filter(pk__in=rows.values('pk')).")
         arguments.check_groups(self, "nearest()")
-        found = self.get_embedding_field(field)
+        found = self.get_searched_field(field)
         k = arguments.checked_k(k)
         arguments.check_exact(exact)
         arguments.check_alias(self.model, self.query.annotations, alias)
+        vector = arguments.query_vector(self.model, found, query)
+        if found.dimensions is None:
+            found = SizedField(found, vector.size)
         declared = find_index(found, found.chosen_distance) if distance is None else None
         distance_class = get_distance(distance or found.chosen_distance or (declared or found).distance)
         limit = None if max_distance is None else arguments.checked_limit(max_distance)
-        vector = arguments.query_vector(self.model, found, query)
         arguments.check_direction(found, distance_class, vector)
         index = declared or find_index(found, distance_class.distance)
         if index is None and exact is not True:
@@ -98,6 +102,8 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
             filtered=self._is_filtered() or row is not None or found.model is not self.model._meta.concrete_model,
         )
         rows = self if row is None else self.exclude(pk=row.pk)
+        if isinstance(found, SizedField):
+            rows = rows.filter(HasLength(found))
         ranked = rank(nearest_of_each(rows, search), search)
         return ranked if limit is None else cut(ranked, limit)
 
@@ -240,6 +246,10 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
 
     def get_embedding_field(self, name: str | None) -> EmbeddingField:
         return arguments.embedding_field(self.model, name)
+
+    def get_searched_field(self, name: str | None) -> EmbeddingField:
+        """Return the field of a search, which may have no dimensions: its rows of the query's length are ranked."""
+        return arguments.find_field(self.model, name)
 
     def _ranked_by(self) -> str:
         """Return the method that made this a ranking that nothing filters any more, or nothing."""

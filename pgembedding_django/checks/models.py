@@ -213,18 +213,26 @@ def _check_fit(model: type[Model], index: HnswIndex, engine: Engine) -> Iterator
             obj=model,
             id="pgembedding.E010",
         )
-    elif field.dimensions is None:
+        return
+    dimensions = index.get_field(model).dimensions
+    if dimensions is None:
         yield Error(
             f"{index.name} needs a field with dimensions, but {field.label} has none.",
-            hint="Give the field dimensions.",
+            hint="Give dimensions to the field, or to the index for the vectors of one length.",
             obj=model,
             id="pgembedding.E011",
         )
-    elif field.dimensions > (limit := engine.max_indexed_dimensions(field.storage, index.precision, options)):
+    elif index.dimensions not in (None, dimensions):
         yield Error(
-            f"{index.name} can hold at most {limit} dimensions on {engine.name}, but {field.label} has "
-            f"{field.dimensions}.",
-            hint=engine.fit_hint(field.storage, field.dimensions),
+            f"{index.name} is for {index.dimensions} dimensions, but {field.label} has {dimensions}.",
+            hint="Leave dimensions out of the index.",
+            obj=model,
+            id="pgembedding.E019",
+        )
+    elif dimensions > (limit := engine.max_indexed_dimensions(field.storage, index.precision, options)):
+        yield Error(
+            f"{index.name} can hold at most {limit} dimensions on {engine.name}, but {field.label} has {dimensions}.",
+            hint=engine.fit_hint(field.storage, dimensions),
             obj=model,
             id="pgembedding.E012",
         )

@@ -128,6 +128,8 @@ class DocumentQuerySet(EmbeddingQuerySet["Document"]):
         self._check_field(name)
         return CollectionField(self._get_collection(), self.model)
 
+    get_searched_field = get_embedding_field
+
     def _check_field(self, name: str | None) -> None:
         if name not in (None, "embedding"):
             raise ValueError(f"field must name an EmbeddingField of Document (embedding), got {name!r}.")

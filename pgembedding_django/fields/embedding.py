@@ -58,7 +58,8 @@ class EmbeddingField(_Field, Generic[Set, Get]):
     """
     Store an embedding of fixed length.
 
-    dimensions: how many numbers a vector has; None stores any length, which no index or nearest() can then serve.
+    dimensions: how many numbers a vector has; None stores any length. nearest() then ranks the rows of its query's
+        length, exactly unless an HnswIndex with dimensions= holds them.
     source: the text that the vector stands for: a field's name, several names, or a method's name. Adds the column
         `<name>_digest`, by which `stale()` and `embed()` of the queryset know the rows whose text or model changed.
     embedder: the alias in PGEMBEDDING["EMBEDDERS"] that turns text into vectors for this field.
@@ -222,7 +223,8 @@ class EmbeddingField(_Field, Generic[Set, Get]):
 
     def get_indexes(self) -> Sequence[Index]:
         """Return the indexes among which nearest() finds the field's own."""
-        return self.model._meta.indexes
+        lengths = (None, self.dimensions)
+        return [index for index in self.model._meta.indexes if getattr(index, "dimensions", None) in lengths]
 
     def get_operand(self) -> Any:
         """Return what nearest() measures the distance of: the column, as its index holds it."""

@@ -69,13 +69,10 @@ MAX_K = 2**31 - 1
 
 
 def embedding_field(model: type[Model], name: str | None) -> EmbeddingField:
-    """Return the field that a search is about: the one named, else the only one."""
+    """Return the field that a method is about: the one named, else the only one; its vectors have one length."""
     field = find_field(model, name)
     if field.dimensions is None:
-        raise ValueError(
-            f"{field.label} has no dimensions, so its rows cannot be compared. Give the field dimensions to use "
-            "nearest()."
-        )
+        raise ValueError(f"{field.label} has no dimensions, which only nearest() can do without.")
     return field
 
 

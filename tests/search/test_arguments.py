@@ -8,7 +8,7 @@ from django.db import NotSupportedError
 from django.db.models import F
 
 from pgembedding_django import EmbeddingQuerySet
-from tests.models import Article, Loose, Pair, Required, Section
+from tests.models import Article, Pair, Required, Section
 
 pytestmark = pytest.mark.django_db
 
@@ -121,14 +121,6 @@ def test_nearest_with_two_fields_and_none_named_is_refused():
     with pytest.raises(ValueError) as caught:
         Pair.objects.nearest([1, 2])
     assert str(caught.value) == "Pair has 2 embedding fields (one, two). Name one with field=."
-
-
-def test_nearest_on_field_without_dimensions_is_refused():
-    with pytest.raises(ValueError) as caught:
-        Loose.objects.nearest([1, 2])
-    assert str(caught.value) == (
-        "Loose.embedding has no dimensions, so its rows cannot be compared. Give the field dimensions to use nearest()."
-    )
 
 
 def test_nearest_on_model_without_field_is_refused():

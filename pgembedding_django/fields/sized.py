@@ -1,0 +1,63 @@
+"""An EmbeddingField without dimensions, as the vectors of one length have it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import BooleanField, F, Func, Index
+from django.db.models.sql.compiler import SQLCompiler
+
+from pgembedding_django.engines import get_engine
+from pgembedding_django.fields.embedding import EmbeddingField
+
+__all__ = ["HasLength", "SizedField"]
+
+
+class SizedField(EmbeddingField):
+    """A field of any length, as a search for one length reads it, and an index with dimensions= holds it."""
+
+    def __init__(self, field: EmbeddingField, dimensions: int) -> None:
+        super().__init__(
+            dimensions,
+            embedder=field.embedder,
+            storage=field.storage,
+            distance=field.chosen_distance,
+            db_column=field.db_column,  # type: ignore[misc]
+        )
+        self.set_attributes_from_name(field.name)
+        self.model = field.model
+
+    @property
+    def label(self) -> str:
+        return f"{super().label} of {self.dimensions} dimensions"
+
+    def get_indexes(self) -> Sequence[Index]:
+        return [i for i in self.model._meta.indexes if getattr(i, "dimensions", None) == self.dimensions]
+
+    def get_operand(self) -> Any:
+        return OfLength(F(self.name), output_field=self)
+
+
+class OfLength(Func):
+    """The column, NULL where its vector has another length than the field."""
+
+    def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, *args: Any, **extra: Any) -> Any:
+        sql, params = compiler.compile(self.get_source_expressions()[0])
+        field = cast(SizedField, self.output_field)
+        return get_engine(connection).sized(sql, field.storage, cast(int, field.dimensions)), params
+
+
+class HasLength(Func):
+    """The condition that a vector has the length of a field."""
+
+    output_field = BooleanField()
+
+    def __init__(self, field: SizedField) -> None:
+        super().__init__(F(field.name))
+        self.dimensions = cast(int, field.dimensions)
+
+    def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, *args: Any, **extra: Any) -> Any:
+        sql, params = compiler.compile(self.get_source_expressions()[0])
+        return f"({get_engine(connection).length_function}({sql}) = {self.dimensions:d})", params
