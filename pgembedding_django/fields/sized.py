@@ -19,15 +19,9 @@ class SizedField(EmbeddingField):
     """A field of any length, as a search for one length reads it, and an index with dimensions= holds it."""
 
     def __init__(self, field: EmbeddingField, dimensions: int) -> None:
-        super().__init__(
-            dimensions,
-            embedder=field.embedder,
-            storage=field.storage,
-            distance=field.chosen_distance,
-            db_column=field.db_column,  # type: ignore[misc]
-        )
+        super().__init__(dimensions, embedder=field.embedder, storage=field.storage, distance=field.chosen_distance)
         self.set_attributes_from_name(field.name)
-        self.model = field.model
+        self.model, self.column = field.model, field.column
 
     @property
     def label(self) -> str:
