@@ -13,6 +13,7 @@ from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 
 from pgembedding_django.engines.extension import Extension
 from pgembedding_django.vectors import Vector
+from pgembedding_django.vectors.matrices import Form
 
 if TYPE_CHECKING:
     from django.db.models import Model
@@ -155,6 +156,10 @@ class Engine(Extension):
 
     def binary_encoder(self, storage: str) -> Callable[[Vector], bytes]:
         """Return what writes a vector as a field of a binary COPY."""
+        raise NotImplementedError
+
+    def binary_form(self, storage: str) -> Form:
+        """Return what writes and reads many vectors of one length as fields of a binary COPY."""
         raise NotImplementedError
 
     def converter(self, storage: str) -> Converter:

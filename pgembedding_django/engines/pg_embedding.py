@@ -14,6 +14,7 @@ from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from pgembedding_django.engines import guard
 from pgembedding_django.engines.base import GRAPH, Converter, Engine, IndexOption, Scan, pages_size
 from pgembedding_django.vectors import Vector, wire
+from pgembedding_django.vectors.matrices import ArrayForm, Form
 
 if TYPE_CHECKING:
     from django.db.models import Model
@@ -81,6 +82,9 @@ class PgEmbeddingEngine(Engine):
 
     def binary_encoder(self, storage: str) -> Callable[[Vector], bytes]:
         return wire.pack_array
+
+    def binary_form(self, storage: str) -> Form:
+        return ArrayForm()
 
     def converter(self, storage: str) -> Converter:
         def convert(value: Any, expression: object, connection: BaseDatabaseWrapper) -> Vector | None:

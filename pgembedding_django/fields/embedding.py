@@ -257,11 +257,15 @@ class EmbeddingField(_Field, Generic[Set, Get]):
 
     def pre_save(self, model_instance: Model, add: bool) -> Any:
         value = super().pre_save(model_instance, add)
+        self.check_present(value)
+        return value
+
+    def check_present(self, value: Any) -> None:
+        """Raise ValidationError for None where a row must have a vector."""
         if value is None and not self.null:
             way = "save() the row with a text" if self.is_made_in_save else "assign one"
             message = "%(name)s must have a vector: %(way)s, or let the field be null until it is embedded."
             raise ValidationError(message, "null", {"name": self.label, "way": way})
-        return value
 
     def get_prep_value(self, value: Any) -> Any:
         value = super().get_prep_value(value)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from io import BytesIO
 from typing import Any
 
-from django.core.exceptions import ValidationError
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import Field, JSONField, Model, Value
 
-from pgembedding_django.loading.encoders import NULL, get_encoder, int16, int32
+from pgembedding_django.loading.encoders import NULL, int16, int32
 
-__all__ = ["RowEncoder", "copy_in", "copy_out", "copy_rows", "pack_row"]
+__all__ = ["copy_in", "copy_out", "copy_rows", "pack_row"]
 
 #: Signature, flags and header extension (PostgreSQL documentation, "COPY", "Binary Format").
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
@@ -21,55 +18,6 @@ TRAILER = b"\xff\xff"
 
 #: Bytes that are handed to the driver at once.
 CHUNK = 1 << 18
-
-
-class RowEncoder:
-    """
-    Encode instances of a model as rows of a binary COPY.
-
-    fields: the concrete fields to write, in order. types: name of a column: its type in the table, for numbers.
-    raw: write what an instance holds, without the fields' pre_save().
-    Raises NotSupportedError for a field whose type has no encoder here.
-    """
-
-    def __init__(
-        self,
-        fields: list[Field[Any, Any]],
-        connection: BaseDatabaseWrapper,
-        types: Mapping[str, str],
-        *,
-        raw: bool = False,
-    ) -> None:
-        self.fields, self.connection, self.raw = fields, connection, raw
-        self._encoders = [get_encoder(field, connection, types.get(str(field.column))) for field in fields]
-
-    def encode(self, row: Model, position: int) -> bytes:
-        """
-        Return one row.
-
-        Raises ValidationError naming the row's position, its primary key and the field, if a value cannot be written.
-        """
-        values: list[bytes | None] = []
-        for field, encode in zip(self.fields, self._encoders, strict=True):
-            try:
-                value = getattr(row, field.attname) if self.raw else field.pre_save(row, add=True)
-                if hasattr(value, "resolve_expression") and not _is_json_null(value, field):
-                    raise TypeError("bulk_load() writes values, not expressions; use bulk_create() for them")
-                values.append(None if value is None else encode(value))
-            except (TypeError, ValueError, ArithmeticError, RecursionError, struct.error, ValidationError) as error:
-                raise self._bad_row(row, position, field, error) from error
-        return pack_row(values)
-
-    def _bad_row(self, row: Model, position: int, field: Field[Any, Any], error: Exception) -> ValidationError:
-        reason = error.messages[0] if isinstance(error, ValidationError) else str(error)
-        label = f"{type(row).__name__}.{field.name}"
-        named = reason if reason.startswith(label) else f"{label}: {reason}"
-        return ValidationError(f"Row {position} (pk {row.pk!r}): {named}", code="row")
-
-
-def _is_json_null(value: Any, field: Field[Any, Any]) -> bool:
-    """Tell whether an expression is Value(None, JSONField()), Django's way to write the null of JSON."""
-    return isinstance(value, Value) and isinstance(field, JSONField)
 
 
 def pack_row(values: Sequence[bytes | None]) -> bytes:

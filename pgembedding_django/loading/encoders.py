@@ -7,7 +7,7 @@ import ipaddress
 import json
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from functools import partial
 from struct import Struct
@@ -21,7 +21,7 @@ from django.db.models import Field
 from pgembedding_django.engines import get_engine
 from pgembedding_django.fields import EmbeddingField
 
-__all__ = ["NULL", "NUMBERS", "get_encoder", "int16", "int32"]
+__all__ = ["NULL", "NUMBERS", "get_encoder", "get_packer", "int16", "int32"]
 
 #: Writes a value; None for one that its field stores as NULL.
 Encode = Callable[[Any], bytes | None]
@@ -133,16 +133,58 @@ WRAPPED = ("adapted", "addr", "obj")
 #: What Django's field takes only as text.
 ADDRESSES = (ipaddress.IPv4Address, ipaddress.IPv6Address)
 
+#: The type in Postgres: struct's letter for it.
+LETTERS = {
+    "boolean": "?",
+    "bigint": "q",
+    "smallint": "h",
+    "integer": "i",
+    "real": "f",
+    "double precision": "d",
+}
+
 #: Django's own fields, not their subclasses, and the type of value that they hand on as it is.
 PLAIN: dict[type, type] = {
+    models.AutoField: int,
+    models.BigAutoField: int,
     models.BigIntegerField: int,
     models.BooleanField: bool,
     models.CharField: str,
     models.FloatField: float,
     models.IntegerField: int,
+    models.PositiveBigIntegerField: int,
+    models.PositiveIntegerField: int,
+    models.PositiveSmallIntegerField: int,
+    models.SlugField: str,
+    models.SmallAutoField: int,
     models.SmallIntegerField: int,
     models.TextField: str,
 }
+
+
+def get_packer(
+    field: Field[Any, Any], connection: BaseDatabaseWrapper, column_type: str | None = None
+) -> tuple[set[type], Callable[[Sequence[Any]], list[bytes]]]:
+    """
+    Return what writes many values of a field, each with its length before it, and the types that it takes.
+
+    No types where the field has a way of its own with each value.
+    """
+    field = getattr(field, "target_field", field)
+    plain, name = PLAIN.get(type(field)), _type_name(field, connection, column_type)
+    if plain is None or (plain is not str and name not in LETTERS):
+        return set(), list
+    if plain is str:
+        return {plain, type(None)}, _pack_texts
+    pack, size = Struct(">i" + LETTERS[name]).pack, Struct(">" + LETTERS[name]).size
+    return {plain, type(None)}, lambda values: [NULL if each is None else pack(size, each) for each in values]
+
+
+def _pack_texts(values: Sequence[str | None]) -> list[bytes]:
+    parts = [NULL if each is None else int32(len(data := each.encode())) + data for each in values]
+    if any(each is not None and "\0" in each for each in values):
+        raise ValueError(NO_NUL)
+    return parts
 
 
 def get_encoder(field: Field[Any, Any], connection: BaseDatabaseWrapper, column_type: str | None = None) -> Encode:
@@ -164,8 +206,7 @@ def get_encoder(field: Field[Any, Any], connection: BaseDatabaseWrapper, column_
 def _scalar(
     field: Field[Any, Any], connection: BaseDatabaseWrapper, column_type: str | None = None
 ) -> tuple[int, Encode]:
-    name = re.sub(r"\(.*\)", "", field.db_type(connection) or "")
-    name = column_type if column_type in NUMBERS and name in NUMBERS else name
+    name = _type_name(field, connection, column_type)
     plain = PLAIN.get(type(field))
     oid, write = _writer(name, field, connection)
 
@@ -177,6 +218,12 @@ def _scalar(
         return None if prepared is None else write(_unwrapped(prepared))
 
     return oid, encode
+
+
+def _type_name(field: Field[Any, Any], connection: BaseDatabaseWrapper, column_type: str | None) -> str:
+    """Return the type of a field's column, without its length."""
+    name = re.sub(r"\(.*\)", "", field.db_type(connection) or "")
+    return column_type if column_type in NUMBERS and name in NUMBERS else name
 
 
 def _writer(name: str, field: Field[Any, Any], connection: BaseDatabaseWrapper) -> tuple[int, Write]:

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import groupby, islice
 from typing import Any, cast
 
-from django.core.exceptions import ValidationError
 from django.db import Error, NotSupportedError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import AutoField, Field, Model
+from django.db.models import NOT_PROVIDED, AutoField, Field, Model
 from django.db.models.expressions import DatabaseDefault
 
 from pgembedding_django.fields import EmbeddingField
-from pgembedding_django.loading.copying import RowEncoder, copy_rows
+from pgembedding_django.loading.columns import Column, join_rows, make_column
+from pgembedding_django.loading.copying import copy_rows
+from pgembedding_django.loading.errors import ROW_ERRORS, of_row, place_of
 from pgembedding_django.loading.indexes import add_missing_indexes, drop_indexes
 from pgembedding_django.loading.staging import staging_table
 from pgembedding_django.loading.statistics import analyze, analyze_grown
-from pgembedding_django.vectors import InvalidVector
 
 __all__ = ["BulkLoad", "check_vectors"]
 
@@ -33,14 +33,17 @@ logger = logging.getLogger("pgembedding_django")
 
 Progress = Callable[[int], object]
 Fields = tuple["Field[Any, Any]", ...]
-Batch = list[tuple[int, Model]]
+Rows = list[Model]
+
+#: Rows that are encoded at once. 256 and 1,024 take as long, and 512 vectors of 1,536 dimensions 3 MB.
+CHUNK = 512
 
 
 def check_vectors(model: type[Model], objs: list[Any], names: list[str] | None = None) -> None:
     """
     Check the vectors of some rows, in the fields named or in all.
 
-    Raises ValidationError naming the row.
+    Raises RowError, a ValidationError that names the row.
     """
     for field in model._meta.concrete_fields:
         if not isinstance(field, EmbeddingField) or (names is not None and field.name not in names):
@@ -49,12 +52,8 @@ def check_vectors(model: type[Model], objs: list[Any], names: list[str] | None =
             value = getattr(obj, field.attname)
             if value is None or hasattr(value, "resolve_expression"):
                 continue
-            try:
+            with of_row(row, obj.pk, field.label):
                 field.to_vector(value)
-            except InvalidVector as error:
-                raise ValidationError(
-                    f"Row {row} (pk {obj.pk!r}): {error.message}", error.code, error.params
-                ) from error
 
 
 class BulkLoad:
@@ -83,6 +82,7 @@ class BulkLoad:
             raise NotSupportedError(f"bulk_load() cannot load {model.__name__}, which inherits from another table.")
         self.model, self.using, self.prepare, self.raw = model, using, prepare, raw
         self.connection: BaseDatabaseWrapper = connections[using]
+        self._columns: dict[Field[Any, Any], Column] = {}
         self.fields: Fields = tuple(field for field in meta.local_concrete_fields if not field.generated)
         self.unique = self._named(unique_fields or (), "unique_fields")
         self.updated = self.fields if update_fields is None else self._with_digests(update_fields)
@@ -95,12 +95,13 @@ class BulkLoad:
 
     def _run_batches(self, rows: Iterable[Model], batch_size: int | None, progress: Progress | None) -> int:
         """Load each batch in a transaction of its own."""
-        numbered, loaded = enumerate(rows), 0
-        while batch := list(islice(numbered, batch_size)):
+        remaining, loaded = iter(rows), 0
+        while batch := list(islice(remaining, batch_size)):
             with transaction.atomic(using=self.using):
-                self.prepare([row for _, row in batch])
-                for fields, group in groupby(batch, key=self._written_fields):
-                    self._load(fields, list(group))
+                self.prepare(batch)
+                self._prepare_rows(batch, loaded)
+                for fields, first, group in self._groups(batch):
+                    self._load(fields, loaded + first, group)
             loaded += len(batch)
             if progress is not None:
                 progress(loaded)
@@ -116,43 +117,74 @@ class BulkLoad:
             logger.info("Built %s again over %s rows loaded.", names, loaded)
         return loaded
 
-    def _written_fields(self, numbered: tuple[int, Model]) -> Fields:
-        """Leave out what the database fills in: a primary key not given, and defaults of its own."""
-        position, row = numbered
-        if not isinstance(row, self.model):
-            raise TypeError(
-                f"bulk_load() takes instances of {self.model.__name__}, got {type(row).__name__} as row {position}."
-            )
-        if not self.raw:
-            row._prepare_related_fields_for_save(operation_name="bulk_load")  # type: ignore[attr-defined]
-            for field in self._meta.pk_fields:
-                if getattr(row, field.attname) is None and not isinstance(field, AutoField):
-                    setattr(row, field.attname, field.get_pk_value_on_save(row))
-        return tuple(field for field in self.fields if not _left_to_database(row, field))
+    def _prepare_rows(self, rows: Rows, first: int) -> None:
+        """Refuse what is no instance of the model, and do what Django does before it saves one."""
+        if set(map(type, rows)) != {self.model}:
+            for position, row in enumerate(rows, first):
+                if not isinstance(row, self.model):
+                    raise TypeError(
+                        f"bulk_load() takes instances of {self.model.__name__}, got {type(row).__name__} as row "
+                        f"{position}."
+                    )
+        if self.raw:
+            return
+        if self._has_relations:
+            for row in rows:
+                row._prepare_related_fields_for_save(operation_name="bulk_load")  # type: ignore[attr-defined]
+        for field in self._meta.pk_fields:
+            if not isinstance(field, AutoField):
+                for row in rows:
+                    if getattr(row, field.attname) is None:
+                        setattr(row, field.attname, field.get_pk_value_on_save(row))
 
-    def _load(self, fields: Fields, rows: Batch) -> None:
+    @cached_property
+    def _has_relations(self) -> bool:
+        return bool(self._meta.private_fields) or any(field.is_relation for field in self._meta.concrete_fields)
+
+    def _groups(self, rows: Rows) -> Iterator[tuple[Fields, int, Rows]]:
+        """Yield rows that follow each other and have the same fields to write, with those and the first one's place."""
+        left = [[_left_to_database(row, field) for row in rows] for field in self._optional]
+        first = 0
+        for omitted, group in groupby(zip(*left, strict=True)) if left else [((), rows)]:
+            fields = {field for field, is_left in zip(self._optional, omitted, strict=False) if is_left}
+            count = sum(1 for _ in group)
+            yield tuple(field for field in self.fields if field not in fields), first, rows[first : first + count]
+            first += count
+
+    @cached_property
+    def _optional(self) -> list[Field[Any, Any]]:
+        """The fields that the database may fill in: a primary key not given, and defaults of its own."""
+        return [each for each in self.fields if isinstance(each, AutoField) or each.db_default is not NOT_PROVIDED]
+
+    def _load(self, fields: Fields, first: int, rows: Rows) -> None:
         columns = [self._column(field) for field in fields]
         if not self.unique:
-            self._copy(self._table, fields, rows)
+            self._copy(self._table, fields, first, rows)
             return
         names = ", ".join(columns)
         select = f"SELECT {names} FROM {self._table}"
         with staging_table(STAGING, select, self.connection), self.connection.cursor() as cursor:
-            self._copy(STAGING, fields, rows)
+            self._copy(STAGING, fields, first, rows)
             try:
                 cursor.execute(
                     f"INSERT INTO {self._table} ({names}) SELECT {names} FROM {STAGING} {self._on_conflict(fields)}"
                 )
             except Error as error:
-                raise self._with_pair(error, rows) from error.__cause__
+                raise self._with_pair(error, first, rows) from error.__cause__
 
-    def _copy(self, table: str, fields: Fields, rows: Batch) -> None:
-        encoder = RowEncoder(list(fields), self.connection, self._types, raw=self.raw)
-        data = (encoder.encode(row, position) for position, row in rows)
+    def _copy(self, table: str, fields: Fields, first: int, rows: Rows) -> None:
+        columns = [self._get_column(field) for field in fields]
+        data = (_encode(columns, first + i, rows[i : i + CHUNK]) for i in range(0, len(rows), CHUNK))
         try:
             copy_rows(table, [self._column(field) for field in fields], data, self.connection)
         except Error as error:
-            raise _with_row(error, rows) from error.__cause__
+            raise _with_row(error, first, rows) from error.__cause__
+
+    def _get_column(self, field: Field[Any, Any]) -> Column:
+        if field not in self._columns:
+            column_type = self._types.get(str(field.column))
+            self._columns[field] = make_column(field, self.connection, column_type, raw=self.raw)
+        return self._columns[field]
 
     @property
     def _table(self) -> str:
@@ -200,22 +232,43 @@ class BulkLoad:
         digests = [each.digest_name for each in fields if isinstance(each, EmbeddingField) and each.source is not None]
         return (*fields, *self._named(digests, "update_fields"))
 
-    def _with_pair(self, error: Error, rows: Batch) -> Error:
+    def _with_pair(self, error: Error, first: int, rows: Rows) -> Error:
         """Return the error of a batch that has a row twice with the two rows; any other as it is."""
         diagnosis: Any = getattr(error.__cause__, "diag", None)
         if getattr(diagnosis, "sqlstate", None) != TWICE:
             return error
         seen: dict[tuple[str, ...], int] = {}
-        for position, row in rows:
+        for position, row in enumerate(rows, first):
             key = tuple(repr(getattr(row, field.attname)) for field in self.unique)
             if key in seen:
                 names = ", ".join(field.name for field in self.unique)
                 return type(error)(
-                    f"Row {position} (pk {row.pk!r}) has the {names} of row {seen[key]}, and a batch can update a row "
+                    f"{place_of(position, row.pk)} has the {names} of row {seen[key]}, and a batch can update a row "
                     "only once. Load each once."
                 )
             seen[key] = position
         return error
+
+
+def _encode(columns: list[Column], first: int, rows: Rows) -> bytes:
+    """
+    Return the rows of a COPY, column by column.
+
+    Raises RowError for the first row that cannot be written: a second pass finds it.
+    """
+    try:
+        return join_rows([column.parts(column.read(rows)) for column in columns])
+    except ROW_ERRORS:
+        return b"".join(_encode_row(columns, position, row) for position, row in enumerate(rows, first))
+
+
+def _encode_row(columns: list[Column], position: int, row: Model) -> bytes:
+    parts = []
+    for column in columns:
+        with of_row(position, row.pk, column.label):
+            (value,) = column.read([row])
+            parts.append([column.part(value)])
+    return join_rows(parts)
 
 
 def _left_to_database(row: Model, field: Field[Any, Any]) -> bool:
@@ -223,12 +276,12 @@ def _left_to_database(row: Model, field: Field[Any, Any]) -> bool:
     return isinstance(value, DatabaseDefault) or (value is None and isinstance(field, AutoField))
 
 
-def _with_row(error: Error, rows: Batch) -> Error:
+def _with_row(error: Error, first: int, rows: Rows) -> Error:
     """Return a server's error with the row of the load in place of its line of this COPY; any other as it is."""
     diagnosis: Any = getattr(error.__cause__, "diag", None)
     line = re.search(r"^COPY .*, line (\d+)", getattr(diagnosis, "context", None) or "", re.MULTILINE)
     if line is None:
         return error
-    position, row = rows[int(line[1]) - 1]
+    place = int(line[1]) - 1
     detail = f" {diagnosis.message_detail}" if diagnosis.message_detail else ""
-    return type(error)(f"Row {position} (pk {row.pk!r}): {diagnosis.message_primary}.{detail}")
+    return type(error)(f"{place_of(first + place, rows[place].pk)}: {diagnosis.message_primary}.{detail}")

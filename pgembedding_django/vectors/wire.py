@@ -29,7 +29,7 @@ def encode_text(vector: Floats) -> str:
 
 def encode_array_text(vector: Floats) -> str:
     """Return "{0.1,2.0}", as Postgres writes a real[]; a subnormal number becomes zero."""
-    return "{" + encode_text(_without_subnormals(vector))[1:-1] + "}"
+    return "{" + encode_text(without_subnormals(vector))[1:-1] + "}"
 
 
 def pack_vector(vector: Floats) -> bytes:
@@ -45,7 +45,7 @@ def pack_halfvec(vector: Floats) -> bytes:
 def pack_array(vector: Floats) -> bytes:
     """Write what `array_recv` reads of a real[]: its header, then (int32 length, float32) for each element."""
     elements = np.empty(vector.size, _ARRAY_ELEMENT)
-    elements["length"], elements["value"] = 4, _without_subnormals(vector)
+    elements["length"], elements["value"] = 4, without_subnormals(vector)
     return _ARRAY_HEADER.pack(1, 0, _FLOAT4_OID, vector.size, 1) + elements.tobytes()
 
 
@@ -69,7 +69,7 @@ def decode_text(text: str) -> Vector:
     return np.array(orjson.loads("[" + text[1:-1] + "]"), _FLOAT32).view(Vector)
 
 
-def _without_subnormals(vector: Floats) -> Floats:
+def without_subnormals(vector: Floats) -> Floats:
     """
     Return the vector with zero for each subnormal number.
 

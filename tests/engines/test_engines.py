@@ -390,6 +390,21 @@ def test_pgvector_packs_half_precision_as_the_server_does():
     assert PGVECTOR.binary_encoder("half")(np.float32([0.5, -2, 3])) == expected
 
 
+MATRIX = np.float32([[0.5, -2, 1e-45], [1, 2, -0.0]])
+
+
+@pytest.mark.parametrize(
+    ("engine", "storage"), [(PGVECTOR, "single"), (PGVECTOR, "half"), (PG_EMBEDDING, "single")], ids=str
+)
+def test_matrix_is_written_and_read_as_its_rows_are(engine, storage):
+    form, pack = engine.binary_form(storage), engine.binary_encoder(storage)
+    records = np.empty(2, form.dtype(3))
+    form.write(records, MATRIX)
+    assert records.tobytes() == b"".join(map(pack, MATRIX))
+    rows = [engine.converter(storage)(pack(row), None, None).tolist() for row in MATRIX]
+    assert form.read(records).tolist() == rows
+
+
 def test_pg_embedding_has_no_index_of_reduced_precision():
     with pytest.raises(NotSupportedError) as caught:
         PG_EMBEDDING.indexed_expression("single", "l2", "half", 3)

@@ -3,6 +3,7 @@
 import datetime
 import enum
 import ipaddress
+import pickle
 import uuid
 from decimal import Decimal
 
@@ -22,8 +23,8 @@ from django.db import (
 from django.db.models import F, Value
 from django.test.utils import isolate_apps
 
-from pgembedding_django import EmbeddingField, EmbeddingManager
-from tests.models import Article, Everything, Required, Section, Tag
+from pgembedding_django import EmbeddingField, EmbeddingManager, Vector
+from tests.models import Article, Everything, Loose, Required, Section, Tag
 
 pytestmark = pytest.mark.django_db
 
@@ -637,3 +638,96 @@ def test_bulk_load_by_a_role_without_temporary_tables_names_the_right(migrated_d
         f'"{migrated_database.name}" TO "{role}"'
     )
     assert Required.objects.using("fresh").bulk_load(rows) == 1
+
+
+@isolate_apps("tests")
+def test_bulk_load_writes_the_vectors_that_a_field_of_ones_own_makes():
+    class UnitField(EmbeddingField):
+        def to_vector(self, value):
+            vector = super().to_vector(value)
+            return Vector(vector / np.linalg.norm(vector))
+
+    class Unit(models.Model):
+        embedding = UnitField(dimensions=2)
+        objects = EmbeddingManager()
+
+        class Meta:
+            app_label = "tests"
+
+    with connection.schema_editor() as editor:
+        editor.create_model(Unit)
+    Unit.objects.bulk_load([Unit(embedding=[3, 4])])
+    assert Unit.objects.get().embedding.tolist() == [np.float32(0.6), np.float32(0.8)]
+
+
+def test_bulk_load_writes_vectors_of_several_lengths():
+    Loose.objects.bulk_load([Loose(embedding=[1, 2]), Loose(embedding=None), Loose(embedding=[1, 2, 3])])
+    stored = Loose.objects.order_by("pk").values_list("embedding", flat=True)
+    assert [vector is not None and vector.tolist() for vector in stored] == [[1, 2], False, [1, 2, 3]]
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf"), 1e19])
+def test_bulk_load_of_a_vector_that_was_changed_in_place_names_the_row(broken):
+    rows = [Required(pk=i, embedding=[1, 2, 3]) for i in range(9)]
+    rows[7].embedding[1] = broken
+    with pytest.raises(ValidationError, match=r"Row 7 \(pk 7\): Required\.embedding must "):
+        Required.objects.bulk_load(rows)
+
+
+@isolate_apps("tests")
+def test_bulk_load_of_a_vector_without_direction_where_none_may_be_names_the_row():
+    class Directed(models.Model):
+        embedding = EmbeddingField(dimensions=2, allow_zero=False)
+        objects = EmbeddingManager()
+
+        class Meta:
+            app_label = "tests"
+
+    with connection.schema_editor() as editor:
+        editor.create_model(Directed)
+    Directed.objects.bulk_load([Directed(embedding=[1e-30, 0])])
+    with pytest.raises(ValidationError, match=r"Row 1 \(pk 9\): Directed\.embedding must not be all zeros"):
+        Directed.objects.bulk_load([Directed(embedding=[0, 1]), Directed(pk=9, embedding=[0, 0])])
+
+
+@pytest.mark.pgvector
+@isolate_apps("tests")
+def test_bulk_load_of_half_vectors_writes_them_and_names_one_that_is_too_large():
+    class Half(models.Model):
+        embedding = EmbeddingField(dimensions=2, storage="half")
+        objects = EmbeddingManager()
+
+        class Meta:
+            app_label = "tests"
+
+    with connection.schema_editor() as editor:
+        editor.create_model(Half)
+    rows = [Half(embedding=[1.5, -2]), Half(embedding=[1, 65519])]
+    Half.objects.bulk_load(rows)
+    assert [vector.tolist() for vector in Half.objects.values_list("embedding", flat=True)] == [[1.5, -2], [1, 65504]]
+    with pytest.raises(ValidationError, match=r"Row 2 \(pk None\): Half\.embedding must be below 65520"):
+        Half.objects.bulk_load([*rows, Half(embedding=[1, 65520])])
+
+
+def test_bulk_load_names_a_row_by_what_was_read_and_a_pickle_keeps_it():
+    with pytest.raises(ValidationError) as caught:
+        Required.objects.bulk_load([Required(pk=5, embedding=[1])])
+    error = pickle.loads(pickle.dumps(caught.value))
+    reason = "Required.embedding must have 3 dimensions, got 1."
+    assert (error.position, error.pk, error.field, error.reason) == (0, 5, "Required.embedding", reason)
+    assert error.messages == [f"Row 0 (pk 5): {reason}"]
+
+
+def test_bulk_create_names_a_row_whose_key_has_a_percent_sign():
+    with pytest.raises(ValidationError, match=r"Row 0 \(pk '50%s'\): Required\.embedding must have 3 dimensions"):
+        Required.objects.bulk_create([Required(pk="50%s", embedding=[1])])
+
+
+@isolate_apps("tests")
+def test_bulk_load_takes_instances_of_a_proxy_too():
+    class Short(Required):
+        class Meta:
+            app_label = "tests"
+            proxy = True
+
+    assert Required.objects.bulk_load([Short(embedding=[1, 2, 3]), Required(embedding=[1, 2, 3])]) == 2
