@@ -31,7 +31,7 @@ class VectorValue(Value):
 
     def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> Any:
         engine, field = get_engine(connection), cast(Any, self.output_field)
-        return f"%s::{engine.cast(field.storage)}", (None if self.value is None else engine.encode(self.value),)
+        return engine.parameter(field.storage), (None if self.value is None else engine.encode(self.value),)
 
     @property
     def identity(self) -> tuple[object, ...]:
@@ -79,10 +79,8 @@ class Distance(Func):
 
     def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, *args: Any, **extra: Any) -> Any:
         engine = get_engine(connection)
-        operator = engine.operator(self.distance)
-        sql, params = super().as_sql(
-            compiler, connection, *args, **{**extra, "template": "%(expressions)s", "arg_joiner": f" {operator} "}
-        )
+        (left, params), (right, more) = map(compiler.compile, self.get_source_expressions())
+        sql, params = engine.distance_sql(self.distance, left, right), (*params, *more)
         if not self.ranks:
             return engine.ungated(sql), params
         scan: Scan | None = getattr(compiler, "scan", None)

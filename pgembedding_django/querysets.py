@@ -11,10 +11,12 @@ from django.db.models import Model
 from django.db.models.sql import Query
 
 from pgembedding_django.embedding.querysets import StaleQuerySet
+from pgembedding_django.engines import get_engine
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.fields.sized import HasLength, SizedField
 from pgembedding_django.functions import Distance, get_distance
 from pgembedding_django.indexes import find_index
+from pgembedding_django.loading.creating import create_rows
 from pgembedding_django.loading.load import BulkLoad, check_vectors
 from pgembedding_django.search import arguments
 from pgembedding_django.search.explanation import explain_scan
@@ -85,7 +87,7 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
         limit = None if max_distance is None else arguments.checked_limit(max_distance)
         arguments.check_direction(found, distance_class, vector)
         index = declared or find_index(found, distance_class.distance)
-        if index is None and exact is not True:
+        if index is None and exact is not True and get_engine(connections[self.db]).indexes:
             arguments.warn_of_other_index(found, distance_class)
         row = query if isinstance(query, self.model) and arguments.is_row_of(self.db, query) else None
         search = Search(
@@ -132,6 +134,7 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
             there is no such config.
         Source: reciprocal rank fusion, see pgembedding_django.search.hybrid.
         """
+        get_engine(connections[self.db]).check_words()
         arguments.check_text(text)
         arguments.check_words(self.model, fields)
         arguments.check_each(self, "hybrid()")
@@ -237,6 +240,8 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
         if update_fields is not None and not update_conflicts:
             raise ValueError("update_fields needs update_conflicts=True: what else would be updated?")
         self._for_write = True
+        if not get_engine(connections[self.db]).copies:
+            return create_rows(self, objs, batch_size, unique_fields, update_fields, progress, raw=raw)
         load = BulkLoad(self.model, self.db, unique_fields, update_fields, self._prepare_load, raw=raw)
         run = load.run_without_indexes if rebuild_indexes else load.run
         return run(objs, batch_size, progress)

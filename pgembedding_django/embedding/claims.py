@@ -14,6 +14,7 @@ from django.db.models.expressions import Combinable, RawSQL
 from django.db.models.lookups import In
 
 from pgembedding_django.embedding.rows import Key, Row, base_rows, read_rows
+from pgembedding_django.engines import get_engine
 from pgembedding_django.fields import EmbeddingField
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ class Claims:
     def __init__(self, field: EmbeddingField, using: str) -> None:
         self.field, self.source = field, field.text_source
         self.using, self.connection = using, connections[using]
+        #: Whether there are others to share with.
+        self.shared = get_engine(self.connection).shares_rows
         self.name = f"{field.model._meta.db_table}.{field.column}"
         #: Primary key: how the claim names it.
         self._held: dict[Any, str] = {}
@@ -72,6 +75,8 @@ class Claims:
 
     def free(self, rows: QuerySet[Any]) -> QuerySet[Any]:
         """Leave out the rows that a living worker has claimed."""
+        if not self.shared:
+            return rows
         return rows.filter(~Q(In(Key.of(rows.model), RawSQL(CLAIMED, [self.name]))))  # noqa: S611 - a constant
 
     def take(self, pks: list[Any], *, fresh_too: bool) -> tuple[list[Row], int]:
@@ -80,7 +85,7 @@ class Claims:
 
         Returns what was claimed, and how many rows had no text; leaves out what others have claimed or are writing.
         """
-        if self.connection.in_atomic_block:
+        if self.shared and self.connection.in_atomic_block:
             self._forget_statistics()
         with transaction.atomic(using=self.using):
             locked = self._rows(pks).select_for_update(skip_locked=True).values_list("pk", flat=True)
@@ -91,7 +96,7 @@ class Claims:
             if self.field.null and emptied:
                 self._rows(emptied).update(**{self.source.name: None, self.source.digest_name: None})
             self._held |= {row.pk: row.key for row in claimed}
-            if claimed:
+            if claimed and self.shared:
                 self._store()
         return claimed, len(emptied)
 

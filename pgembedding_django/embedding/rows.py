@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from itertools import starmap
 from typing import Any, NamedTuple
 
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import BooleanField, ExpressionWrapper, F, Func, Model, Q, QuerySet, TextField, Value
+from django.db.models.sql.compiler import SQLCompiler
 
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.fields.source import Source
@@ -26,6 +28,9 @@ class Key(Func):
 
     template = "(jsonb_build_array(%(expressions)s))::text"
     output_field = TextField()
+
+    def as_sqlite(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **context: Any) -> Any:
+        return self.as_sql(compiler, connection, template="json_array(%(expressions)s)", **context)
 
     @classmethod
     def of(cls, model: type[Model]) -> Key:

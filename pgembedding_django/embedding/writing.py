@@ -70,6 +70,8 @@ class Writer:
 
     @cached_property
     def _may_stage(self) -> bool:
+        if not get_engine(self.connection).copies:
+            return False
         with self.connection.cursor() as cursor:
             cursor.execute("SELECT has_database_privilege(current_database(), 'TEMP')")
             return bool(cursor.fetchone()[0])

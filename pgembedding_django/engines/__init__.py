@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db import NotSupportedError
+from django.db import NotSupportedError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from pgembedding_django import conf
 from pgembedding_django.engines.base import DISTANCES, GRAPH, MAX_EF_SEARCH, Engine
 from pgembedding_django.engines.pg_embedding import PgEmbeddingEngine
 from pgembedding_django.engines.pgvector import PgvectorEngine
+from pgembedding_django.engines.sqlite import SqliteEngine
 
 __all__ = [
     "DISTANCES",
@@ -24,6 +25,9 @@ __all__ = [
 
 ENGINES: dict[str, Engine] = {engine.name: engine for engine in (PgvectorEngine(), PgEmbeddingEngine())}
 
+#: What serves every connection to SQLite, whatever the setting says.
+SQLITE = SqliteEngine()
+
 _OPCLASS_DISTANCES = {
     opclass: distance
     for engine in ENGINES.values()
@@ -36,18 +40,21 @@ def get_engine(connection: BaseDatabaseWrapper) -> Engine:
     """
     Return the engine that serves a connection.
 
-    Raises NotSupportedError if the database is no PostgreSQL, ImproperlyConfigured if the setting names no engine.
+    Raises NotSupportedError if the database is neither PostgreSQL nor SQLite, ImproperlyConfigured if the setting names
+    no engine.
     """
-    if connection.vendor != "postgresql":
+    if connection.vendor not in ("postgresql", "sqlite"):
         raise NotSupportedError(
-            f'EmbeddingField needs PostgreSQL, but database "{connection.alias}" is {connection.display_name}. '
-            "Keep its models off this database with a router."
+            f'EmbeddingField needs PostgreSQL, or SQLite for tests and small tables, but database "{connection.alias}" '
+            f"is {connection.display_name}. Keep its models off this database with a router."
         )
     return get_engine_for(connection.alias)
 
 
 def get_engine_for(using: str) -> Engine:
     """Return the engine of a database alias, which the settings alone decide."""
+    if using in connections and connections[using].vendor == "sqlite":
+        return SQLITE
     name = conf.engine_name(using)
     if name not in ENGINES:
         choices = " or ".join(f'"{choice}"' for choice in ENGINES)

@@ -98,6 +98,14 @@ class Engine(Extension):
     undefined_is_nan: ClassVar[bool] = True
     #: The condition that a vector has a direction, of its distance where that is NaN otherwise, else of its column.
     direction: ClassVar[str] = "%s < 'Infinity'"
+    #: Whether it has HNSW indexes; every search is exact elsewhere.
+    indexes: ClassVar[bool] = True
+    #: Whether rows are loaded by COPY.
+    copies: ClassVar[bool] = True
+    #: Whether several workers can embed the rows of a table at once.
+    shares_rows: ClassVar[bool] = True
+    #: Whether the server searches words, as hybrid() does.
+    searches_words: ClassVar[bool] = True
     #: Whether avg() takes vectors.
     averages: ClassVar[bool] = True
     #: Whether a query chooses how many candidates its scan keeps; the index does elsewhere.
@@ -123,6 +131,11 @@ class Engine(Extension):
         if storage not in self.opclasses:
             raise NotSupportedError(f'{self.name} cannot store {storage} precision. Use storage="single".')
 
+    def check_words(self) -> None:
+        """Raise NotSupportedError if the server searches no words."""
+        if not self.searches_words:
+            raise NotSupportedError(f"{self.name} has no search by words, which hybrid() needs. Use nearest().")
+
     def check_average(self) -> None:
         """Raise NotSupportedError if the extension cannot average vectors."""
         if not self.averages:
@@ -137,13 +150,25 @@ class Engine(Extension):
         """Return the condition of the column's CHECK constraint where the type itself holds no length."""
         return None
 
-    def encode(self, vector: Vector) -> str:
-        """Return the text of a vector as a query parameter; `cast` gives it its type."""
+    def encode(self, vector: Vector) -> str | bytes:
+        """Return a vector as a query parameter; `parameter` gives it its type."""
         raise NotImplementedError
 
     def cast(self, storage: str) -> str:
         """Return the type that a parameter is cast to."""
         raise NotImplementedError
+
+    def parameter(self, storage: str) -> str:
+        """Return the placeholder of a vector, cast to its type."""
+        return f"%s::{self.cast(storage)}"
+
+    def distance_sql(self, distance: str, left: str, right: str) -> str:
+        """
+        Return the distance between two vectors.
+
+        Raises NotSupportedError if the extension has none.
+        """
+        return f"{left} {self.operator(distance)} {right}"
 
     def sent(self, sql: str, storage: str) -> str:
         """Return a column in the server's binary form, which is made for the rows that are returned alone."""

@@ -277,13 +277,13 @@ class EmbeddingField(_Field, Generic[Set, Get]):
 
     def get_placeholder(self, value: Any, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> str:
         """Cast a parameter, and leave an expression as it is (Django 5.2 and 6.0)."""
-        return "%s" if hasattr(value, "as_sql") else f"%s::{get_engine(connection).cast(self.storage)}"
+        return "%s" if hasattr(value, "as_sql") else get_engine(connection).parameter(self.storage)
 
     def get_placeholder_sql(self, value: Any, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> Any:
         """Cast a parameter, and compile an expression (from Django 6.1 on)."""
         if hasattr(value, "as_sql"):
             return compiler.compile(value)
-        return f"%s::{get_engine(connection).cast(self.storage)}", (value,)
+        return get_engine(connection).parameter(self.storage), (value,)
 
     # From the database to Python
 

@@ -11,6 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Case, CharField, F, Field, Func, Model, Q, TextField, Value, When
 from django.db.models.lookups import Exact
+from django.db.models.sql.compiler import SQLCompiler
 
 from pgembedding_django.embedders import get_embedder
 
@@ -52,12 +53,21 @@ class ColumnText(Func):
     template = f"NULLIF(btrim((%(expressions)s)::text, {_literal(WHITESPACE)}), '')"
     output_field = TextField()
 
+    def as_sqlite(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **context: Any) -> Any:
+        sql, params = compiler.compile(self.get_source_expressions()[0])
+        return f"pgembedding_strip({sql}, %s)", (*params, WHITESPACE)
+
 
 class JoinedText(Func):
     """The texts of columns joined, empty where all are blank."""
 
     template = f"concat_ws({_literal(JOINT)}, %(expressions)s)"
     output_field = TextField()
+
+    def as_sqlite(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **context: Any) -> Any:
+        parts = [compiler.compile(part) for part in self.get_source_expressions()]
+        texts = ", ".join(sql for sql, _ in parts)
+        return f"pgembedding_join(%s, {texts})", (JOINT, *(value for _, params in parts for value in params))
 
 
 class Digest(Func):
@@ -66,6 +76,9 @@ class Digest(Func):
     template = "encode(sha256(convert_to(%(expressions)s, 'UTF8')), 'hex')"
     arg_joiner = " || "
     output_field = CharField()
+
+    def as_sqlite(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **context: Any) -> Any:
+        return self.as_sql(compiler, connection, template="pgembedding_sha256(%(expressions)s)", **context)
 
 
 def hash_text(text: str) -> str:

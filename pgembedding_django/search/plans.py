@@ -79,6 +79,8 @@ def choose_scan(query: Query, search: Search, connection: BaseDatabaseWrapper) -
     engine.operator(search.distance.distance)
     if search.exact:
         return Scan(reason="exact=True asks for it")
+    if not engine.indexes:
+        return Scan(reason=f"{engine.name} has no index")
     if search.nearest_of_each:
         return Scan(reason=f"the nearest of each {', '.join(search.nearest_of_each)} is among all rows")
     if search.index is None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.db import IntegrityError, NotSupportedError, connection, connections, models, transaction
+from django.db.backends.dummy import base as dummy
 from django.test.utils import CaptureQueriesContext
 
 from pgembedding_django import EmbeddingField
@@ -59,12 +60,12 @@ def test_engine_that_does_not_exist_is_refused(settings):
     assert str(caught.value) == 'PGEMBEDDING["ENGINE"] must be "pgvector" or "pg_embedding", got "faiss".'
 
 
-def test_engine_of_another_vendor_is_refused(sqlite):
+def test_engine_of_another_vendor_is_refused():
     with pytest.raises(NotSupportedError) as caught:
-        get_engine(sqlite)
+        get_engine(dummy.DatabaseWrapper({}, "other"))
     assert str(caught.value) == (
-        'EmbeddingField needs PostgreSQL, but database "lite" is SQLite. Keep its models off this database with a '
-        "router."
+        'EmbeddingField needs PostgreSQL, or SQLite for tests and small tables, but database "other" is unknown. Keep '
+        "its models off this database with a router."
     )
 
 
