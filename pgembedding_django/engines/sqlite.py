@@ -35,6 +35,9 @@ class SqliteEngine(Engine):
     max_dimensions = 16000
     length_function = f"{PREFIX}dimensions"
     averages = False
+    # SQLite has no NaN.
+    undefined_is_nan = False
+    direction = f"{PREFIX}has_direction(%s)"
     indexes = False
     copies = False
     shares_rows = False
@@ -54,6 +57,9 @@ class SqliteEngine(Engine):
 
     def distance_sql(self, distance: str, left: str, right: str) -> str:
         return f"{PREFIX}{distance}({left}, {right})"
+
+    def sized(self, column: str, storage: str, dimensions: int) -> str:
+        return f"CASE WHEN {self.length_function}({column}) = {dimensions:d} THEN {column} END"
 
     def exact(self, sql: str) -> str:
         return sql
@@ -75,6 +81,7 @@ def add_functions(connection: BaseDatabaseWrapper, **kwargs: object) -> None:
     for distance, measure in _MEASURES.items():
         _add(connection, distance, 2, _measured(measure))
     _add(connection, "dimensions", 1, lambda data: None if data is None else len(data) // 4)
+    _add(connection, "has_direction", 1, lambda data: data is not None and bool(np.frombuffer(data, "<f4").any()))
     _add(connection, "strip", 2, lambda text, blanks: None if text is None else str(text).strip(blanks) or None)
     _add(connection, "join", -1, lambda joint, *texts: joint.join(text for text in texts if text is not None))
     _add(connection, "sha256", 1, lambda text: hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest())

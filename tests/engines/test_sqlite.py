@@ -46,6 +46,14 @@ with isolate_apps("tests"):
         class Meta:
             app_label = "tests"
 
+    class Twig(models.Model):
+        embedding = EmbeddingField()
+
+        objects = EmbeddingManager()
+
+        class Meta:
+            app_label = "tests"
+
 
 sync.watch(Bud)
 
@@ -130,6 +138,19 @@ def test_distance_between_columns_and_to_none(many):
 def test_distance_of_a_vector_of_zeros_by_cosine_is_none(leaves):
     leaves.create(name="zero", embedding=[0, 0, 0])
     assert leaves.annotate(d=CosineDistance("embedding", [1, 0, 0])).get().d is None
+
+
+def test_nearest_by_cosine_leaves_out_vectors_of_zeros(leaves):
+    leaves.bulk_create([Leaf(name="zero", embedding=[0, 0, 0]), Leaf(name="one", embedding=[1, 2, 3])])
+    assert [row.name for row in leaves.nearest([1, 0, 0], 5, distance="cosine")] == ["one"]
+
+
+def test_nearest_among_vectors_of_any_length_ranks_those_of_the_query(sqlite):
+    with sqlite.schema_editor() as editor:
+        editor.create_model(Twig)
+    rows = Twig.objects.using("lite")
+    rows.bulk_create([Twig(embedding=vector) for vector in ([1], [1, 2], [5, 5], [1, 2, 3])])
+    assert [list(row.embedding) for row in rows.nearest([0, 0], 5)] == [[1, 2], [5, 5]]
 
 
 def test_value_comes_back_as_it_went(leaves):
