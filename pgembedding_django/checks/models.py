@@ -227,7 +227,7 @@ def _check_fit(model: type[Model], index: HnswIndex, engine: Engine) -> Iterator
             f"{index.name} is for {index.dimensions} dimensions, but {field.label} has {dimensions}.",
             hint="Leave dimensions out of the index.",
             obj=model,
-            id="pgembedding.E019",
+            id="pgembedding.E034",
         )
     elif dimensions > (limit := engine.max_indexed_dimensions(field.storage, index.precision, options)):
         yield Error(
