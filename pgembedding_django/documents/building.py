@@ -15,7 +15,8 @@ from pgembedding_django.loading.statistics import analyze
 from pgembedding_django.operations import sqlstate
 
 if TYPE_CHECKING:
-    from pgembedding_django.documents.models import Collection
+    # Not at run time: a script imports this before Django is set up.
+    from pgembedding_django.documents.rows import CollectionRow
 
 __all__ = [
     "IndexState",
@@ -45,7 +46,7 @@ class IndexState:
     definition: Definition
 
 
-def build_index(collection: Collection, using: str, options: dict[str, Any], *, concurrently: bool) -> None:
+def build_index(collection: CollectionRow, using: str, options: dict[str, Any], *, concurrently: bool) -> None:
     """Build a collection's index with some options of HnswIndex, unless it stands as it should."""
     connection = connections[using]
     _check_transaction(connection, concurrently, "built")
@@ -60,21 +61,21 @@ def build_index(collection: Collection, using: str, options: dict[str, Any], *, 
             _remove(connection, index, concurrently)
         _add(connection, index, concurrently)
         # Without statistics of the collection's share, Postgres may take its index for the dearer way.
-        analyze(connection.ops.quote_name(_model(collection)._meta.db_table), connection)
+        analyze(connection.ops.quote_name(collection.document_model._meta.db_table), connection)
     _remember(collection, using, {**index.options, "precision": index.precision})
 
 
-def check_index(collection: Collection, using: str, options: dict[str, Any], dimensions: int) -> None:
+def check_index(collection: CollectionRow, using: str, options: dict[str, Any], dimensions: int) -> None:
     """Raise ValueError if no index of these options could hold a collection's vectors, were they of some dimensions."""
     _fit(collection, dimensions, get_engine(connections[using]), options)
 
 
-def rebuild_index(collection: Collection, using: str, options: dict[str, Any]) -> None:
+def rebuild_index(collection: CollectionRow, using: str, options: dict[str, Any]) -> None:
     """Build a collection's index after a transaction, or in one that a test keeps open."""
     build_index(collection, using, options, concurrently=not connections[using].in_atomic_block)
 
 
-def build_missing_indexes(model: type[Collection], using: str) -> Iterator[str]:
+def build_missing_indexes(model: type[CollectionRow], using: str) -> Iterator[str]:
     """Build the index of each collection that says it has one and has none, as after a move, and yield its name."""
     for collection in model._base_manager.using(using).filter(hnsw__isnull=False).order_by("pk"):
         if read_state(connections[using], INDEX_NAME.format(collection.pk)) is None:
@@ -82,7 +83,7 @@ def build_missing_indexes(model: type[Collection], using: str) -> Iterator[str]:
             yield collection.name
 
 
-def drop_index(collection: Collection, using: str, *, concurrently: bool) -> None:
+def drop_index(collection: CollectionRow, using: str, *, concurrently: bool) -> None:
     """Drop a collection's index, where there is one."""
     connection = connections[using]
     _check_transaction(connection, concurrently, "dropped")
@@ -90,7 +91,7 @@ def drop_index(collection: Collection, using: str, *, concurrently: bool) -> Non
     _remove(connection, CollectionIndex(collection), concurrently)
 
 
-def drop_with_collection(sender: object, *, instance: Collection, using: str, **kwargs: Any) -> None:
+def drop_with_collection(sender: object, *, instance: CollectionRow, using: str, **kwargs: Any) -> None:
     """After a collection was deleted: drop its index in the same transaction."""
     index = CollectionIndex(instance)
     if read_state(connections[using], index.name) is not None:
@@ -116,7 +117,7 @@ def read_state(connection: BaseDatabaseWrapper, name: str) -> IndexState | None:
 
 
 def _definition(index: CollectionIndex, engine: Engine, connection: BaseDatabaseWrapper) -> Definition:
-    field = index.get_field(_model(index.collection))
+    field = index.get_field(index.collection.document_model)
     dimensions = cast(int, field.dimensions)
     options = engine.with_options(index.options, dimensions, connection)
     return (
@@ -126,7 +127,7 @@ def _definition(index: CollectionIndex, engine: Engine, connection: BaseDatabase
     )
 
 
-def _fit(collection: Collection, dimensions: int | None, engine: Engine, options: dict[str, Any]) -> dict[str, Any]:
+def _fit(collection: CollectionRow, dimensions: int | None, engine: Engine, options: dict[str, Any]) -> dict[str, Any]:
     """Add the precision in which the collection's dimensions fit an index, or tell why they do not."""
     if dimensions is None:
         raise ValueError(
@@ -158,7 +159,7 @@ def _check_transaction(connection: BaseDatabaseWrapper, concurrently: bool, done
 def _add(connection: BaseDatabaseWrapper, index: CollectionIndex, concurrently: bool) -> None:
     try:
         with connection.schema_editor(atomic=not concurrently) as editor:
-            editor.add_index(_model(index.collection), index, **({"concurrently": True} if concurrently else {}))
+            editor.add_index(index.collection.document_model, index, **({"concurrently": True} if concurrently else {}))
     except ProgrammingError as error:
         if sqlstate(error) != DUPLICATE:
             raise
@@ -171,16 +172,12 @@ def _remove(connection: BaseDatabaseWrapper, index: CollectionIndex, concurrentl
     if connection.in_atomic_block:
         connection.check_constraints()
     with connection.schema_editor(atomic=not concurrently) as editor:
-        editor.remove_index(_model(index.collection), index, **({"concurrently": True} if concurrently else {}))
+        editor.remove_index(index.collection.document_model, index, **({"concurrently": True} if concurrently else {}))
 
 
-def _remember(collection: Collection, using: str, options: dict[str, Any] | None) -> None:
+def _remember(collection: CollectionRow, using: str, options: dict[str, Any] | None) -> None:
     """Let searches know the index, or that there is none; of dimensions that are replaced meanwhile, none."""
     rows = type(collection)._base_manager.using(using).filter(pk=collection.pk)
     if options is not None:
         rows = rows.filter(dimensions=collection.dimensions)
     collection.hnsw = options if rows.update(hnsw=options) else None
-
-
-def _model(collection: Collection) -> Any:
-    return collection._meta.get_field("documents").related_model

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 
 from pgembedding_django.documents.scope import DocumentSource
 from pgembedding_django.embedders import EmbeddingError, TextRejected, get_embedder, outcomes
 
 if TYPE_CHECKING:
-    from pgembedding_django.documents.models import Collection, Document
+    # Not at run time: a script imports this before Django is set up.
+    from pgembedding_django.documents.rows import CollectionRow, DocumentRow
 
 __all__ = [
     "as_result",
-    "check_document",
     "embed_all",
     "embed_missing",
     "gather",
@@ -27,17 +24,17 @@ __all__ = [
     "reuse_vectors",
 ]
 
-#: A NUL as JSON writes it: an even number of backslashes before it are characters of the text.
-NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 T = TypeVar("T")
+D = TypeVar("D", bound="DocumentRow")
 
 
 def make_documents(
-    collection: Collection,
+    model: type[D],
+    collection: CollectionRow,
     texts: Iterable[str],
     metadatas: Iterable[Mapping[str, Any] | None] | None,
     keys: Iterable[str | None] | None,
-) -> list[Document]:
+) -> list[D]:
     """
     Return a document for each text.
 
@@ -56,8 +53,11 @@ def make_documents(
         if not isinstance(metadata, Mapping | None):
             raise TypeError(f"The metadata of text {position} must be a dict, got {type(metadata).__name__}.")
     return [
-        _model(collection)(
-            collection=collection, content=text, metadata=dict(metadata or {}), **({} if key is None else {"key": key})
+        model(
+            collection=cast(Any, collection),
+            content=text,
+            metadata=dict(metadata or {}),
+            **({} if key is None else {"key": key}),
         )
         for text, metadata, key in zip(texts, columns["metadatas"], columns["keys"], strict=True)
     ]
@@ -74,24 +74,24 @@ def listed(values: Iterable[T], name: str) -> list[T]:
     return list(values)
 
 
-def gather(collection: Collection, documents: Iterable[Document]) -> list[Document]:
+def gather(collection: CollectionRow, documents: Iterable[D]) -> list[D]:
     """
     Return the documents with unlike keys, the last of each.
 
     Raises ValueError for a document of another collection, and ValidationError for one that Postgres would refuse.
     """
-    found: dict[str, Document] = {}
+    found: dict[str, D] = {}
     for document in documents:
         if document.collection_id is None:
-            document.collection = collection
+            document.collection = cast(Any, collection)
         elif document.collection_id != collection.pk:
             raise ValueError(f'Document "{document.key}" is of another collection than "{collection.name}".')
-        check_document(document)
+        document.check_storable()
         found[document.key] = document
     return list(found.values())
 
 
-def embed_all(collection: Collection, documents: Sequence[Document]) -> None:
+def embed_all(collection: CollectionRow, documents: Sequence[DocumentRow]) -> None:
     """
     Give a vector to each document that has none: the stored one of the same key and text, or a new one.
 
@@ -101,14 +101,14 @@ def embed_all(collection: Collection, documents: Sequence[Document]) -> None:
     refusals = outcomes.refusals([document.content for document in missing], "The embedder")
     _raise_first({document.key: why for document, why in zip(missing, refusals, strict=True) if why is not None})
     if missing:
-        stored = _model(collection).objects.using(collection.alias).filter(collection=collection)
+        stored = collection.document_model._default_manager.using(collection.alias).filter(collection=collection.pk)
         reuse_vectors(collection, missing, stored.filter(key__in=[document.key for document in missing]))
         _raise_first(embed_missing(collection, missing))
 
 
-def reuse_vectors(collection: Collection, documents: Sequence[Document], stored: QuerySet[Document]) -> None:
+def reuse_vectors(collection: CollectionRow, documents: Sequence[DocumentRow], stored: QuerySet[DocumentRow]) -> None:
     """Give documents their digests, and the vectors of those stored rows that have the same."""
-    source = DocumentSource(_model(collection), collection.embedder)
+    source = DocumentSource(collection.document_model, collection.embedder)
     for document in documents:
         document.digest = source.digest(source.text(document))
     same = stored.filter(digest__in={document.digest for document in documents}, embedding__isnull=False)
@@ -117,7 +117,7 @@ def reuse_vectors(collection: Collection, documents: Sequence[Document], stored:
         document.embedding = known.get(document.digest)
 
 
-def embed_missing(collection: Collection, documents: Sequence[Document]) -> dict[str, EmbeddingError]:
+def embed_missing(collection: CollectionRow, documents: Sequence[DocumentRow]) -> dict[str, EmbeddingError]:
     """
     Give a new vector to each document that has a digest and none; the same text is sent once.
 
@@ -147,32 +147,8 @@ def as_result(document: Any) -> dict[str, Any]:
     }
 
 
-def check_document(document: Document) -> None:
-    """Raise ValidationError, by the document's key, for what Postgres would refuse."""
-    key = str(document.key)
-    named, longest = json.dumps(key, ensure_ascii=False), cast(int, document._meta.get_field("key").max_length)
-    if len(key) > longest:
-        raise ValidationError(
-            f'Document.key must have at most {longest} characters, got {len(key)} ("{key[:40]}...").', code="max_length"
-        )
-    for name, value in (("key", key), ("content", str(document.content)), ("metadata", document.metadata)):
-        try:
-            text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-            text.encode()
-        except (TypeError, ValueError) as error:
-            raise ValidationError(f"Document {named}: {name} cannot be stored: {error}.", code="invalid") from error
-        if NUL.search(text):
-            raise ValidationError(
-                f"Document {named}: {name} must have no NUL character, which Postgres stores in no text.", code="nul"
-            )
-
-
 def _raise_first(failures: Mapping[str, EmbeddingError]) -> None:
     for key, error in failures.items():
         if isinstance(error, TextRejected):
             raise TextRejected(f'Document "{key}": {error}') from error
         raise error
-
-
-def _model(collection: Collection) -> Any:
-    return collection._meta.get_field("documents").related_model

@@ -10,8 +10,9 @@ from django.db.models import JSONField, Q, Value
 from django.db.models.lookups import Exact, IContains, In
 
 from pgembedding_django.documents.members import Like, Member, MemberText, equals_any, matches, never_null
+from pgembedding_django.documents.storable import check_text, shown
 
-__all__ = ["check_text", "is_storable", "parse_filter"]
+__all__ = ["parse_filter"]
 
 #: What no row passes.
 NOTHING = Q(pk__in=[])
@@ -49,7 +50,7 @@ def parse_filter(conditions: Mapping[str, Any]) -> Q:
 
 def _parse(conditions: Mapping[str, Any]) -> Q:
     if not isinstance(conditions, Mapping) or not all(isinstance(key, str) for key in conditions):
-        raise ValueError(f"A filter must map keys to conditions, got {_shown(conditions)}.")
+        raise ValueError(f"A filter must map keys to conditions, got {shown(conditions)}.")
     return Q(*((_join if key.startswith("$") else _compare)(key, value) for key, value in conditions.items()))
 
 
@@ -60,7 +61,7 @@ def _join(name: str, filters: Any) -> Q:
     if operator == "$not" and isinstance(filters, Mapping):
         filters = [filters]
     if not isinstance(filters, list | tuple) or not filters or not all(filters):
-        raise ValueError(f"{operator} must be a list of filters with a condition each, got {_shown(filters)}.")
+        raise ValueError(f"{operator} must be a list of filters with a condition each, got {shown(filters)}.")
     parts = [_parse(each) for each in filters]
     if operator == "$not":
         return Q(*(~part for part in parts))
@@ -154,7 +155,7 @@ def _in_by_text(key: str, values: Any, operator: str) -> Q:
 
 def _exists(key: str, wanted: Any, operator: str) -> Q:
     if not isinstance(wanted, bool):
-        raise ValueError(f"{operator} must be True or False, got {_shown(wanted)}.")
+        raise ValueError(f"{operator} must be True or False, got {shown(wanted)}.")
     return Q(metadata__has_key=key) if wanted else ~Q(metadata__has_key=key)
 
 
@@ -195,12 +196,12 @@ def _members(value: Any) -> Iterable[Any]:
 
 def _check_list(values: Any, operator: str) -> None:
     if not isinstance(values, Sequence) or isinstance(values, str | bytes):
-        raise ValueError(f"{operator} must be a list of values, got {_shown(values)}.")
+        raise ValueError(f"{operator} must be a list of values, got {shown(values)}.")
 
 
 def _check_scalar(value: Any, operator: str) -> None:
     if isinstance(value, CONTAINERS):
-        raise ValueError(f"{operator} must be a number, a text or a boolean, got {_shown(value)}.")
+        raise ValueError(f"{operator} must be a number, a text or a boolean, got {shown(value)}.")
     _check_json(value, operator)
 
 
@@ -215,23 +216,10 @@ def _check_json(value: Any, operator: str) -> None:
         json.dumps(value, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"{operator} must be a value of JSON, got {_shown(value)}. Write dates as the metadata has them."
+            f"{operator} must be a value of JSON, got {shown(value)}. Write dates as the metadata has them."
         ) from error
     for text in _texts(value):
         check_text(text, operator)
-
-
-def check_text(text: Any, what: str) -> None:
-    """Raise ValueError for what Postgres cannot hold as a text."""
-    if not isinstance(text, str):
-        raise ValueError(f"{what} must be a text, got {_shown(text)}.")
-    if not is_storable(text):
-        raise ValueError(f"{what} must be a text that Postgres can hold, without NUL or a lone surrogate.")
-
-
-def is_storable(text: str) -> bool:
-    """Tell whether Postgres can hold a text."""
-    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -241,12 +229,3 @@ def _texts(value: Any) -> Iterator[str]:
         members = [*value, *value.values()] if isinstance(value, dict) else value
         for member in members:
             yield from _texts(member)
-
-
-def _shown(value: Any) -> str:
-    """A value for a message: what is short as it is, else its type."""
-    try:
-        shown = repr(value)
-    except ValueError:  # An integer of thousands of digits.
-        return type(value).__name__
-    return shown if len(shown) <= 60 else type(value).__name__

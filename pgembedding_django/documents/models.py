@@ -5,26 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
-from uuid import uuid4
 
-from django.db import connections, models, router, transaction
-from django.utils.text import Truncator
+from django.db import models, router, transaction
 from django.utils.translation import gettext_lazy as _
 
 from pgembedding_django.documents import building
 from pgembedding_django.documents.contents import embed_all, gather, make_documents
-from pgembedding_django.documents.filters import check_text
-from pgembedding_django.documents.indexes import MetadataIndex
-from pgembedding_django.documents.querysets import DocumentManager
+from pgembedding_django.documents.querysets import DocumentQuerySet
+from pgembedding_django.documents.rows import TEXTS, CollectionRow, DocumentRow, make_key
 from pgembedding_django.documents.scope import INDEX_NAME
-from pgembedding_django.embedders import get_embedder
-from pgembedding_django.fields import EmbeddingField
-from pgembedding_django.vectors import Vector
 
-__all__ = ["Collection", "Document"]
-
-#: Characters of a collection's name.
-MAX_NAME = 255
+# make_key: the migration names it here.
+__all__ = ["Collection", "Document", "make_key"]
 
 
 class CollectionManager(models.Manager["Collection"]):
@@ -38,7 +30,7 @@ class CollectionManager(models.Manager["Collection"]):
         return {INDEX_NAME.format(pk): name for pk, name in self.values_list("pk", "name")}
 
 
-class Collection(models.Model):
+class Collection(CollectionRow):
     """
     A named set of documents whose vectors can be compared.
 
@@ -47,49 +39,11 @@ class Collection(models.Model):
     stands, None without one.
     """
 
-    class Distance(models.TextChoices):
-        L2 = "l2", _("L2")
-        COSINE = "cosine", _("cosine")
-        L1 = "l1", _("L1")
-        INNER_PRODUCT = "inner_product", _("inner product")
-
-    name = models.CharField(_("name"), max_length=MAX_NAME, unique=True)
-    metadata = models.JSONField(_("metadata"), default=dict, blank=True)
-    embedder = models.CharField(_("embedder"), max_length=100, default="default")
-    dimensions = models.PositiveIntegerField(_("dimensions"), null=True, blank=True, editable=False)
-    distance = models.CharField(_("distance"), max_length=20, choices=Distance.choices, default=Distance.L2)
-    hnsw = models.JSONField(_("index options"), null=True, editable=False)
-    created = models.DateTimeField(_("created"), auto_now_add=True)
-
     objects = CollectionManager()
 
-    class Meta:
+    class Meta(CollectionRow.Meta):
         verbose_name = _("collection")
         verbose_name_plural = _("collections")
-
-    def __str__(self) -> str:
-        return self.name
-
-    def save(self, *args: Any, **kwargs: Any) -> None:
-        """As Django's; of a stored collection, `dimensions` and `hnsw` only where update_fields names them."""
-        # Other processes set these two, and an instance may be older than what they set.
-        if not self._state.adding and kwargs.get("update_fields") is None:
-            names = {field.attname for field in self._meta.concrete_fields if not field.primary_key}
-            kwargs["update_fields"] = names - {"dimensions", "hnsw"} - self.get_deferred_fields()
-        super().save(*args, **kwargs)
-
-    @classmethod
-    def check_name(cls, name: str) -> None:
-        """Raise ValueError for a name that no collection can have."""
-        check_text(name, "Collection.name")
-        if not name.strip() or len(name) > MAX_NAME:
-            raise ValueError(
-                f"Collection.name must have from 1 to {MAX_NAME} characters, not all blank, got {len(name)}."
-            )
-
-    def embed_query(self, text: str) -> Vector:
-        """Return the vector of a question, by the collection's embedder; may cost money."""
-        return get_embedder(self.embedder).embed_query(text)
 
     def add(self, documents: Iterable[Document]) -> int:
         """
@@ -117,7 +71,7 @@ class Collection(models.Model):
         metadatas, keys: one for each text; a new key is made where there is none. Returns the keys, in order.
         Raises ValueError if their number is another.
         """
-        documents = make_documents(self, texts, metadatas, keys)
+        documents = make_documents(Document, self, texts, metadatas, keys)
         self.add(documents)
         return [document.key for document in documents]
 
@@ -142,25 +96,6 @@ class Collection(models.Model):
         """Store documents as they are, with unlike keys, in one transaction; a known key's row is updated."""
         self.documents.bulk_load(documents, batch_size=None, update_conflicts=True, unique_fields=["collection", "key"])
         return len(documents)
-
-    def claim_dimensions(self, dimensions: int, *, using: str | None = None) -> None:
-        """
-        Give the collection its dimensions, if it has none, and hold those it has until the transaction ends.
-
-        Two transactions that bring the first vectors take turns. `self.dimensions` is what counts afterwards.
-        """
-        connection = connections[using or self.alias]
-        table = connection.ops.quote_name(self._meta.db_table)
-        with connection.cursor() as cursor:
-            # Locks the row only where it has none. Django has no FOR SHARE, which lets several writers in.
-            cursor.execute(
-                f"UPDATE {table} SET dimensions = %s WHERE id = %s AND dimensions IS NULL", [dimensions, self.pk]
-            )
-            cursor.execute(f"SELECT dimensions FROM {table} WHERE id = %s FOR SHARE", [self.pk])
-            row = cursor.fetchone()
-        if row is None:
-            raise self.DoesNotExist(f'Collection "{self.name}" was deleted.')
-        self.dimensions = row[0]
 
     def create_hnsw_index(
         self,
@@ -187,11 +122,6 @@ class Collection(models.Model):
         """Drop the collection's index, if there is one; searches read all of the collection from then on."""
         building.drop_index(self, self.alias, concurrently=concurrently)
 
-    @property
-    def alias(self) -> str:
-        """The database that the documents are written to."""
-        return router.db_for_write(Document, instance=self)
-
     def _empty_for(self, documents: Sequence[Document]) -> dict[str, Any] | None:
         """Delete all documents; return the options of the index, if it is to be built for other dimensions."""
         held = type(self)._base_manager.using(self.alias).select_for_update().get(pk=self.pk)
@@ -209,12 +139,11 @@ class Collection(models.Model):
         return options
 
 
-def make_key() -> str:
-    """Return a key that no other document has."""
-    return str(uuid4())
+class DocumentManager(models.Manager.from_queryset(DocumentQuerySet)["Document"]):  # type: ignore[misc]
+    """The manager of documents."""
 
 
-class Document(models.Model):
+class Document(DocumentRow):
     """
     A text of a collection, with its vector.
 
@@ -222,34 +151,15 @@ class Document(models.Model):
     vector came from elsewhere.
     """
 
-    collection = models.ForeignKey(
-        Collection, models.CASCADE, related_name="documents", db_index=False, verbose_name=_("collection")
-    )
-    key = models.CharField(_("key"), max_length=255, default=make_key)
-    content = models.TextField(_("content"))
-    metadata = models.JSONField(_("metadata"), default=dict, blank=True)
-    embedding = EmbeddingField(verbose_name=_("embedding"), null=True)
-    digest = models.CharField(_("digest"), max_length=64, blank=True, editable=False)
-    created = models.DateTimeField(_("created"), auto_now_add=True)
-    updated = models.DateTimeField(_("updated"), auto_now=True)
-
     objects = DocumentManager()
 
-    class Meta:
+    class Meta(DocumentRow.Meta):
         verbose_name = _("document")
         verbose_name_plural = _("documents")
-        constraints = [
-            models.UniqueConstraint(fields=["collection", "key"], name="pgembedding_documents_key"),
-        ]
-        indexes = [
-            MetadataIndex(fields=["metadata"], name="pgembedding_documents_metadata", opclasses=["jsonb_path_ops"])
-        ]
-
-    def __str__(self) -> str:
-        return Truncator(" ".join(self.content[:200].split())).chars(80) or self.key
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """As Django's; the vector must have the collection's dimensions, which the first one decides."""
+        self.check_storable(kwargs.get("update_fields") or TEXTS)
         using = kwargs.get("using") or router.db_for_write(type(self), instance=self)
         with transaction.atomic(using=using):
             if "embedding" in (kwargs.get("update_fields") or ["embedding"]):

@@ -5,30 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import Any, Self, TypeVar, cast
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import Manager, Q
+from django.db.models import Q
 from django.db.models.expressions import Col
 from django.db.models.lookups import Exact
 from django.db.models.sql.where import AND, WhereNode
 
 from pgembedding_django import vectors
+from pgembedding_django.documents.rows import TEXTS, CollectionRow, DocumentRow
 from pgembedding_django.documents.scope import GIVEN, CollectionField, DocumentSource, WrittenField
+from pgembedding_django.documents.storable import check_storable
 from pgembedding_django.embedding import EmbedReport, EmbedRun
 from pgembedding_django.embedding.settlement import MAX_FAILURES
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.querysets import EmbeddingQuerySet
 from pgembedding_django.vectors import InvalidVector
 
-if TYPE_CHECKING:
-    from pgembedding_django.documents.models import Collection, Document
+__all__ = ["DocumentQuerySet"]
 
-__all__ = ["DocumentManager", "DocumentQuerySet"]
+D = TypeVar("D", bound=DocumentRow)
 
 
-class DocumentQuerySet(EmbeddingQuerySet["Document"]):
+class DocumentQuerySet(EmbeddingQuerySet[D]):
     """
     The documents of one collection: `collection.documents`, or `filter(collection=...)`.
 
@@ -41,7 +42,7 @@ class DocumentQuerySet(EmbeddingQuerySet["Document"]):
         """As EmbeddingQuerySet's, by the words of the content unless other fields are named."""
         return super().hybrid(text, k, fields=fields, **options)
 
-    def bulk_create(self, objs: Iterable[Document], *args: Any, **kwargs: Any) -> list[Document]:
+    def bulk_create(self, objs: Iterable[D], *args: Any, **kwargs: Any) -> list[D]:
         """As EmbeddingQuerySet's, all in one transaction."""
         self._for_write = True
         with transaction.atomic(using=self.db):
@@ -52,6 +53,8 @@ class DocumentQuerySet(EmbeddingQuerySet["Document"]):
         vector = values.get("embedding")
         if vector is not None and not hasattr(vector, "resolve_expression"):
             values["embedding"] = self.get_embedding_field(None).to_vector(vector)
+        for name in values.keys() & set(TEXTS):
+            check_storable(f"Document.{name}", values[name])
         return super().update(**values)
 
     def stale(self, *, field: str | None = None) -> Self:
@@ -85,12 +88,12 @@ class DocumentQuerySet(EmbeddingQuerySet["Document"]):
 
     def embed_targets(self, field: str | None = None, *, all: bool = False) -> Sequence[tuple[Self, EmbeddingField]]:
         self._check_field(field)
-        model = cast("type[Collection]", self.model._meta.get_field("collection").related_model)
+        model = cast("type[CollectionRow]", self.model._meta.get_field("collection").related_model)
         rows = (self if all else self.stale()).order_by()
         collections = model._base_manager.using(self.db).filter(pk__in=rows.values("collection"))
         return [(self.filter(collection=each), WrittenField(each, self.model)) for each in collections.order_by("pk")]
 
-    def hold_dimensions(self, documents: list[Document]) -> None:
+    def hold_dimensions(self, documents: list[D]) -> None:
         """
         Give each collection its dimensions with its first vector, and refuse vectors of any other length.
 
@@ -110,18 +113,20 @@ class DocumentQuerySet(EmbeddingQuerySet["Document"]):
             except InvalidVector as error:
                 raise _wrong_vector(document, error) from error
 
-    def _claim(self, document: Document) -> CollectionField:
+    def _claim(self, document: DocumentRow) -> CollectionField:
         self._for_write = True
         collection = document.collection
         collection.claim_dimensions(vectors.to_vector(document.embedding).size, using=self.db)
         return CollectionField(collection, self.model)
 
-    def _check_rows(self, objs: list[Document], names: list[str] | None = None) -> None:
+    def _check_rows(self, objs: list[D], names: list[str] | None = None) -> None:
         super()._check_rows(objs, names)
+        for document in objs:
+            document.check_storable(TEXTS if names is None else names)
         if names is None or "embedding" in names:
             self.hold_dimensions(objs)
 
-    def _prepare_load(self, objs: list[Document]) -> None:
+    def _prepare_load(self, objs: list[D]) -> None:
         self.hold_dimensions(objs)
 
     def get_embedding_field(self, name: str | None) -> EmbeddingField:
@@ -137,7 +142,7 @@ class DocumentQuerySet(EmbeddingQuerySet["Document"]):
     def _is_filtered(self) -> bool:
         return any(_collection_of(condition) is None for condition in _conditions(self.query.where))
 
-    def _get_collection(self) -> Collection:
+    def _get_collection(self) -> CollectionRow:
         """Return the collection that a condition limits this queryset to; read only where no instance is at hand."""
         key = next(filter(None, map(_collection_of, _conditions(self.query.where))), None)
         if key is None:
@@ -147,7 +152,7 @@ class DocumentQuerySet(EmbeddingQuerySet["Document"]):
                 "collection__in."
             )
         held = self._hints.get("instance")  # type: ignore[attr-defined]
-        model = cast("type[Collection]", self.model._meta.get_field("collection").related_model)
+        model = cast("type[CollectionRow]", self.model._meta.get_field("collection").related_model)
         if not isinstance(held, model) or held.pk != key:
             return model._default_manager.using(self.db).get(pk=key)
         if held.dimensions is None:
@@ -163,10 +168,6 @@ def _add(total: EmbedReport, report: EmbedReport) -> None:
     for each in fields(EmbedReport):
         setattr(total, each.name, getattr(total, each.name) + getattr(report, each.name))
     del total.failures[MAX_FAILURES:]
-
-
-class DocumentManager(Manager.from_queryset(DocumentQuerySet)["Document"]):  # type: ignore[misc]
-    """The manager of documents."""
 
 
 def _conditions(where: WhereNode) -> Iterator[Any]:
@@ -189,7 +190,7 @@ def _collection_of(condition: Any) -> Any:
     return condition.rhs if named else None
 
 
-def _wrong_vector(document: Document, error: InvalidVector) -> ValidationError:
+def _wrong_vector(document: DocumentRow, error: InvalidVector) -> ValidationError:
     remedy = ""
     if error.code == "dimensions":
         remedy = " One model embeds all of a collection: use it, or replace the content with collection.replace()."

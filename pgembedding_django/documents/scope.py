@@ -18,7 +18,8 @@ from pgembedding_django.indexes import HnswIndex
 from pgembedding_django.vectors import Vector, to_vector
 
 if TYPE_CHECKING:
-    from pgembedding_django.documents.models import Collection
+    # Not at run time: a script imports this before Django is set up.
+    from pgembedding_django.documents.rows import CollectionRow
 
 __all__ = ["GIVEN", "INDEX_NAME", "CollectionField", "CollectionIndex", "DocumentSource", "WrittenField"]
 
@@ -52,7 +53,7 @@ class CollectionField(EmbeddingField):
 
     index_builder = "collection.create_hnsw_index"
 
-    def __init__(self, collection: Collection, model: type[Model]) -> None:
+    def __init__(self, collection: CollectionRow, model: type[Model]) -> None:
         super().__init__(dimensions=collection.dimensions, embedder=collection.embedder)
         self.set_attributes_from_name("embedding")
         self.collection, self.model = collection, model
@@ -108,7 +109,7 @@ class CollectionIndex(HnswIndex):
     options: as HnswIndex takes them, but ef_construction fits m unless given.
     """
 
-    def __init__(self, collection: Collection, **options: Any) -> None:
+    def __init__(self, collection: CollectionRow, **options: Any) -> None:
         if options.get("ef_construction") is None and isinstance(options.get("m"), int):
             options["ef_construction"] = max(EF_CONSTRUCTION, 2 * options["m"])
         super().__init__(

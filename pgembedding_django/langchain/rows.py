@@ -11,7 +11,8 @@ from django.db.models import QuerySet
 from langchain_core.documents import Document
 
 from pgembedding_django.documents.contents import listed, make_documents
-from pgembedding_django.documents.filters import is_storable, parse_filter
+from pgembedding_django.documents.filters import parse_filter
+from pgembedding_django.documents.storable import is_storable
 from pgembedding_django.langchain.search import Filter, Found, SearchMethods
 from pgembedding_django.langchain.setup import APP_LABEL
 from pgembedding_django.search.diversity import diversify
@@ -83,7 +84,7 @@ class RowMethods(SearchMethods):
         embeddings = list(embeddings)
         _check_count("embedding", embeddings, texts)
         collection = self._find_collection()
-        rows = make_documents(collection, texts, metadatas, ids)
+        rows = make_documents(collection.document_model, collection, texts, metadatas, ids)
         for position, row in enumerate(rows):
             row.embedding = to_vector(embeddings[position], name=f"The embedding of text {position}")
         (collection.replace if replace else collection.add)(rows)

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 from django.core.exceptions import ValidationError
 
-from pgembedding_django.documents.contents import check_document
 from pgembedding_django.documents.importing.source import Row, Source
 from pgembedding_django.documents.importing.tables import StoreTable
 from pgembedding_django.documents.models import Collection, Document
@@ -92,7 +91,7 @@ class ImportRun:
         """Return a row as a document; raises InvalidVector or ValidationError for what a collection cannot hold."""
         key, text, metadata, others, vector = row
         document = Document(collection=self.collection, key=key, content=text or "", metadata=_merge(metadata, others))
-        check_document(document)
+        document.check_storable()
         if vector is not None:
             document.embedding = self._read_vector(bytes(vector))
         return document
