@@ -6,18 +6,17 @@ from copy import copy
 from typing import Any, cast
 
 from django.db import connections
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.backends.ddl_references import IndexColumns
 from django.db.models import Index, Model, Q
 
 from pgembedding_django.bounds import is_integer
 from pgembedding_django.engines import DISTANCES, ENGINES, Engine, distance_of_opclass, get_engine, get_engine_for
-from pgembedding_django.engines.building import count_indexed, prepare_build
+from pgembedding_django.engines.building import count_indexed, is_left_invalid, prepare_build
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.fields.sized import SizedField
 
-__all__ = ["HnswIndex", "find_index", "is_option_value"]
+__all__ = ["HnswIndex", "declared_index", "hnsw_indexes", "is_option_value"]
 
 PRECISIONS = ("half", "binary")
 OPTIONS = ("m", "ef_construction", "ef_search", "max_elements")
@@ -160,7 +159,7 @@ class HnswIndex(Index):
         if field.dimensions is None:
             raise ValueError(f"{field.label} must have dimensions to be indexed by {self.name}.")
         if kwargs.get("concurrently") and not schema_editor.collect_sql:
-            _drop_invalid(self, model, schema_editor)
+            self._drop_invalid(model, schema_editor)
         engine.before_create_index(model, schema_editor)
         index = copy(self)
         expression, opclass = self.get_expression(field, engine)
@@ -175,6 +174,11 @@ class HnswIndex(Index):
             self._prepare_build(field, opclass, str(statement.parts["condition"]), schema_editor)
         return statement
 
+    def _drop_invalid(self, model: type[Model], schema_editor: BaseDatabaseSchemaEditor) -> None:
+        """Drop what an interrupted AddIndexConcurrently left under the name, so that running it again succeeds."""
+        if is_left_invalid(schema_editor.connection, self.name, schema_editor.quote_name(model._meta.db_table)):
+            schema_editor.execute(self.remove_sql(model, schema_editor, concurrently=True), params=None)
+
     def _prepare_build(
         self, field: EmbeddingField, opclass: str, condition: str, schema_editor: BaseDatabaseSchemaEditor
     ) -> None:
@@ -184,9 +188,8 @@ class HnswIndex(Index):
         row = get_engine(connection).graph_size(opclass, 1, dimensions, options)
         if not row:
             return
-        quote = schema_editor.quote_name
-        rows = count_indexed(connection, quote(field.model._meta.db_table), quote(str(field.column)), condition)
-        before = prepare_build(connection, self.name, row * rows)
+        table, column = map(schema_editor.quote_name, (field.model._meta.db_table, str(field.column)))
+        before = prepare_build(connection, self.name, row * count_indexed(connection, table, column, condition))
         if before is not None and not connection.in_atomic_block:
             schema_editor.deferred_sql.append(f"SET maintenance_work_mem = '{before}'")
 
@@ -240,7 +243,13 @@ def is_option_value(value: object, option: Any) -> bool:
     return isinstance(value, int) and is_integer(value, option.minimum, option.maximum)
 
 
-def find_index(field: EmbeddingField, distance: str | None = None) -> HnswIndex | None:
+def hnsw_indexes(model: type[Model]) -> list[HnswIndex]:
+    """Return the HNSW indexes that a model declares, a proxy those of the model behind it."""
+    concrete = model._meta.concrete_model or model
+    return [index for index in concrete._meta.indexes if isinstance(index, HnswIndex)]
+
+
+def declared_index(field: EmbeddingField, distance: str | None = None) -> HnswIndex | None:
     """
     Return the index that a field's model declares for it and, where given, for a distance.
 
@@ -253,25 +262,3 @@ def find_index(field: EmbeddingField, distance: str | None = None) -> HnswIndex 
         if isinstance(index, HnswIndex) and index.fields == [field.name] and distance in (None, index.distance)
     ]
     return min(found, key=lambda index: (index.condition is not None, index.distance != field.distance), default=None)
-
-
-def _drop_invalid(index: HnswIndex, model: type[Model], schema_editor: BaseDatabaseSchemaEditor) -> None:
-    """
-    Drop what an interrupted AddIndexConcurrently left under the index's name, so that running it again succeeds.
-
-    An index that some other connection is building right now stays.
-    """
-    if _is_left_invalid(schema_editor.connection, index.name, model._meta.db_table):
-        schema_editor.execute(index.remove_sql(model, schema_editor, concurrently=True), params=None)
-
-
-def _is_left_invalid(connection: BaseDatabaseWrapper, name: str, table: str) -> bool:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT 1 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid "
-            "WHERE c.relname = %s AND i.indrelid = to_regclass(%s) AND NOT i.indisvalid AND NOT EXISTS "
-            "(SELECT FROM pg_stat_progress_create_index p "
-            "WHERE p.index_relid = c.oid AND p.datname = current_database())",
-            [name, connection.ops.quote_name(table)],
-        )
-        return cursor.fetchone() is not None

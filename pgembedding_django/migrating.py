@@ -24,8 +24,8 @@ from django.db.migrations.operations import (
 from django.db.models import F, FloatField, Func, IntegerField, Model, QuerySet
 
 from pgembedding_django.engines import get_engine
-from pgembedding_django.fields import EmbeddingField
-from pgembedding_django.indexes import HnswIndex
+from pgembedding_django.fields import EmbeddingField, embedding_fields
+from pgembedding_django.indexes import hnsw_indexes
 from pgembedding_django.operations import create_extension
 from pgembedding_django.vectors import HALF_LIMIT
 
@@ -77,9 +77,8 @@ def _embedding_fields(using: str, apps: Apps) -> Iterator[tuple[type[Model], Emb
     """Yield the fields that have a column in a database, with their models."""
     for model in apps.get_models():
         if model._meta.managed and not model._meta.proxy and router.allow_migrate_model(using, model):
-            for field in model._meta.local_fields:
-                if isinstance(field, EmbeddingField):
-                    yield model, field
+            for field in embedding_fields(model, local=True):
+                yield model, field
 
 
 def _refuse_alterations(connection: BaseDatabaseWrapper, plan: Plan, before: Apps) -> None:
@@ -128,8 +127,8 @@ def _refuse_other_storage(
     if new.storage == old.storage:
         return
     get_engine(connection).check_storage(new.storage)
-    for index in old.model._meta.indexes:
-        if isinstance(index, HnswIndex) and index.fields == [old.name] and index.name not in gone:
+    for index in hnsw_indexes(old.model):
+        if index.fields == [old.name] and index.name not in gone:
             raise NotSupportedError(
                 f'{old.label} cannot change to storage="{new.storage}" while index {index.name} stands, which is for '
                 "the other one. Put RemoveIndex before AlterField and AddIndex after it, as makemigrations does."

@@ -15,7 +15,7 @@ from pgembedding_django.engines import get_engine
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.fields.sized import HasLength, SizedField
 from pgembedding_django.functions import Distance, get_distance
-from pgembedding_django.indexes import find_index
+from pgembedding_django.indexes import declared_index
 from pgembedding_django.loading.creating import create_rows
 from pgembedding_django.loading.load import BulkLoad, check_vectors
 from pgembedding_django.search import arguments
@@ -82,11 +82,11 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
         vector = arguments.query_vector(self.model, found, query)
         if found.dimensions is None:
             found = SizedField(found, vector.size)
-        declared = find_index(found, found.chosen_distance) if distance is None else None
+        declared = declared_index(found, found.chosen_distance) if distance is None else None
         distance_class = get_distance(distance or found.chosen_distance or (declared or found).distance)
         limit = None if max_distance is None else arguments.checked_limit(max_distance)
         arguments.check_direction(found, distance_class, vector)
-        index = declared or find_index(found, distance_class.distance)
+        index = declared or declared_index(found, distance_class.distance)
         if index is None and exact is not True and get_engine(connections[self.db]).indexes:
             arguments.warn_of_other_index(found, distance_class)
         row = query if isinstance(query, self.model) and arguments.is_row_of(self.db, query) else None

@@ -12,7 +12,7 @@ from django.db.utils import DatabaseError
 from pgembedding_django import EmbeddingField, HnswIndex
 from pgembedding_django.checks import check_models
 from pgembedding_django.engines import ENGINES
-from pgembedding_django.indexes import find_index, is_option_value
+from pgembedding_django.indexes import declared_index, is_option_value
 from tests.support.maintenance import BUILDING
 from tests.support.waiting import wait_for
 
@@ -173,19 +173,19 @@ def test_option_value_of_another_type_is_none(value):
     assert not is_option_value(value, PGVECTOR.index_options["m"])
 
 
-def test_find_index_takes_the_one_for_l2_first_and_then_the_order(isolated):
+def test_declared_index_takes_the_one_for_l2_first_and_then_the_order(isolated):
     cosine, l1, l2 = (hnsw(name=name, distance=name) for name in ("cosine", "l1", "l2"))
     other = models.Index(fields=["kind"], name="kind")
     model = make_note(other, cosine, l1, l2)
     field = model._meta.get_field("embedding")
-    assert find_index(field).name == "l2"
-    assert find_index(field, "l1").name == "l1"
-    assert find_index(field, "inner_product") is None
+    assert declared_index(field).name == "l2"
+    assert declared_index(field, "l1").name == "l1"
+    assert declared_index(field, "inner_product") is None
 
 
-def test_find_index_without_one_for_l2_takes_the_first(isolated):
+def test_declared_index_without_one_for_l2_takes_the_first(isolated):
     model = make_note(hnsw(name="cosine", distance="cosine"), hnsw(name="l1", distance="l1"))
-    assert find_index(model._meta.get_field("embedding")).name == "cosine"
+    assert declared_index(model._meta.get_field("embedding")).name == "cosine"
 
 
 # What each engine's DDL says, on any server

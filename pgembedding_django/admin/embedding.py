@@ -13,11 +13,11 @@ from django.db.models import Model, QuerySet
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from pgembedding_django.admin.search import embedding_fields, rankable
+from pgembedding_django.admin.search import rankable
 from pgembedding_django.compat import background
 from pgembedding_django.embedders import EmbeddingError
 from pgembedding_django.embedding import tasks
-from pgembedding_django.fields import EmbeddingField
+from pgembedding_django.fields import EmbeddingField, embedding_fields
 from pgembedding_django.fields.source import InvalidSource
 
 __all__ = ["embed_rows", "source_fields"]

@@ -13,8 +13,8 @@ from django.utils.translation import gettext_lazy as _
 from pgembedding_django import conf
 from pgembedding_django.admin.charts import draw_vector
 from pgembedding_django.admin.columns import DISTANCE, distance_column
-from pgembedding_django.admin.search import embedding_fields, rankable
-from pgembedding_django.fields import EmbeddingField
+from pgembedding_django.admin.search import rankable
+from pgembedding_django.fields import EmbeddingField, embedding_fields
 from pgembedding_django.fields.source import InvalidSource
 from pgembedding_django.querysets import EmbeddingQuerySet
 

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 from django.contrib import messages
 from django.contrib.admin.views.main import ORDER_VAR, ChangeList
 from django.core.exceptions import ImproperlyConfigured
-from django.db.models import F, Model, QuerySet, Value
+from django.db.models import F, QuerySet, Value
 from django.http import HttpRequest
 
 from pgembedding_django import conf
 from pgembedding_django.admin.columns import DISTANCE, distance_column
 from pgembedding_django.embedders import EmbeddingError, get_embedder
-from pgembedding_django.fields import EmbeddingField
+from pgembedding_django.fields import EmbeddingField, embedding_fields
 from pgembedding_django.querysets import EmbeddingQuerySet
 from pgembedding_django.search.plans import Search
 
-__all__ = ["FIELD_VAR", "MEANING_VAR", "MeaningMixin", "embedding_fields", "failure_text", "rankable"]
+__all__ = ["FIELD_VAR", "MEANING_VAR", "MeaningMixin", "failure_text", "rankable"]
 
 #: The parameters of the address; a filter of Django's own begins with the name of a field.
 MEANING_VAR = "_meaning"
@@ -109,11 +109,6 @@ class MeaningMixin(_ChangeList):
             return found.order_by(*self.get_ordering(request, found))
         # The sum keeps Postgres from reading them in the order of the index, which would leave some out.
         return found.order_by(F(DISTANCE) + Value(0.0), "pk")
-
-
-def embedding_fields(model: type[Model]) -> list[EmbeddingField]:
-    """Return the embedding fields of a model, inherited ones too."""
-    return [field for field in model._meta.get_fields() if isinstance(field, EmbeddingField)]
 
 
 def _made_dimensions(field: EmbeddingField) -> int | None:

@@ -10,7 +10,8 @@ from django.contrib.admin import ModelAdmin
 from django.core.checks import CheckMessage, Warning
 from django.db.models import Model
 
-from pgembedding_django.checks.common import AppConfigs, embedding_fields, embedding_models
+from pgembedding_django.checks.common import AppConfigs, embedding_models
+from pgembedding_django.fields import embedding_fields
 
 
 def check_admins(app_configs: AppConfigs = None, **kwargs: Any) -> list[CheckMessage]:
@@ -38,4 +39,4 @@ def check_admins(app_configs: AppConfigs = None, **kwargs: Any) -> list[CheckMes
 def _shown(model_admin: ModelAdmin[Model]) -> Iterator[str]:
     """Yield the names of the vectors that the options of a ModelAdmin show as they are."""
     shown = {*model_admin.list_display, *model_admin.readonly_fields}
-    return (field.name for field in embedding_fields(model_admin.model) if field.name in shown)
+    return (field.name for field in embedding_fields(model_admin.model, local=True) if field.name in shown)

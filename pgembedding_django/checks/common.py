@@ -8,8 +8,8 @@ from django.apps import AppConfig, apps
 from django.db import connections, router
 from django.db.models import Model
 
-from pgembedding_django.fields import EmbeddingField
-from pgembedding_django.indexes import HnswIndex
+from pgembedding_django.fields import embedding_fields
+from pgembedding_django.indexes import hnsw_indexes
 
 AppConfigs = Sequence[AppConfig] | None
 
@@ -17,16 +17,8 @@ AppConfigs = Sequence[AppConfig] | None
 def embedding_models(app_configs: AppConfigs) -> Iterator[type[Model]]:
     for config in apps.get_app_configs() if app_configs is None else app_configs:
         for model in config.get_models():
-            if not model._meta.proxy and (embedding_fields(model) or hnsw_indexes(model)):
+            if not model._meta.proxy and (embedding_fields(model, local=True) or hnsw_indexes(model)):
                 yield model
-
-
-def embedding_fields(model: type[Model]) -> list[EmbeddingField]:
-    return [field for field in model._meta.local_fields if isinstance(field, EmbeddingField)]
-
-
-def hnsw_indexes(model: type[Model]) -> list[HnswIndex]:
-    return [index for index in model._meta.indexes if isinstance(index, HnswIndex)]
 
 
 def postgres_aliases(model: type[Model]) -> list[str]:

@@ -12,15 +12,10 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.recorder import MigrationRecorder
 from django.db.models import Model
 
-from pgembedding_django.checks.common import (
-    AppConfigs,
-    embedding_fields,
-    embedding_models,
-    hnsw_indexes,
-    postgres_aliases,
-)
+from pgembedding_django.checks.common import AppConfigs, embedding_models, postgres_aliases
 from pgembedding_django.engines import Engine, get_engine_for
-from pgembedding_django.indexes import HnswIndex
+from pgembedding_django.fields import embedding_fields
+from pgembedding_django.indexes import HnswIndex, hnsw_indexes
 from pgembedding_django.migrating import APP_LABEL
 from pgembedding_django.operations import find_other_engine
 
@@ -132,7 +127,7 @@ def _check_built(
     connection: BaseDatabaseWrapper, model: type[Model], index: HnswIndex, engine: Engine
 ) -> Iterator[CheckMessage]:
     """Compare the dimensions that an index was built for with the field's (pg_embedding keeps them as an option)."""
-    field = next((field for field in embedding_fields(model) if index.fields == [field.name]), None)
+    field = next((field for field in embedding_fields(model, local=True) if index.fields == [field.name]), None)
     if field is None:
         return  # E010 says so, or models.E012 of Django.
     with connection.cursor() as cursor:

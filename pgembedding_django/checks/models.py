@@ -10,18 +10,12 @@ from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
 from django.db.models import Model
 
 from pgembedding_django import conf
-from pgembedding_django.checks.common import (
-    AppConfigs,
-    embedding_fields,
-    embedding_models,
-    hnsw_indexes,
-    postgres_aliases,
-)
+from pgembedding_django.checks.common import AppConfigs, embedding_models, postgres_aliases
 from pgembedding_django.embedders import get_embedder
 from pgembedding_django.engines import Engine, distance_of_opclass, get_engine_for
 from pgembedding_django.engines.building import bound
-from pgembedding_django.fields import EmbeddingField
-from pgembedding_django.indexes import HnswIndex, is_option_value
+from pgembedding_django.fields import EmbeddingField, embedding_fields
+from pgembedding_django.indexes import HnswIndex, hnsw_indexes, is_option_value
 
 
 def check_models(app_configs: AppConfigs = None, **kwargs: Any) -> list[CheckMessage]:
@@ -64,7 +58,7 @@ def _no_postgres(model: type[Model]) -> Error:
 
 
 def _check_model(model: type[Model], engines: Iterable[Engine]) -> Iterator[CheckMessage]:
-    for field in embedding_fields(model):
+    for field in embedding_fields(model, local=True):
         yield from _check_keys(field)
         yield from _check_embedder(field)
         for engine in engines:

@@ -9,9 +9,9 @@ from django.core.checks import CheckMessage, Error
 from django.core.exceptions import FieldDoesNotExist
 from django.db.models import CharField, TextField
 
-from pgembedding_django.checks.common import AppConfigs, embedding_fields, embedding_models
+from pgembedding_django.checks.common import AppConfigs, embedding_models
 from pgembedding_django.compat import background
-from pgembedding_django.fields import EmbeddingField
+from pgembedding_django.fields import EmbeddingField, embedding_fields
 
 
 def check_sources(app_configs: AppConfigs = None, **kwargs: Any) -> list[CheckMessage]:
@@ -19,7 +19,7 @@ def check_sources(app_configs: AppConfigs = None, **kwargs: Any) -> list[CheckMe
     return [
         message
         for model in embedding_models(app_configs)
-        for field in embedding_fields(model)
+        for field in embedding_fields(model, local=True)
         for message in [*_check_source(field), *_check_sync(field)]
     ]
 

@@ -10,10 +10,10 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from pgembedding_django.checks.common import AppConfigs, embedding_fields, embedding_models, postgres_aliases
+from pgembedding_django.checks.common import AppConfigs, embedding_models, postgres_aliases
 from pgembedding_django.engines import get_engine
-from pgembedding_django.fields import EmbeddingField
-from pgembedding_django.indexes import find_index
+from pgembedding_django.fields import EmbeddingField, embedding_fields
+from pgembedding_django.indexes import declared_index
 
 #: Rows that are read of a table: a check must not take longer the larger it is.
 ROWS = 10_000
@@ -27,8 +27,8 @@ def check_zeros(
         message
         for model in embedding_models(app_configs)
         for alias in sorted({*postgres_aliases(model)} & {*(databases or ())})
-        for field in embedding_fields(model)
-        if field.distance == "cosine" or find_index(field, "cosine")
+        for field in embedding_fields(model, local=True)
+        if field.distance == "cosine" or declared_index(field, "cosine")
         for message in _check_field(field, connections[alias])
     ]
 

@@ -10,7 +10,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import BooleanField, ExpressionWrapper, F, Func, Model, Q, QuerySet, TextField, Value
 from django.db.models.sql.compiler import SQLCompiler
 
-from pgembedding_django.fields import EmbeddingField
+from pgembedding_django.fields import EmbeddingField, embedding_fields
 from pgembedding_django.fields.source import Source
 
 __all__ = ["Key", "Row", "base_rows", "get_field", "read_rows", "stale_pks", "stale_rows"]
@@ -64,8 +64,7 @@ def get_field(model: type[Model], name: str | None) -> EmbeddingField:
 
     Raises TypeError if none has, ValueError if the name is not one of them.
     """
-    found = [field for field in model._meta.get_fields() if isinstance(field, EmbeddingField)]
-    fields = {field.name: field for field in found if field.source is not None}
+    fields = {field.name: field for field in embedding_fields(model) if field.source is not None}
     if not fields:
         raise TypeError(f"{model.__name__} has no EmbeddingField with a source. Name the text in source=.")
     if name is None and len(fields) > 1:
@@ -132,7 +131,7 @@ def read_rows(rows: QuerySet[Any], source: Source, *, texts: bool = True) -> Ite
         text = source.text_expression if texts else Value("", output_field=TextField())
         named = rows.annotate(**{TEXT: text, DIGEST: source.digest_expression})
         return starmap(Row, named.values_list("pk", KEY, TEXT, DIGEST, MISSING, source.digest_name))
-    vectors = [field.name for field in source.model._meta.concrete_fields if isinstance(field, EmbeddingField)]
+    vectors = [field.name for field in embedding_fields(source.model)]
     return (_read(row, source) for row in rows.defer(*vectors))
 
 

@@ -13,7 +13,7 @@ from pgembedding_django.compat.background import enqueue
 from pgembedding_django.embedders import get_embedder
 from pgembedding_django.embedding.single import embed_one
 from pgembedding_django.embedding.tasks import embed_row, write_pk
-from pgembedding_django.fields import EmbeddingField
+from pgembedding_django.fields import EmbeddingField, embedding_fields
 from pgembedding_django.fields.source import BY_HAND
 
 __all__ = ["watch"]
@@ -27,8 +27,7 @@ def watch(model: type[Model]) -> None:
 
 
 def _fields(model: type[Model]) -> list[EmbeddingField]:
-    fields = (field for field in model._meta.concrete_fields if isinstance(field, EmbeddingField))
-    return [field for field in fields if field.source is not None and field.sync != "manual"]
+    return [field for field in embedding_fields(model) if field.source is not None and field.sync != "manual"]
 
 
 def _before_save(

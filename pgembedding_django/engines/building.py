@@ -1,4 +1,4 @@
-"""The memory that the build of an index gets, and what is said where it lacks some."""
+"""What stands before the build of an index: the memory that it gets, its rows, and what an interrupted one left."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ __all__ = [
     "count_indexed",
     "describe_lack",
     "give_memory",
+    "is_left_invalid",
     "prepare_build",
 ]
 
@@ -74,6 +75,19 @@ def count_indexed(connection: BaseDatabaseWrapper, table: str, column: str, cond
         )
         count: int = cursor.fetchone()[0]
     return count
+
+
+def is_left_invalid(connection: BaseDatabaseWrapper, name: str, quoted_table: str) -> bool:
+    """Tell whether a table has an invalid index of a name that no connection is building right now."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT 1 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid "
+            "WHERE c.relname = %s AND i.indrelid = to_regclass(%s) AND NOT i.indisvalid AND NOT EXISTS "
+            "(SELECT FROM pg_stat_progress_create_index p "
+            "WHERE p.index_relid = c.oid AND p.datname = current_database())",
+            [name, quoted_table],
+        )
+        return cursor.fetchone() is not None
 
 
 def available_memory(connection: BaseDatabaseWrapper) -> int:

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from pgembedding_django.fields.embedding import EmbeddingField
+from pgembedding_django.fields.lookup import embedding_fields
 
-__all__ = ["EmbeddingField"]
+__all__ = ["EmbeddingField", "embedding_fields"]

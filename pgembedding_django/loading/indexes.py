@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from django.db import connections
 from django.db.models import Model
 
-from pgembedding_django.indexes import HnswIndex
+from pgembedding_django.indexes import hnsw_indexes
 
-__all__ = ["add_missing_indexes", "drop_indexes", "hnsw_indexes"]
-
-
-def hnsw_indexes(model: type[Model]) -> list[HnswIndex]:
-    """Return the HNSW indexes that a model declares."""
-    concrete = cast("type[Model]", model._meta.concrete_model)
-    return [index for index in concrete._meta.indexes if isinstance(index, HnswIndex)]
+__all__ = ["add_missing_indexes", "drop_indexes"]
 
 
 def drop_indexes(model: type[Model], using: str) -> list[str]:

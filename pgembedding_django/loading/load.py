@@ -14,7 +14,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import NOT_PROVIDED, AutoField, Field, Model
 from django.db.models.expressions import DatabaseDefault
 
-from pgembedding_django.fields import EmbeddingField
+from pgembedding_django.fields import EmbeddingField, embedding_fields
 from pgembedding_django.loading.columns import Column, join_rows, make_column
 from pgembedding_django.loading.copying import copy_rows
 from pgembedding_django.loading.errors import ROW_ERRORS, of_row, place_of
@@ -45,8 +45,8 @@ def check_vectors(model: type[Model], objs: list[Any], names: list[str] | None =
 
     Raises RowError, a ValidationError that names the row.
     """
-    for field in model._meta.concrete_fields:
-        if not isinstance(field, EmbeddingField) or (names is not None and field.name not in names):
+    for field in embedding_fields(model):
+        if names is not None and field.name not in names:
             continue
         for row, obj in enumerate(objs):
             value = getattr(obj, field.attname)

@@ -22,9 +22,9 @@ from pgembedding_django import vectors
 from pgembedding_django.bounds import is_integer
 from pgembedding_django.embedders import TextRejected, get_embedder
 from pgembedding_django.engines import MAX_EF_SEARCH
-from pgembedding_django.fields import EmbeddingField
+from pgembedding_django.fields import EmbeddingField, embedding_fields
 from pgembedding_django.functions import Distance
-from pgembedding_django.indexes import find_index
+from pgembedding_django.indexes import declared_index
 from pgembedding_django.vectors import InvalidVector, Vector, VectorLike
 
 __all__ = [
@@ -79,7 +79,7 @@ def embedding_field(model: type[Model], name: str | None) -> EmbeddingField:
 def find_field(model: type[Model], name: str | None) -> EmbeddingField:
     """Return that field even where its vectors may have any length."""
     label = model.__name__
-    fields = {field.name: field for field in model._meta.get_fields() if isinstance(field, EmbeddingField)}
+    fields = {field.name: field for field in embedding_fields(model)}
     if not fields:
         raise TypeError(f"{label} has no EmbeddingField, so nearest() has nothing to search.")
     if name is None and len(fields) > 1:
@@ -214,7 +214,7 @@ def check_text(text: object) -> None:
 
 
 def check_words(model: type[Model], fields: Sequence[str]) -> None:
-    vectors_ = [field.name for field in model._meta.get_fields() if isinstance(field, EmbeddingField)]
+    vectors_ = [field.name for field in embedding_fields(model)]
     if (
         isinstance(fields, str)
         or not fields
@@ -283,7 +283,7 @@ def check_direction(field: EmbeddingField, distance: type[Distance], vector: Vec
 
 def warn_of_other_index(field: EmbeddingField, distance: type[Distance]) -> None:
     """Warn at the line of the caller's code if an index is there, but for another distance."""
-    other = find_index(field)
+    other = declared_index(field)
     if other is not None:
         warnings.warn(
             f'{field.label} is indexed for distance "{other.distance}" by {other.name}, so nearest() by '

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db.models import QuerySet
 
-from pgembedding_django.indexes import HnswIndex
+from pgembedding_django.indexes import hnsw_indexes
 
 __all__ = ["assertIndexUsed"]
 
@@ -23,7 +23,7 @@ def assertIndexUsed(queryset: QuerySet[Any], index: str | None = None) -> None: 
     Raises AssertionError with the plan. On a small table Postgres rightly reads the rows instead: load some thousand,
     or `SET LOCAL enable_seqscan = off` first.
     """
-    names = [index] if index else [found.name for found in queryset.model._meta.indexes if isinstance(found, HnswIndex)]
+    names = [index] if index else [found.name for found in hnsw_indexes(queryset.model)]
     plan = queryset.explain()
     if not any(f"Index Scan using {name} " in plan.replace('"', "") for name in names):
         wanted = " or ".join(names) or f"an HnswIndex, which {queryset.model.__name__} does not declare"

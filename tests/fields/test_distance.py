@@ -7,7 +7,7 @@ from django.db.migrations.state import ModelState, ProjectState
 from django.test.utils import isolate_apps
 
 from pgembedding_django import EmbeddingField, EmbeddingManager, HnswIndex
-from pgembedding_django.indexes import find_index
+from pgembedding_django.indexes import declared_index
 from tests.models import Required
 
 pytestmark = pytest.mark.django_db
@@ -62,7 +62,7 @@ def test_index_without_a_distance_takes_the_field_s():
     note = make(hnsw(), hnsw("note_l1", distance="l1"), distance="cosine")
     assert [index.distance for index in note._meta.indexes] == ["cosine", "l1"]
     assert note._meta.indexes[0].deconstruct()[2]["distance"] == "cosine"
-    assert find_index(note._meta.get_field("embedding")).name == "note_hnsw"
+    assert declared_index(note._meta.get_field("embedding")).name == "note_hnsw"
 
 
 @pytest.mark.parametrize("storage", ["single", "half"])

@@ -11,7 +11,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.models import Model, QuerySet
 
 from pgembedding_django.engines import distance_of_opclass, get_engine
-from pgembedding_django.fields import EmbeddingField
+from pgembedding_django.fields import EmbeddingField, embedding_fields
 from pgembedding_django.indexes import HnswIndex
 from pgembedding_django.maintenance.indexes.declared import (
     Declaration,
@@ -205,8 +205,8 @@ def _report_missing(using: str, missing: list[Declaration]) -> list[IndexReport]
 
 
 def _field_of(model: type[Model] | None, column: str) -> EmbeddingField | None:
-    fields = model._meta.local_fields if model else []
-    return next((each for each in fields if isinstance(each, EmbeddingField) and each.column == column), None)
+    fields = embedding_fields(model, local=True) if model else []
+    return next((field for field in fields if field.column == column), None)
 
 
 def _latest(records: QuerySet[Record]) -> dict[tuple[str, str], Record]:

@@ -16,7 +16,7 @@ from django.db.models import Model
 from django.utils.translation import gettext as _
 
 from pgembedding_django.fields import EmbeddingField
-from pgembedding_django.indexes import HnswIndex
+from pgembedding_django.indexes import HnswIndex, hnsw_indexes
 
 __all__ = ["Declaration", "advise_missing", "creation_times", "declarations", "load_migrations", "model_tables"]
 
@@ -62,8 +62,7 @@ def declarations(tables: dict[int, type[Model]]) -> dict[tuple[int, str], Declar
     return {
         (oid, index.name): Declaration(model, index, oid)
         for oid, model in tables.items()
-        for index in model._meta.indexes
-        if isinstance(index, HnswIndex)
+        for index in hnsw_indexes(model)
     }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from django.db.models import Model, Q
 from django.template.defaultfilters import pluralize
 
-from pgembedding_django.fields import EmbeddingField
+from pgembedding_django.fields import embedding_fields
 from pgembedding_django.querysets import EmbeddingQuerySet
 
 __all__ = ["Comparison", "compare"]
@@ -63,7 +63,7 @@ def compare(model: type[Model], old: str, new: str, *, sample: int = 100, k: int
 
 
 def _check_names(model: type[Model], *names: str) -> None:
-    known = [field.name for field in model._meta.get_fields() if isinstance(field, EmbeddingField)]
+    known = [field.name for field in embedding_fields(model)]
     for name in names:
         if name not in known:
             raise ValueError(f"{model._meta.label} has no EmbeddingField {name}; it has {', '.join(known) or 'none'}.")
