@@ -49,6 +49,8 @@ class HnswIndex(Index):
     # Not Django's PostgresIndex, which needs "django.contrib.postgres" in INSTALLED_APPS from Django 6.1 on.
     suffix = "hnsw"
     max_name_length = Index.max_name_length - len(Index.suffix) + len(suffix)
+    #: The method that builds it, where no model declares it.
+    builder = ""
 
     def __init__(
         self,
@@ -132,6 +134,11 @@ class HnswIndex(Index):
     def options(self) -> dict[str, Any]:
         """The options as declared, None where the engine chooses."""
         return {name: getattr(self, name) for name in OPTIONS}
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether it may lack rows that a search of its field must find."""
+        return self.condition is not None
 
     def get_field(self, model: type[Model]) -> EmbeddingField:
         """Return the indexed field of a model, of one length."""
@@ -261,4 +268,4 @@ def declared_index(field: EmbeddingField, distance: str | None = None) -> HnswIn
         for index in field.get_indexes()
         if isinstance(index, HnswIndex) and index.fields == [field.name] and distance in (None, index.distance)
     ]
-    return min(found, key=lambda index: (index.condition is not None, index.distance != field.distance), default=None)
+    return min(found, key=lambda index: (index.is_partial, index.distance != field.distance), default=None)

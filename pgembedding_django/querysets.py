@@ -15,7 +15,7 @@ from pgembedding_django.engines import get_engine
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.fields.sized import HasLength, SizedField
 from pgembedding_django.functions import Distance, get_distance
-from pgembedding_django.indexes import declared_index
+from pgembedding_django.indexes import HnswIndex, declared_index
 from pgembedding_django.loading.creating import create_rows
 from pgembedding_django.loading.load import BulkLoad, check_vectors
 from pgembedding_django.search import arguments
@@ -36,6 +36,9 @@ AGGREGATE = "Aggregate the rows of filter(pk__in=rows.values('pk'))."
 
 class EmbeddingQuerySet(StaleQuerySet[M]):
     """A queryset of a model that has an EmbeddingField."""
+
+    #: What kind of index serves its rows.
+    index_class: type[HnswIndex] = HnswIndex
 
     def nearest(
         self,

@@ -16,7 +16,7 @@ from django.db.models.sql.where import AND, WhereNode
 
 from pgembedding_django import vectors
 from pgembedding_django.documents.rows import TEXTS, CollectionRow, DocumentRow
-from pgembedding_django.documents.scope import GIVEN, CollectionField, DocumentSource, WrittenField
+from pgembedding_django.documents.scope import GIVEN, CollectionField, CollectionIndex, DocumentSource, WrittenField
 from pgembedding_django.documents.storable import check_storable
 from pgembedding_django.embedding import EmbedReport, EmbedRun
 from pgembedding_django.embedding.settlement import MAX_FAILURES
@@ -37,6 +37,8 @@ class DocumentQuerySet(EmbeddingQuerySet[D]):
     collection's dimensions, which its first vector decides; a row without a collection gets the queryset's own.
     stale() and embed() serve documents of several collections too, each by the embedder of its own.
     """
+
+    index_class = CollectionIndex
 
     def hybrid(self, text: str, k: int = 10, *, fields: Sequence[str] = ("content",), **options: Any) -> Self:
         """As EmbeddingQuerySet's, by the words of the content unless other fields are named."""

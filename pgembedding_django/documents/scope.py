@@ -51,13 +51,11 @@ class DocumentSource(Source):
 class CollectionField(EmbeddingField):
     """Document.embedding as one collection has it: of one length, with a distance, an index and an embedder."""
 
-    index_builder = "collection.create_hnsw_index"
-
     def __init__(self, collection: CollectionRow, model: type[Model]) -> None:
         super().__init__(dimensions=collection.dimensions, embedder=collection.embedder)
         self.set_attributes_from_name("embedding")
         self.collection, self.model = collection, model
-        self.scope, self.distance = Q(collection_id=collection.pk), collection.distance
+        self.distance = collection.distance
 
     @property
     def label(self) -> str:
@@ -108,6 +106,10 @@ class CollectionIndex(HnswIndex):
 
     options: as HnswIndex takes them, but ef_construction fits m unless given.
     """
+
+    builder = "collection.create_hnsw_index"
+    #: A search of the field reads this collection's rows alone.
+    is_partial = False
 
     def __init__(self, collection: CollectionRow, **options: Any) -> None:
         if options.get("ef_construction") is None and isinstance(options.get("m"), int):

@@ -10,7 +10,7 @@ import numpy as np
 from django.core.exceptions import ValidationError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.state import StateApps
-from django.db.models import F, Field, Index, Model, Q, Value
+from django.db.models import F, Field, Index, Model, Value
 from django.db.models.lookups import Exact
 from django.db.models.sql.compiler import SQLCompiler
 from django.utils.translation import gettext_lazy as _
@@ -79,10 +79,6 @@ class EmbeddingField(_Field, Generic[Set, Get]):
     descriptor_class = VectorAttribute
     empty_strings_allowed = False
     empty_values = EmptyValues((None,))
-    #: The condition of an index that the rows of a search fulfil by themselves.
-    scope: Q | None = None
-    #: The method that builds the field's index, where no model declares it.
-    index_builder = ""
     #: Whether the model has the digest's field beside this one; in a migration it is a column like any other.
     keeps_digest = False
     # A change of these changes no column.

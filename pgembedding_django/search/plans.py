@@ -87,7 +87,7 @@ def choose_scan(query: Query, search: Search, connection: BaseDatabaseWrapper) -
         return Scan(reason=f"{search.field.label} has no HnswIndex for {search.distance.__name__}")
     if query.high_mark is None:
         return Scan(reason="no limit of its own stands on the ranking")
-    if search.index.condition != search.field.scope and not search.filtered:
+    if search.index.is_partial and not search.filtered:
         return Scan(reason=f"{search.index.name} holds only some rows, and no filter stands before it")
     reads_on = search.filtered or search.max_distance is not None or engine.candidates(search.k, search.index.precision)
     if query.select_for_update and reads_on:

@@ -78,7 +78,7 @@ def measure_recall(
     found = rows.get_embedding_field(field)
     index = declared_index(found)
     if index is None:
-        raise IndexUnusable(_tell_no_index(found))
+        raise IndexUnusable(_tell_no_index(found, rows.index_class.builder))
     built = find_built(found, index, using)
     tried = _choose_ef_search(built, ef_search)
     with _snapshot(using):
@@ -151,8 +151,8 @@ def find_built(field: EmbeddingField, index: HnswIndex, using: str) -> BuiltInde
     table = Value(connections[using].ops.quote_name(field.model._meta.db_table))
     relation = Func(table, template="to_regclass(%(expressions)s)::oid::bigint", output_field=BigIntegerField())
     status = indexes.filter(name=index.name, table_oid=relation).first()
-    if status is None and field.index_builder:
-        raise IndexUnusable(f'{index.name} is missing in database "{using}". Call {field.index_builder}().')
+    if status is None and index.builder:
+        raise IndexUnusable(f'{index.name} is missing in database "{using}". Call {index.builder}().')
     if status is None:
         advice, repairable = advise_missing(load_migrations(using), field.model, index.name, using)
         remedy = " Run: manage.py rebuild_hnsw_indexes --repair" if repairable else ""
@@ -170,13 +170,13 @@ def find_built(field: EmbeddingField, index: HnswIndex, using: str) -> BuiltInde
     fixed = engine.index_options["ef_search"].default
     ef_search = None if engine.queries_set_ef_search else int(options["ef_search"] or cast(int, fixed))
     return BuiltIndex(
-        status.schema, status.name, graph, declared, ef_search, (status.name, *parts), field.index_builder
+        status.schema, status.name, graph, declared, ef_search, (status.name, *parts), index.builder
     )
 
 
-def _tell_no_index(field: EmbeddingField) -> str:
-    if field.index_builder:
-        return f"{field.label} has no index, so there is nothing to measure. Call {field.index_builder}()."
+def _tell_no_index(field: EmbeddingField, builder: str) -> str:
+    if builder:
+        return f"{field.label} has no index, so there is nothing to measure. Call {builder}()."
     return f"{field.label} has no HnswIndex in Meta.indexes, so there is nothing to measure."
 
 
