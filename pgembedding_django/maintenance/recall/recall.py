@@ -169,9 +169,7 @@ def find_built(field: EmbeddingField, index: HnswIndex, using: str) -> BuiltInde
     declared["ef_search"] = index.ef_search
     fixed = engine.index_options["ef_search"].default
     ef_search = None if engine.queries_set_ef_search else int(options["ef_search"] or cast(int, fixed))
-    return BuiltIndex(
-        status.schema, status.name, graph, declared, ef_search, (status.name, *parts), index.builder
-    )
+    return BuiltIndex(status.schema, status.name, graph, declared, ef_search, (status.name, *parts), index.builder)
 
 
 def _tell_no_index(field: EmbeddingField, builder: str) -> str:
