@@ -5,24 +5,25 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from langchain_core.embeddings import Embeddings
 from langchain_core.utils import get_from_dict_or_env
 
-from pgembedding_django.bounds import is_integer
-from pgembedding_django.documents.building import check_index
+from pgembedding_django.langchain.indexing import (
+    ADA_TOKEN_COUNT,
+    CONNECTION_STRING,
+    build_all,
+    build_one,
+    database_opened_last,
+    for_class_too,
+)
 from pgembedding_django.langchain.making import DEFAULT_COLLECTION_NAME, MakingMethods
-from pgembedding_django.langchain.setup import find_database
+from pgembedding_django.langchain.setup import Database, find_database
 
-__all__ = ["PGEmbedding"]
-
-#: The dimensions of OpenAI's text-embedding-ada-002, which LangChain's class took for granted.
-ADA_TOKEN_COUNT = 1536
-
-CONNECTION_STRING = "POSTGRES_CONNECTION_STRING"
+__all__ = ["ADA_TOKEN_COUNT", "PGEmbedding"]
 
 
 class PGEmbedding(MakingMethods):
@@ -43,6 +44,8 @@ class PGEmbedding(MakingMethods):
     Raises ImproperlyConfigured in a Django project that has not installed `pgembedding_django.documents`, and
     ValueError for a name that no collection can have.
     """
+
+    _opened_last: ClassVar[Database | None] = None
 
     def __init__(
         self,
@@ -69,6 +72,7 @@ class PGEmbedding(MakingMethods):
         self.logger = logger or logging.getLogger("pgembedding_django")
         self.database = find_database(connection_string, using)
         self.database.run(self._prepare)
+        PGEmbedding._opened_last = self.database
 
     def connect(self) -> BaseDatabaseWrapper:
         """Return Django's connection of this thread."""
@@ -100,6 +104,7 @@ class PGEmbedding(MakingMethods):
         if not deleted:
             self.logger.warning("Collection not found")
 
+    @for_class_too
     def create_hnsw_index(
         self,
         max_elements: int = 10000,
@@ -111,12 +116,19 @@ class PGEmbedding(MakingMethods):
         """
         Build the collection's index; one that stands with these options is kept, any other is replaced.
 
+        Called on the class, it builds that of every collection with these dimensions in the database of the store
+            opened last, or else of POSTGRES_CONNECTION_STRING, or of the Django project, or of DATABASE_URL.
         max_elements: only for a pg_embedding older than 0.3. dims: the dimensions of the collection's vectors.
         ef_construction: 16, or 2 * m where that is more, unless given.
-        Writes go on meanwhile, except inside a transaction. Raises ValueError if the vectors have other dimensions.
+        Writes go on meanwhile, except inside a transaction. Raises ValueError if the vectors have other dimensions, or
+        if no collection has these.
         """
         options = {"max_elements": max_elements, "m": m, "ef_construction": ef_construction, "ef_search": ef_search}
-        self.database.run(self._create_index, dims, options)
+        if isinstance(self, PGEmbedding):
+            self.database.run(lambda: build_one(self._find_collection(), self.database, dims, options))
+        else:
+            database = database_opened_last(PGEmbedding._opened_last)
+            database.run(build_all, database, dims, options)
 
     @classmethod
     def get_connection_string(cls, kwargs: dict[str, Any]) -> str:
@@ -136,18 +148,3 @@ class PGEmbedding(MakingMethods):
                 self._collections().delete()
             defaults = {"metadata": self.collection_metadata or {}}
             self._collections().get_or_create(name=self.collection_name, defaults=defaults)
-
-    def _create_index(self, dims: int, options: dict[str, int | None]) -> None:
-        if not is_integer(dims, 1):
-            raise ValueError(f"dims must be a positive integer, got {dims!r}.")
-        collection = self._find_collection()
-        if collection.dimensions is None:
-            check_index(collection, self.database.alias, options, dims)  # Before the collection is bound to them.
-            collection.claim_dimensions(dims)
-        if collection.dimensions != dims:
-            given = f"the default dims={dims}" if dims == ADA_TOKEN_COUNT else f"dims={dims}"
-            raise ValueError(
-                f'Collection "{collection.name}" holds vectors of {collection.dimensions} dimensions, got {given}. '
-                f"Pass dims={collection.dimensions}."
-            )
-        collection.create_hnsw_index(**options, concurrently=not self.database.connection.in_atomic_block)

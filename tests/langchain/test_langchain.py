@@ -793,6 +793,55 @@ def test_create_hnsw_index_with_impossible_dimensions_leaves_the_collection_with
     assert store.get_collection().dimensions is None
 
 
+@pytest.fixture
+def nothing_opened(monkeypatch):
+    """No store has been opened yet."""
+    monkeypatch.setattr(PGEmbedding, "_opened_last", None)
+
+
+def test_create_hnsw_index_on_the_class_builds_for_the_database_of_the_store_opened_last(store):
+    for name, dimensions in (("a", 3), ("b", 4), ("c", 3)):
+        vectors = [[1.0] * dimensions, [2.0] * dimensions]
+        PGEmbedding.from_embeddings(zip("ab", vectors, strict=True), Letters(), collection_name=name, using="default")
+    PGEmbedding.create_hnsw_index(max_elements=10000, dims=3, m=8, ef_construction=16, ef_search=16)
+    built = dict(Collection.objects.exclude(hnsw=None).values_list("name", "hnsw__m"))
+    assert built == {"a": 8, "c": 8}
+
+
+def test_create_hnsw_index_on_the_class_says_what_it_needs(store):
+    store.add_texts(["a"])
+    Collection.objects.create(name="empty")
+    with pytest.raises(ValueError) as caught:
+        PGEmbedding.create_hnsw_index(max_elements=10000, dims=1536, m=8, ef_construction=16, ef_search=16)
+    assert str(caught.value) == (
+        "create_hnsw_index() on the class needs a collection of dims=1536 in the database. The collections and their "
+        'dimensions: "empty" (none yet), "langchain" (2).'
+    )
+    with pytest.raises(ValueError, match=r"^dims must be a positive integer, got 0\.$"):
+        PGEmbedding.create_hnsw_index(dims=0)
+
+
+def test_create_hnsw_index_on_the_class_takes_the_default_of_a_project(db, nothing_opened):
+    with pytest.raises(ValueError, match=r"their dimensions: none\.$"):
+        PGEmbedding.create_hnsw_index()
+
+
+def test_create_hnsw_index_on_the_class_of_an_empty_database_says_what_it_needs(
+    connection_string, nothing_opened, monkeypatch
+):
+    monkeypatch.setenv("POSTGRES_CONNECTION_STRING", connection_string)
+    with pytest.raises(ValueError, match=r"their dimensions: none\.$"):
+        PGEmbedding.create_hnsw_index()
+
+
+def test_create_hnsw_index_on_the_class_takes_database_url_in_a_script(nothing_opened, connection_string, monkeypatch):
+    monkeypatch.delenv(ENVIRONMENT_VARIABLE)
+    monkeypatch.setattr(django_settings, "_wrapped", empty)
+    monkeypatch.setenv("DATABASE_URL", connection_string)
+    with pytest.raises(ValueError, match=r"their dimensions: none\.$"):
+        PGEmbedding.create_hnsw_index()
+
+
 @pytest.mark.django_db(transaction=True)
 def test_create_hnsw_index_lets_writes_go_on():
     store = PGEmbedding.from_texts(list("abc"), Letters())
