@@ -17,7 +17,6 @@ from pgembedding_django.documents.models import Collection, Document
 from pgembedding_django.loading import transfer
 from pgembedding_django.loading.moving import Move, plan_move
 from tests.models import Article, Everything, Required, Section, Tag
-from tests.support.databases import Throwaway, as_superuser
 
 pytestmark = pytest.mark.django_db
 
@@ -25,28 +24,6 @@ ROWS = 5000
 VECTORS = np.random.default_rng(5).standard_normal((ROWS, 3)).astype(np.float32)
 HNSW = {"m": 8, "ef_construction": 16, "ef_search": 20, "max_elements": None, "precision": None}
 OLD = datetime.datetime(2020, 1, 2, 3, 4, 5, 678901, tzinfo=datetime.UTC)
-
-
-@pytest.fixture(scope="module")
-def template(django_db_setup, django_db_blocker):
-    """The name of a database with all tables of the tests, to make others of."""
-    database = Throwaway("template")
-    with django_db_blocker.unblock():
-        as_superuser(f"CREATE DATABASE {database.name} TEMPLATE template0")
-        connections.settings["template"] = {**connections.settings["default"], "NAME": database.name}
-        database.migrate()
-        database.connection.close()
-        yield database.name
-        del connections["template"]
-        del connections.settings["template"]
-        as_superuser(f"DROP DATABASE {database.name} WITH (FORCE)")
-
-
-@pytest.fixture
-def migrated_database(template, fresh_database):
-    as_superuser(f"DROP DATABASE {fresh_database.name}")
-    as_superuser(f"CREATE DATABASE {fresh_database.name} TEMPLATE {template}")
-    return fresh_database
 
 
 def move(*labels, **options):

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 from uuid import uuid4
 
 import pytest
@@ -118,18 +119,35 @@ def as_superuser(sql):
         cursor.execute(sql)
 
 
-@pytest.fixture
-def fresh_database(django_db_setup, django_db_blocker):
-    """An empty database with the alias "fresh", without any extension."""
-    database = Throwaway("fresh")
-    with django_db_blocker.unblock():
-        as_superuser(f"CREATE DATABASE {database.name} TEMPLATE template0")
-        connections.settings["fresh"] = {**connections.settings["default"], "NAME": database.name}
-        yield database
+@contextmanager
+def throwaway(alias, template="template0"):
+    """Make a database that has an alias until the end."""
+    database = Throwaway(alias)
+    as_superuser(f"CREATE DATABASE {database.name} TEMPLATE {template}")
+    connections.settings[alias] = {**connections.settings["default"], "NAME": database.name}
+    yield database
+    database.connection.close()
+    del connections[alias]
+    del connections.settings[alias]
+    as_superuser(f"DROP DATABASE {database.name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def template(django_db_setup, django_db_blocker):
+    """The name of a database with all tables of the tests, to which nobody is connected."""
+    with django_db_blocker.unblock(), throwaway("template") as database:
+        database.migrate()
         database.connection.close()
-        del connections["fresh"]
-        del connections.settings["fresh"]
-        as_superuser(f"DROP DATABASE {database.name} WITH (FORCE)")
+        yield database.name
+
+
+@pytest.fixture
+def fresh_database(request, django_db_setup, django_db_blocker):
+    """An empty database with the alias "fresh", without any extension; of a test that wants tables, a copy of those."""
+    migrated = "migrated_database" in request.fixturenames
+    template = request.getfixturevalue("template") if migrated else "template0"
+    with django_db_blocker.unblock(), throwaway("fresh", template) as database:
+        yield database
 
 
 @pytest.fixture
@@ -140,9 +158,8 @@ def ready_database(fresh_database):
 
 
 @pytest.fixture
-def migrated_database(fresh_database):
+def migrated_database(template, fresh_database):
     """A database with the alias "fresh" and all tables of the tests."""
-    fresh_database.migrate()
     return fresh_database
 
 

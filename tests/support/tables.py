@@ -18,9 +18,8 @@ def empty_index(db):
 def many(empty_index):
     """N articles whose title is their place in VECTORS; every second is published; statistics are fresh."""
     Article = apps.get_model("tests", "Article")
-    Article.objects.bulk_load(
-        Article(title=str(i), published=i % 2 == 0, embedding=vector) for i, vector in enumerate(VECTORS)
-    )
+    rows = (Article(title=str(i), published=i % 2 == 0, embedding=vector) for i, vector in enumerate(VECTORS))
+    Article.objects.bulk_load(rows, rebuild_indexes=True)
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE tests_article")
 
