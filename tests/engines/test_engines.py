@@ -221,7 +221,7 @@ def test_half_vector_comes_back_rounded_to_float16(binary):
     np.testing.assert_array_equal(found.astype(np.float16), vector.astype(np.float16))
 
 
-@pytest.mark.parametrize("converter_engine", ENGINES.values(), ids=str)
+@pytest.mark.parametrize("converter_engine", ENGINES.values(), ids=list(ENGINES))
 def test_null_comes_back_as_none(converter_engine):
     assert converter_engine.converter("single")(None, None, None) is None
 
@@ -395,7 +395,9 @@ MATRIX = np.float32([[0.5, -2, 1e-45], [1, 2, -0.0]])
 
 
 @pytest.mark.parametrize(
-    ("engine", "storage"), [(PGVECTOR, "single"), (PGVECTOR, "half"), (PG_EMBEDDING, "single")], ids=str
+    ("engine", "storage"),
+    [(PGVECTOR, "single"), (PGVECTOR, "half"), (PG_EMBEDDING, "single")],
+    ids=["pgvector", "pgvector half", "pg_embedding"],
 )
 def test_matrix_is_written_and_read_as_its_rows_are(engine, storage):
     form, pack = engine.binary_form(storage), engine.binary_encoder(storage)

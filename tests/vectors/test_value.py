@@ -67,7 +67,7 @@ def test_vector_equals_what_it_would_be_assigned_from(vector, same):
     assert not operator.ne(same, vector)
 
 
-@pytest.mark.parametrize("other", OTHER, ids=repr)
+@pytest.mark.parametrize("other", OTHER)
 def test_vector_differs_from_anything_else_with_one_truth_value(vector, other):
     assert not operator.eq(vector, other)
     assert vector != other
