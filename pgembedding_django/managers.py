@@ -11,11 +11,13 @@ from pgembedding_django.querysets import EmbeddingQuerySet
 __all__ = ["EmbeddingManager"]
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Self, overload
 
+    import numpy as np
     from django.db.models import Model, Prefetch
     from django.db.models.expressions import Combinable
+    from numpy.typing import NDArray
     from typing_extensions import TypeVar
 
     from pgembedding_django.embedding import EmbedReport
@@ -100,6 +102,22 @@ if TYPE_CHECKING:
             raw: bool = False,
         ) -> int: ...
         async def abulk_load(self, objs: Iterable[M], **options: Any) -> int: ...
+        def bulk_load_arrays(
+            self,
+            matrix: NDArray[Any],
+            *,
+            field: str | None = None,
+            batch_size: int | None = 10_000,
+            progress: Callable[[int], object] | None = None,
+            rebuild_indexes: bool = False,
+            **columns: Sequence[Any] | NDArray[Any],
+        ) -> int: ...
+        async def abulk_load_arrays(self, matrix: NDArray[Any], **options: Any) -> int: ...
+        def vectors(self, *, field: str | None = None) -> tuple[list[Any], NDArray[np.float32]]: ...
+        async def avectors(self, *, field: str | None = None) -> tuple[list[Any], NDArray[np.float32]]: ...
+        def iter_vectors(
+            self, chunk_size: int = 10_000, *, field: str | None = None
+        ) -> Iterator[tuple[list[Any], NDArray[np.float32]]]: ...
 
 else:
     _Base = Manager.from_queryset(EmbeddingQuerySet, "_Base")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Self, TypeVar, cast
 
-from asgiref.sync import sync_to_async
 from django.db import connections
 from django.db.models import Model
 from django.db.models.sql import Query
@@ -16,8 +15,7 @@ from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.fields.sized import HasLength, SizedField
 from pgembedding_django.functions import Distance, get_distance
 from pgembedding_django.indexes import HnswIndex, declared_index
-from pgembedding_django.loading.creating import create_rows
-from pgembedding_django.loading.load import BulkLoad, check_vectors
+from pgembedding_django.loading.load import check_vectors
 from pgembedding_django.search import arguments
 from pgembedding_django.search.explanation import explain_scan
 from pgembedding_django.search.hybrid import HybridQuery, fuse_ranks, rank_by_words
@@ -201,57 +199,6 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
         self._check_rows(objs, fields)
         return super().bulk_update(objs, fields, *args, **kwargs)
 
-    def bulk_load(
-        self,
-        objs: Iterable[M],
-        *,
-        batch_size: int | None = 10_000,
-        update_conflicts: bool = False,
-        unique_fields: Sequence[str] | None = None,
-        update_fields: Sequence[str] | None = None,
-        progress: Callable[[int], object] | None = None,
-        rebuild_indexes: bool = False,
-        raw: bool = False,
-    ) -> int:
-        """
-        Load instances through binary COPY, many times faster than bulk_create().
-
-        objs: any iterable; a generator is read batch by batch.
-        batch_size: rows of one transaction; None loads all in one.
-        update_conflicts, unique_fields: update the rows that conflict in these fields. update_fields: what of them, a
-            vector with its digest; unless given, all but the primary key and auto_now_add.
-        progress: called with the number of rows loaded so far, after each batch.
-        rebuild_indexes: drop the model's HNSW indexes first and build them at the end, which is faster for a load as
-            large as the table; all in one transaction, in which the table can be neither read nor written by others.
-            Logged to "pgembedding_django".
-        raw: keep every value as the instances hold it, as Django's fixtures do, for a copy of rows from elsewhere:
-            auto_now and auto_now_add set no time, files are not stored again, a digest stays as it was, and of a model
-            with a parent's table only its own columns are loaded.
-        Returns how many rows were loaded. Sends no signals and sets no primary key on the instances.
-        Raises ValidationError naming the row and the field of a value that cannot be written, and the server's own
-            errors, such as IntegrityError, naming the row, but for a foreign key, which is checked last and named by
-            its value; rows count from 0 over the whole load. Nothing of its batch is stored, earlier batches are.
-            ValueError if unique_fields or update_fields are none of the model. NotSupportedError for a
-            model with a parent's table unless raw, or a field of a type that only bulk_create() writes.
-        """
-        arguments.check_batch_size(batch_size)
-        for name, fields in {"unique_fields": unique_fields, "update_fields": update_fields}.items():
-            if isinstance(fields, str):
-                raise ValueError(f"{name} must be a list of names, got {fields!r}.")
-        if update_conflicts != bool(unique_fields):
-            raise ValueError("update_conflicts=True and unique_fields go together: which conflicts make an update?")
-        if update_fields is not None and not update_conflicts:
-            raise ValueError("update_fields needs update_conflicts=True: what else would be updated?")
-        self._for_write = True
-        if not get_engine(connections[self.db]).copies:
-            return create_rows(self, objs, batch_size, unique_fields, update_fields, progress, raw=raw)
-        load = BulkLoad(self.model, self.db, unique_fields, update_fields, self._prepare_load, raw=raw)
-        run = load.run_without_indexes if rebuild_indexes else load.run
-        return run(objs, batch_size, progress)
-
-    async def abulk_load(self, objs: Iterable[M], **options: Any) -> int:
-        return await sync_to_async(self.bulk_load)(objs, **options)
-
     def get_embedding_field(self, name: str | None) -> EmbeddingField:
         return arguments.embedding_field(self.model, name)
 
@@ -273,9 +220,6 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
 
     def _check_rows(self, objs: list[M], names: list[str] | None = None) -> None:
         check_vectors(self.model, objs, names)
-
-    def _prepare_load(self, objs: list[M]) -> None:
-        """Run in the transaction of a batch of bulk_load(), before its rows are written."""
 
 
 def every_row(model: type[M], using: str) -> EmbeddingQuerySet[M]:

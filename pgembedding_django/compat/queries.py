@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any, TypeVar, cast
 
-__all__ = ["mixed"]
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import QuerySet
+
+__all__ = ["compiled", "mixed"]
 
 T = TypeVar("T")
 
 _MIXED: dict[tuple[type[Any], type[Any]], type[Any]] = {}
+
+
+def compiled(rows: QuerySet[Any], connection: BaseDatabaseWrapper) -> tuple[str, Sequence[Any]]:
+    """
+    Return the statement of a queryset, and its parameters.
+
+    Raises EmptyResultSet if it is known to have no rows.
+    """
+    return cast("tuple[str, Sequence[Any]]", rows.query.get_compiler(connection=connection).as_sql())
 
 
 def mixed(base: type[Any], mixin: type[T]) -> type[T]:

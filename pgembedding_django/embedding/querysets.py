@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, Self, TypeVar, cast
 
 from asgiref.sync import sync_to_async
-from django.db.models import Model, QuerySet
+from django.db.models import Model
 
 from pgembedding_django.embedding.rows import get_field, stale_rows
 from pgembedding_django.embedding.run import EmbedRun
 from pgembedding_django.embedding.settlement import EmbedReport
 from pgembedding_django.fields import EmbeddingField
+from pgembedding_django.loading.querysets import LoadingQuerySet
 from pgembedding_django.search import arguments
 
 __all__ = ["StaleQuerySet"]
@@ -19,7 +20,7 @@ __all__ = ["StaleQuerySet"]
 M = TypeVar("M", bound=Model)
 
 
-class StaleQuerySet(QuerySet[M]):
+class StaleQuerySet(LoadingQuerySet[M]):
     """The part of EmbeddingQuerySet that keeps vectors in step with their texts."""
 
     def stale(self, *, field: str | None = None) -> Self:

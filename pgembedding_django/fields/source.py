@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -126,6 +128,25 @@ class Source:
         Raises ImproperlyConfigured if the field's embedder is.
         """
         return hash_text(self._prefix() + text)
+
+    def digests(self, columns: Mapping[str, Sequence[Any]], count: int) -> list[str | None]:
+        """
+        Return the digests of many rows, of the columns that make the text; None where a text is none.
+
+        All are None where nothing embeds here.
+        """
+        try:
+            prefix = self._prefix()
+        except ImproperlyConfigured:
+            return [None] * count
+        rows = (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
+        return [self._digest_of(SimpleNamespace(**row), prefix) for row in rows]
+
+    def _digest_of(self, row: Any, prefix: str) -> str | None:
+        try:
+            return hash_text(prefix + self.text(row))
+        except InvalidSource:
+            return None
 
     def is_stale(self, row: Model) -> bool:
         """Tell whether an instance, as it is, needs another vector; a vector just given by hand is never stale."""

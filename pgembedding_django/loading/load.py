@@ -1,42 +1,30 @@
-"""Loads many rows through COPY, batch by batch."""
+"""bulk_load(): instances of a model through COPY."""
 
 from __future__ import annotations
 
-import logging
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import groupby, islice
-from typing import Any, cast
+from typing import Any
 
-from django.db import Error, NotSupportedError, connections, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db import Error
 from django.db.models import NOT_PROVIDED, AutoField, Field, Model
 from django.db.models.expressions import DatabaseDefault
 
 from pgembedding_django.fields import EmbeddingField, embedding_fields
-from pgembedding_django.loading.columns import Column, join_rows, make_column
-from pgembedding_django.loading.copying import copy_rows
+from pgembedding_django.loading.columns import Column, join_rows
 from pgembedding_django.loading.errors import ROW_ERRORS, of_row, place_of
-from pgembedding_django.loading.indexes import add_missing_indexes, drop_indexes
+from pgembedding_django.loading.loader import CHUNK, Fields, Loader
 from pgembedding_django.loading.staging import staging_table
-from pgembedding_django.loading.statistics import analyze, analyze_grown
 
-__all__ = ["BulkLoad", "check_vectors"]
+__all__ = ["BulkLoad", "check_vectors", "is_optional"]
 
 STAGING = "pgembedding_bulk_load"
 
 #: SQLSTATE of an INSERT ... ON CONFLICT that would update a row twice.
 TWICE = "21000"
 
-logger = logging.getLogger("pgembedding_django")
-
-Progress = Callable[[int], object]
-Fields = tuple["Field[Any, Any]", ...]
 Rows = list[Model]
-
-#: Rows that are encoded at once. 256 and 1,024 take as long, and 512 vectors of 1,536 dimensions 3 MB.
-CHUNK = 512
 
 
 def check_vectors(model: type[Model], objs: list[Any], names: list[str] | None = None) -> None:
@@ -56,66 +44,44 @@ def check_vectors(model: type[Model], objs: list[Any], names: list[str] | None =
                 field.to_vector(value)
 
 
-class BulkLoad:
+class BulkLoad(Loader[Rows]):
     """
     One call of bulk_load().
 
+    rows: read batch by batch.
     unique_fields: names of the fields whose conflict turns an insert into an update, or None. update_fields: names of
         those that are updated then, None for all. prepare: called with the instances of each batch, in its transaction.
     raw: write what the instances hold, and of a model with a parent's table only its own columns.
     """
 
+    method = "bulk_load"
+
     def __init__(
         self,
         model: type[Model],
         using: str,
+        rows: Iterable[Model],
         unique_fields: Sequence[str] | None,
         update_fields: Sequence[str] | None,
         prepare: Callable[[list[Any]], None],
         *,
         raw: bool = False,
     ) -> None:
-        # The options of a model whose primary key may be composite, which django-stubs does not know.
-        self._meta: Any = cast("type[Model]", model._meta.concrete_model)._meta
-        meta = self._meta
-        if meta.parents and not raw:
-            raise NotSupportedError(f"bulk_load() cannot load {model.__name__}, which inherits from another table.")
-        self.model, self.using, self.prepare, self.raw = model, using, prepare, raw
-        self.connection: BaseDatabaseWrapper = connections[using]
-        self._columns: dict[Field[Any, Any], Column] = {}
-        self.fields: Fields = tuple(field for field in meta.local_concrete_fields if not field.generated)
+        super().__init__(model, using, raw=raw)
+        self.rows, self.prepare = rows, prepare
         self.unique = self._named(unique_fields or (), "unique_fields")
         self.updated = self.fields if update_fields is None else self._with_digests(update_fields)
 
-    def run(self, rows: Iterable[Model], batch_size: int | None, progress: Progress | None) -> int:
-        """Load all batches, and return how many rows there were."""
-        loaded = self._run_batches(rows, batch_size, progress)
-        analyze_grown(self._table, loaded, self.connection)
-        return loaded
-
-    def _run_batches(self, rows: Iterable[Model], batch_size: int | None, progress: Progress | None) -> int:
-        """Load each batch in a transaction of its own."""
-        remaining, loaded = iter(rows), 0
+    def batches(self, batch_size: int | None) -> Iterator[Rows]:
+        remaining = iter(self.rows)
         while batch := list(islice(remaining, batch_size)):
-            with transaction.atomic(using=self.using):
-                self.prepare(batch)
-                self._prepare_rows(batch, loaded)
-                for fields, first, group in self._groups(batch):
-                    self._load(fields, loaded + first, group)
-            loaded += len(batch)
-            if progress is not None:
-                progress(loaded)
-        return loaded
+            yield batch
 
-    def run_without_indexes(self, rows: Iterable[Model], batch_size: int | None, progress: Progress | None) -> int:
-        """Load between dropping the HNSW indexes and building them again, all in one transaction."""
-        with transaction.atomic(using=self.using):
-            logger.info("Dropped %s for the load.", ", ".join(drop_indexes(self.model, self.using)))
-            loaded = self._run_batches(rows, batch_size, progress)
-            names = ", ".join(add_missing_indexes(self.model, self.using))
-            analyze(self._table, self.connection)
-            logger.info("Built %s again over %s rows loaded.", names, loaded)
-        return loaded
+    def load_batch(self, batch: Rows, first: int) -> None:
+        self.prepare(batch)
+        self._prepare_rows(batch, first)
+        for fields, start, group in self._groups(batch):
+            self._load(fields, first + start, group)
 
     def _prepare_rows(self, rows: Rows, first: int) -> None:
         """Refuse what is no instance of the model, and do what Django does before it saves one."""
@@ -154,57 +120,32 @@ class BulkLoad:
     @cached_property
     def _optional(self) -> list[Field[Any, Any]]:
         """The fields that the database may fill in: a primary key not given, and defaults of its own."""
-        return [each for each in self.fields if isinstance(each, AutoField) or each.db_default is not NOT_PROVIDED]
+        return [field for field in self.fields if is_optional(field)]
 
     def _load(self, fields: Fields, first: int, rows: Rows) -> None:
-        columns = [self._column(field) for field in fields]
         if not self.unique:
-            self._copy(self._table, fields, first, rows)
+            self._copy(self.table, fields, first, rows)
             return
-        names = ", ".join(columns)
-        select = f"SELECT {names} FROM {self._table}"
+        names = ", ".join(map(self.column_name, fields))
+        select = f"SELECT {names} FROM {self.table}"
         with staging_table(STAGING, select, self.connection), self.connection.cursor() as cursor:
             self._copy(STAGING, fields, first, rows)
             try:
                 cursor.execute(
-                    f"INSERT INTO {self._table} ({names}) SELECT {names} FROM {STAGING} {self._on_conflict(fields)}"
+                    f"INSERT INTO {self.table} ({names}) SELECT {names} FROM {STAGING} {self._on_conflict(fields)}"
                 )
             except Error as error:
                 raise self._with_pair(error, first, rows) from error.__cause__
 
     def _copy(self, table: str, fields: Fields, first: int, rows: Rows) -> None:
-        columns = [self._get_column(field) for field in fields]
+        columns = [self.get_column(field) for field in fields]
         data = (_encode(columns, first + i, rows[i : i + CHUNK]) for i in range(0, len(rows), CHUNK))
-        try:
-            copy_rows(table, [self._column(field) for field in fields], data, self.connection)
-        except Error as error:
-            raise _with_row(error, first, rows) from error.__cause__
-
-    def _get_column(self, field: Field[Any, Any]) -> Column:
-        if field not in self._columns:
-            column_type = self._types.get(str(field.column))
-            self._columns[field] = make_column(field, self.connection, column_type, raw=self.raw)
-        return self._columns[field]
-
-    @property
-    def _table(self) -> str:
-        return self.connection.ops.quote_name(self.model._meta.db_table)
-
-    @cached_property
-    def _types(self) -> dict[str, str]:
-        """The types of the table's columns, since a binary COPY converts nothing."""
-        with self.connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT attname, format_type(atttypid, NULL) FROM pg_attribute "
-                "WHERE attrelid = to_regclass(%s) AND attnum > 0",
-                [self._table],
-            )
-            return dict(cursor.fetchall())
+        self.copy(table, fields, data, first, lambda place: rows[place].pk)
 
     def _on_conflict(self, fields: Fields) -> str:
-        target = ", ".join(map(self._column, self.unique))
+        target = ", ".join(map(self.column_name, self.unique))
         kept = [
-            self._column(field)
+            self.column_name(field)
             for field in fields
             if field in self.updated and field not in self.unique and field not in self._meta.pk_fields
             if self.raw or not getattr(field, "auto_now_add", False)
@@ -212,9 +153,6 @@ class BulkLoad:
         if not kept:
             return f"ON CONFLICT ({target}) DO NOTHING"
         return f"ON CONFLICT ({target}) DO UPDATE SET " + ", ".join(f"{name} = EXCLUDED.{name}" for name in kept)
-
-    def _column(self, field: Field[Any, Any]) -> str:
-        return self.connection.ops.quote_name(cast(str, field.column))
 
     def _named(self, names: Sequence[str], argument: str) -> Fields:
         known = {field.name: [field] for field in self.fields}
@@ -250,6 +188,11 @@ class BulkLoad:
         return error
 
 
+def is_optional(field: Field[Any, Any]) -> bool:
+    """Tell whether the database fills in a field that is not written."""
+    return isinstance(field, AutoField) or field.db_default is not NOT_PROVIDED
+
+
 def _encode(columns: list[Column], first: int, rows: Rows) -> bytes:
     """
     Return the rows of a COPY, column by column.
@@ -274,14 +217,3 @@ def _encode_row(columns: list[Column], position: int, row: Model) -> bytes:
 def _left_to_database(row: Model, field: Field[Any, Any]) -> bool:
     value = getattr(row, field.attname)
     return isinstance(value, DatabaseDefault) or (value is None and isinstance(field, AutoField))
-
-
-def _with_row(error: Error, first: int, rows: Rows) -> Error:
-    """Return a server's error with the row of the load in place of its line of this COPY; any other as it is."""
-    diagnosis: Any = getattr(error.__cause__, "diag", None)
-    line = re.search(r"^COPY .*, line (\d+)", getattr(diagnosis, "context", None) or "", re.MULTILINE)
-    if line is None:
-        return error
-    place = int(line[1]) - 1
-    detail = f" {diagnosis.message_detail}" if diagnosis.message_detail else ""
-    return type(error)(f"{place_of(first + place, rows[place].pk)}: {diagnosis.message_primary}.{detail}")

@@ -30,7 +30,6 @@ from pgembedding_django.vectors import InvalidVector, Vector, VectorLike
 __all__ = [
     "Query",
     "check_alias",
-    "check_batch_size",
     "check_direction",
     "check_each",
     "check_exact",
@@ -193,11 +192,6 @@ def checked_cut(alias: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> f
 def check_exact(exact: object) -> None:
     if exact is not None and not isinstance(exact, bool):
         raise ValueError(f"exact must be True, False or None, got {exact!r}.")
-
-
-def check_batch_size(batch_size: object) -> None:
-    if batch_size is not None and not is_integer(batch_size, 1):
-        raise ValueError(f"batch_size must be a positive integer or None, got {batch_size!r}.")
 
 
 def check_text(text: object) -> None:

@@ -15,7 +15,7 @@ ROOT = FOLDER.parents[1]
 PACKAGE = ROOT / "pgembedding_django"
 
 #: What a manager has too, but nobody calls there.
-NOT_DECLARED = {"embed_targets", "explain_nearest", "get_embedding_field"}
+NOT_DECLARED = {"embed_targets", "explain_nearest", "get_embedding_field", "get_searched_field"}
 
 
 def lines_marked_wrong(name):
@@ -55,7 +55,11 @@ def test_pyright_accepts_what_is_right_and_refuses_each_wrong_line():
 
 
 def test_manager_declares_each_method_as_its_queryset_has_it():
-    written = methods_of("querysets.py", "EmbeddingQuerySet") | methods_of("embedding/querysets.py", "StaleQuerySet")
+    written = {
+        **methods_of("querysets.py", "EmbeddingQuerySet"),
+        **methods_of("embedding/querysets.py", "StaleQuerySet"),
+        **methods_of("loading/querysets.py", "LoadingQuerySet"),
+    }
     ours = {name: args for name, args in written.items() if not hasattr(QuerySet, name) and name not in NOT_DECLARED}
     declared = methods_of("managers.py", "_Base")
     assert {name: declared.get(name) for name in ours} == ours
