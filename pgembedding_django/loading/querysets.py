@@ -144,7 +144,7 @@ class LoadingQuerySet(QuerySet[M]):
         Yield what vectors() returns, a page of at most chunk_size rows at a time.
 
         Each page is a statement of its own, which begins after the last primary key; rows that come or go meanwhile are
-        in it or not. A sliced queryset is one page.
+        in it or not. A sliced queryset is read by one statement.
         """
         if not is_integer(chunk_size, 1):
             raise ValueError(f"chunk_size must be a positive integer, got {chunk_size!r}.")

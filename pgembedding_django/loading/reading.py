@@ -37,27 +37,32 @@ def read_pages(rows: QuerySet[Any], field: EmbeddingField, size: int) -> Iterato
     Raises ValueError if vectors of a page have different lengths.
     """
     query = rows.query
-    changed = query.is_sliced or query.combinator or query.distinct or query.group_by is not None
-    if changed or not get_engine(connections[rows.db]).copies:
-        yield from _read_rows(rows, field)
-        return
-    rows = rows.filter(**{f"{field.name}__isnull": False}).order_by("pk")
-    page = rows[:size]
+    if query.is_sliced or query.combinator or query.distinct or query.group_by is not None:
+        yield from _read_rows(rows, field, size)
+    elif get_engine(connections[rows.db]).copies:
+        yield from _copy_rows(rows.filter(**{f"{field.name}__isnull": False}).order_by("pk"), field, size)
+    else:
+        yield from _read_rows(rows.order_by("pk"), field, size)
+
+
+def _read_rows(rows: QuerySet[Any], field: EmbeddingField, size: int) -> Iterator[Page]:
+    """Read by Django what no other statement may change, such as a ranking, and where there is no COPY."""
+    found = [(pk, vector) for pk, vector in rows.values_list("pk", field.name) if vector is not None]
+    for start in range(0, len(found), size):
+        keys, vectors = zip(*found[start : start + size], strict=True)
+        check_lengths(field, set(map(len, vectors)))
+        yield list(keys), np.array(list(map(np.asarray, vectors)))
+
+
+def _copy_rows(rows: QuerySet[Any], field: EmbeddingField, size: int) -> Iterator[Page]:
+    keys: list[Any] = []
     while True:
-        keys, matrix = _copy_page(page, field)
+        page = rows.filter(pk__gt=keys[-1]) if keys else rows
+        keys, matrix = _copy_page(page[:size], field)
         if keys:
             yield keys, matrix
         if len(keys) < size:
             return
-        page = rows.filter(pk__gt=keys[-1])[:size]
-
-
-def _read_rows(rows: QuerySet[Any], field: EmbeddingField) -> Iterator[Page]:
-    """Read by Django what no other statement may change, such as a ranking."""
-    found = [(pk, vector) for pk, vector in rows.values_list("pk", field.name) if vector is not None]
-    if found:
-        check_lengths(field, {len(vector) for _, vector in found})
-        yield [pk for pk, _ in found], np.array([np.asarray(vector) for _, vector in found])
 
 
 def _copy_page(page: QuerySet[Any], field: EmbeddingField) -> Page:

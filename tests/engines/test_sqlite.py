@@ -202,6 +202,14 @@ def test_bulk_load_updates_the_columns_named(many):
     assert (many.get(name="n0").text, many.get(name="n0").embedding) == ("text 0", [9, 9, 9])
 
 
+def test_arrays_come_back_as_they_went(leaves):
+    assert leaves.bulk_load_arrays(VECTORS, name=[f"n{x}" for x in range(60)], text=["a"] * 60) == 60
+    keys, matrix = leaves.vectors()
+    assert (keys, matrix.tobytes()) == (sorted(keys), VECTORS.tobytes())
+    assert [len(page) for page, _ in leaves.iter_vectors(25)] == [25, 25, 10]
+    assert not leaves.stale().exists()
+
+
 def test_bulk_load_of_raw_rows_is_refused(leaves):
     with pytest.raises(NotSupportedError, match="raw=True"):
         leaves.bulk_load([Leaf(name="x")], raw=True)
