@@ -90,7 +90,7 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
         index = declared or declared_index(found, distance_class.distance)
         if index is None and exact is not True and get_engine(connections[self.db]).indexes:
             arguments.warn_of_other_index(found, distance_class)
-        row = query if isinstance(query, self.model) and arguments.is_row_of(self.db, query) else None
+        row = query if arguments.is_instance(query, self.model) and arguments.is_row_of(self.db, query) else None
         search = Search(
             field=found,
             index=index,

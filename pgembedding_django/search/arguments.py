@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from copy import copy
 from decimal import Decimal
 from types import FrameType
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias, TypeGuard, cast
 
 from django.contrib.postgres.search import SearchVectorField
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
 from django.db import router
-from django.db.models import Model, QuerySet
+from django.db.models import Model, OuterRef, QuerySet
 
 from pgembedding_django import vectors
 from pgembedding_django.bounds import is_integer
@@ -45,6 +45,7 @@ __all__ = [
     "checked_limit",
     "embedding_field",
     "find_field",
+    "is_instance",
     "is_row_of",
     "is_search_vector",
     "query_vector",
@@ -97,6 +98,11 @@ def query_vector(model: type[Model], field: EmbeddingField, query: Any) -> Vecto
     remedy = f"Pass a vector, a text or an instance of {model.__name__}."
     if query is None:
         raise ValueError(f"{field.label} cannot be compared with None. {remedy}")
+    if isinstance(query, OuterRef):
+        raise ValueError(
+            f"nearest() ranks {field.label} by one vector, got OuterRef. For each row of another query, use "
+            f'annotate(d=L2Distance("{field.name}", OuterRef(...))).order_by("d")[:k] in its subquery.'
+        )
     try:
         # A copy, because the query runs later than this.
         return field.to_query(query).copy()
@@ -106,8 +112,13 @@ def query_vector(model: type[Model], field: EmbeddingField, query: Any) -> Vecto
         raise ValueError(f"{error} {remedy}") from error
 
 
+def is_instance(value: object, model: type[Model]) -> TypeGuard[Model]:
+    """Tell whether a value is a row of a model; a proxy has the rows of its concrete model."""
+    return isinstance(value, cast("type[Model]", model._meta.concrete_model))
+
+
 def _vector_of(model: type[Model], field: EmbeddingField, instance: Model) -> Any:
-    if not isinstance(instance, model):
+    if not is_instance(instance, model):
         raise ValueError(f"query must be an instance of {model.__name__}, got {type(instance).__name__}.")
     vector = getattr(instance, field.attname)
     if vector is None:
