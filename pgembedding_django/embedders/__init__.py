@@ -12,9 +12,9 @@ from django.utils.module_loading import import_string
 from pgembedding_django import conf
 from pgembedding_django.embedders.base import Embedder
 from pgembedding_django.embedders.callable import CallableEmbedder
-from pgembedding_django.embedders.errors import EmbedderUnavailable, EmbeddingError, TextRejected
+from pgembedding_django.embedders.errors import EmbedderUnavailable, EmbeddingError, RefusedByServer, TextRejected
 
-__all__ = ["Embedder", "EmbedderUnavailable", "EmbeddingError", "TextRejected", "get_embedder"]
+__all__ = ["Embedder", "EmbedderUnavailable", "EmbeddingError", "RefusedByServer", "TextRejected", "get_embedder"]
 
 #: alias: (BACKEND, OPTIONS, the embedder made from them). A changed setting makes a new one.
 _made: dict[str, tuple[str, dict[str, Any], Embedder]] = {}
@@ -26,12 +26,21 @@ def get_embedder(alias: str = "default") -> Embedder:
 
     Raises ImproperlyConfigured if there is none, or if its BACKEND or OPTIONS are wrong.
     """
-    backend, options = _read(alias)
-    if alias in _made and _made[alias][:2] == (backend, options):
-        return _made[alias][2]
-    embedder = _make(alias, backend, options)
-    _made[alias] = (backend, options, embedder)
-    return embedder
+    found = _find(alias)
+    if isinstance(found, ImproperlyConfigured):
+        # Here, where no variable holds an option: a crash report would show a key among them.
+        raise found
+    return found
+
+
+def _find(alias: str) -> Embedder | ImproperlyConfigured:
+    try:
+        backend, options = _read(alias)
+        if alias not in _made or _made[alias][:2] != (backend, options):
+            _made[alias] = (backend, options, _make(alias, backend, options))
+    except ImproperlyConfigured as error:
+        return error.with_traceback(None)
+    return _made[alias][2]
 
 
 def _read(alias: str) -> tuple[str, dict[str, Any]]:
@@ -52,11 +61,7 @@ def _read(alias: str) -> tuple[str, dict[str, Any]]:
 
 
 def _make(alias: str, path: str, options: dict[str, Any]) -> Embedder:
-    setting = _setting(alias)
-    try:
-        backend = import_string(path)
-    except ImportError as error:
-        raise ImproperlyConfigured(f'{setting}["BACKEND"] cannot be imported: {error}') from error
+    setting, backend = _setting(alias), _import(alias, path)
     if isfunction(backend):
         backend, options = CallableEmbedder, {"function": path, **options}
     if not (isinstance(backend, type) and issubclass(backend, Embedder)):
@@ -66,7 +71,15 @@ def _make(alias: str, path: str, options: dict[str, Any]) -> Embedder:
     try:
         return backend(**options)
     except (TypeError, ValueError) as error:
-        raise ImproperlyConfigured(f'{setting}["OPTIONS"] do not suit {backend.__name__}: {error}') from error
+        sentence = f'{setting}["OPTIONS"] do not suit {backend.__name__}: {error}'
+        raise ImproperlyConfigured(sentence) from error.with_traceback(None)
+
+
+def _import(alias: str, path: str) -> Any:
+    try:
+        return import_string(path)
+    except ImportError as error:
+        raise ImproperlyConfigured(f'{_setting(alias)}["BACKEND"] cannot be imported: {error}') from error
 
 
 def _setting(alias: str) -> str:

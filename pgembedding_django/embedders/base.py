@@ -11,13 +11,11 @@ from numpy.typing import NDArray
 
 from pgembedding_django.bounds import is_integer, is_number
 from pgembedding_django.embedders import outcomes, tokens
-from pgembedding_django.embedders.errors import EmbedderUnavailable, EmbeddingError, TextRejected
+from pgembedding_django.embedders.errors import EmbeddingError, TextRejected
+from pgembedding_django.embedders.isolation import Isolation
 from pgembedding_django.vectors import Vector
 
 __all__ = ["Embedder"]
-
-#: Asked for where a whole batch fails, to tell a bad text from an embedder that answers nothing.
-PROBE = "text"
 
 
 class Embedder:
@@ -81,9 +79,9 @@ class Embedder:
         """
         Return one vector for each text, in their order, or the EmbeddingError that stands in its place.
 
-        Halves a batch that `compute` refuses until the bad text is found.
+        Halves a batch that `compute` fails for until the bad text is found, if it answers another text.
         """
-        return self._isolate(texts, proven=False)
+        return Isolation(self.compute, self._name).each(texts)
 
     def compute_query(self, text: str) -> Any:
         """Return the vector of a question; a model that tells questions from documents overrides this."""
@@ -166,29 +164,6 @@ class Embedder:
     def _identify(self, model: str) -> str:
         prefix = [repr(self.document_prefix)] if self.document_prefix else []
         return ":".join([model, *([str(self.dimensions)] if self.dimensions else []), *prefix])
-
-    def _isolate(self, texts: list[str], *, proven: bool) -> list[Any]:
-        """proven: whether the embedder is known to answer, so that a failure must be about the texts."""
-        try:
-            computed = list(self.compute(texts))
-        except EmbedderUnavailable as error:
-            return [error] * len(texts)
-        except EmbeddingError as error:
-            if not (proven or self._answers()):
-                return [error] * len(texts)
-            if len(texts) == 1:
-                return [outcomes.caused_by(error, TextRejected(str(error)))]
-        else:
-            return [self._miscount(computed, texts)] * len(texts) if len(computed) != len(texts) else computed
-        middle = len(texts) // 2
-        return self._isolate(texts[:middle], proven=True) + self._isolate(texts[middle:], proven=True)
-
-    def _answers(self) -> bool:
-        try:
-            self.compute([PROBE])
-        except EmbeddingError:
-            return False
-        return True
 
     def _miscount(self, computed: list[Any], texts: list[str]) -> EmbeddingError:
         return EmbeddingError(f"{self._name} gave {len(computed)} vectors for {len(texts)} texts.")

@@ -1,22 +1,24 @@
-"""Asks a server of the embeddings wire format: one request, and all the requests of one call."""
+"""Asks a server of the embeddings wire format, and tries again what may pass."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
+import sys
+import threading
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from pgembedding_django.embedders.base import PROBE
-from pgembedding_django.embedders.errors import EmbedderUnavailable, EmbeddingError, TextRejected
+from pgembedding_django.embedders.errors import EmbedderUnavailable, EmbeddingError, MalformedReply, TextRejected
+from pgembedding_django.embedders.isolation import Isolation
 from pgembedding_django.embedders.outcomes import caused_by
-from pgembedding_django.embedders.replies import MalformedReply, read_failure, read_reply
+from pgembedding_django.embedders.replies import read_failure, read_reply, refuses_base64
 
 if TYPE_CHECKING:
-    from openai import AsyncOpenAI
+    from openai import APIConnectionError, APIResponse, APIStatusError, OpenAI
+
+    from pgembedding_django.embedders.secrets import Secrets
 
 logger = logging.getLogger("pgembedding_django.embedders")
 
@@ -30,182 +32,142 @@ LONGEST_RETRY_AFTER = 60.0
 #: Tries of a request whose answers make no sense: each of them may have been paid for.
 MOST_MALFORMED = 5
 
-#: Requests in a row that fail while PROBE is answered: more of them than a few bad texts explain.
-MOST_FUTILE = 32
 
-
-class Unanswered(TextRejected):
-    """The server fails for what was sent, again and again, while it answers other requests."""
-
-
-@dataclass(frozen=True)
 class Endpoint:
     """
     A server and what is asked of it.
 
-    gate: lets so many requests pass at once. where: the server for messages. asked: the model, and its options.
+    where: the server for messages. timeout: seconds for a whole answer. asked: the model, and its options.
+    gate: lets so many requests pass at once.
     """
 
-    client: AsyncOpenAI
-    gate: asyncio.Semaphore
-    where: str
-    timeout: float
-    asked: dict[str, Any]
+    def __init__(
+        self, client: OpenAI, secrets: Secrets, where: str, timeout: float, concurrency: int, asked: dict[str, Any]
+    ) -> None:
+        self.client, self._secrets, self.where, self.timeout = client, secrets, where, timeout
+        self._asked, self._encoding = asked, "base64"
+        self.gate = threading.Semaphore(concurrency)
 
-    async def request(self, texts: list[str]) -> list[Any]:
+    def request(self, texts: list[str]) -> list[Any]:
         """
         Return a vector or an error for each text, from one request.
 
         Raises TextRejected if the server refuses what was sent, EmbedderUnavailable for what may pass, and
         EmbeddingError for what will not.
         """
+        try:
+            return self._request(texts, self._encoding)
+        except TextRejected as error:
+            if self._encoding == "float" or not refuses_base64(error):
+                raise
+        answers = self._request(texts, "float")
+        self._encoding = "float"
+        return answers
+
+    def _request(self, texts: list[str], encoding: str) -> list[Any]:
         import openai
 
         started = time.monotonic()
         try:
-            # Not the client's own limit, which is one for each read: a server that drips would never meet it.
-            async with asyncio.timeout(self.timeout):
-                # In `input`, the client would walk through every text by its type hints, on the loop.
-                reply = await self.client.embeddings.with_raw_response.create(
-                    input=[], extra_body={"input": texts}, encoding_format="base64", **self.asked
-                )
-        except TimeoutError as error:
-            raise EmbedderUnavailable(f"{self.where} did not answer in {self.timeout:g} seconds.") from error
-        except openai.APIError as error:
-            raise read_failure(error, self.where, self.client.api_key) from error
-        answers, tokens = read_reply(reply.content, len(texts), self.where)
+            content = self._send(texts, encoding, started + self.timeout)
+        except openai.APITimeoutError as error:
+            raise self._too_slow() from _bare(error)
+        except openai.APIConnectionError as error:
+            raise self._unreachable(error.__cause__ or error) from _bare(error)
+        except openai.APIStatusError as error:
+            raise self._read_status(error) from _bare(error)
+        outcome = read_reply(content, len(texts), self.where)
+        if isinstance(outcome, EmbeddingError):
+            outcome = read_reply(self._secrets.mask(content), len(texts), self.where)
+            del content
+        if isinstance(outcome, EmbeddingError):
+            raise outcome
+        answers, tokens = outcome
         seconds = time.monotonic() - started
         logger.info("%s embedded %d texts, %d tokens, in %.3f seconds.", self.where, len(texts), tokens, seconds)
         return answers
 
+    def _send(self, texts: list[str], encoding: str, until: float) -> bytes:
+        create = self.client.embeddings.with_streaming_response.create
+        # In `input`, the client would walk through every text by its type hints.
+        asked: Any = {**self._asked, "input": [], "extra_body": {"input": texts}, "encoding_format": encoding}
+        with create(**asked, timeout=self.timeout) as response:
+            return b"".join(self._chunks(response, until))
 
-class Call:
+    def _chunks(self, response: APIResponse[Any], until: float) -> Iterator[bytes]:
+        """Read a body; the client's own limit is one for each read, which a server that drips would never meet."""
+        # httpx or httpx2, as the version of the client has it.
+        package = sys.modules[type(response.http_response).__module__.partition(".")[0]]
+        try:
+            for chunk in response.iter_bytes():
+                if time.monotonic() > until:
+                    raise self._too_slow()
+                yield chunk
+        except package.TimeoutException:
+            raise self._too_slow() from None
+        except package.RequestError as error:
+            raise self._unreachable(error) from None
+
+    def _too_slow(self) -> EmbedderUnavailable:
+        return EmbedderUnavailable(f"{self.where} did not answer in {self.timeout:g} seconds.")
+
+    def _unreachable(self, error: BaseException) -> EmbedderUnavailable:
+        return EmbedderUnavailable(f"{self.where} cannot be reached ({type(error).__name__}).")
+
+    def _read_status(self, error: APIStatusError) -> EmbeddingError:
+        return read_failure(
+            error.status_code, self._secrets.mask(error.response.content), error.response.headers, self.where
+        )
+
+
+class Call(Isolation):
     """
     The requests of one call, of which some may fail.
 
-    patience: seconds without any good answer after which no request is tried again.
-    futile: requests in a row that failed while the server answers others.
-    failure: what stopped the call; no further request is sent then.
+    patience: seconds without any good answer after which no request is tried again. stopped: set to send no more.
     """
 
     def __init__(self, endpoint: Endpoint, *, patience: float) -> None:
-        self.endpoint, self.patience = endpoint, patience
-        self.until = time.monotonic() + patience
-        self.answered = False
-        self.futile = 0
-        self.failure: EmbeddingError | None = None
-        self.answers: dict[int, Any] = {}
+        super().__init__(endpoint.request, endpoint.where)
+        self._endpoint, self._patience = endpoint, patience
+        self._until = time.monotonic() + patience
+        self.stopped = threading.Event()
 
-    async def embed(self, texts: list[str], parts: Iterable[range]) -> list[Any]:
-        """
-        Return a vector or an error for each text.
-
-        parts: the positions of the texts of each request.
-        """
-        await asyncio.gather(*(self._embed(texts, part) for part in parts))
-        return [self.answers.get(position, self.failure) for position in range(len(texts))]
-
-    async def ask(self, texts: list[str]) -> list[Any]:
+    def ask(self, texts: list[str], *, patient: bool = True) -> list[Any]:
         """Return the answers of one request, tried again as long as there is patience."""
-        async with self.endpoint.gate:
-            return await self._ask(texts)
-
-    async def _ask(self, texts: list[str], *, patient: bool = True) -> list[Any]:
         tries = malformed = 0
-        while True:
-            if self.failure is not None:
-                raise self.failure
-            try:
-                answers = await self.endpoint.request(texts)
-            except EmbedderUnavailable as error:
-                tries, malformed = tries + 1, malformed + isinstance(error, MalformedReply)
-                if malformed == MOST_MALFORMED or not (patient or _is_about_no_text(error)):
-                    raise
-                # Inside the gate: while a server is overloaded, fewer requests reach it.
-                await self._wait(tries, error)
-            else:
-                self.answered, self.until = True, time.monotonic() + self.patience
-                return answers
+        # While a server is overloaded, and its request waits in here, fewer others reach it.
+        with self._endpoint.gate:
+            while True:
+                if self.failure is not None:
+                    raise self.failure
+                try:
+                    answers = super().ask(texts)
+                except EmbedderUnavailable as error:
+                    tries, malformed = tries + 1, malformed + isinstance(error, MalformedReply)
+                    if malformed == MOST_MALFORMED or not (patient or error.is_about_no_text):
+                        raise
+                    self._wait(tries, error)
+                else:
+                    self._until = time.monotonic() + self._patience
+                    return answers
 
-    async def _ask_part(self, texts: list[str], *, patient: bool) -> list[Any]:
-        """
-        Return the answers of one request.
+    def refused(self, error: EmbeddingError, refusal: EmbeddingError) -> EmbeddingError:
+        if not isinstance(refusal, TextRejected):
+            return refusal
+        named = [option for option in ("model", "dimensions") if option.rstrip("s") in str(refusal).lower()]
+        options = " and ".join(f'"{option}"' for option in named)
+        remedy = f": check {options} in the OPTIONS." if named else "."
+        return caused_by(refusal, EmbeddingError(f"{refusal} It refuses every text{remedy}"))
 
-        Raises Unanswered, too, if the server fails for it and answers another one.
-        """
-        # Inside the gate: nothing else of the call is sent to a server that may be down.
-        async with self.endpoint.gate:
-            try:
-                return await self._ask(texts, patient=patient)
-            except EmbedderUnavailable as error:
-                if _is_about_no_text(error):
-                    raise
-                return await self._ask_after_probe(texts, error)
-
-    async def _ask_after_probe(self, texts: list[str], error: EmbedderUnavailable) -> list[Any]:
-        """Ask once more for what failed: the server may have come back just now."""
-        try:
-            await self._ask([PROBE])
-        except EmbeddingError:
-            raise error from error.__cause__
-        try:
-            return await self._ask(texts, patient=False)
-        except EmbedderUnavailable as again:
-            self.futile += 1
-            if _is_about_no_text(again) or self.futile == MOST_FUTILE:
-                raise
-            logger.warning("%s It answers other requests than this one of %d texts.", again, len(texts))
-            raise Unanswered(f"{again} It answers other texts.") from again
-
-    async def _embed(self, texts: list[str], part: range, *, patient: bool = True) -> None:
-        try:
-            answers = await self._ask_part([texts[position] for position in part], patient=patient)
-        except TextRejected as error:
-            await self._halve(texts, part, error, patient=patient and not isinstance(error, Unanswered))
-        except MalformedReply as error:
-            self.answers.update(dict.fromkeys(part, error))
-        except EmbeddingError as error:
-            self._fail(error)
-        else:
-            self.futile = 0
-            self.answers.update(zip(part, answers, strict=True))
-
-    async def _halve(self, texts: list[str], part: range, error: TextRejected, *, patient: bool) -> None:
-        """Find the text that a request was refused for, unless the server refuses every text."""
-        if not (self.answered or await self._probe()):
-            return
-        if len(part) == 1:
-            self.answers[part[0]] = error
-            return
-        middle = len(part) // 2
-        halves = part[:middle], part[middle:]
-        await asyncio.gather(*(self._embed(texts, half, patient=patient) for half in halves))
-
-    async def _probe(self) -> bool:
-        try:
-            await self.ask([PROBE])
-        except TextRejected as error:
-            refusal = f'{error} It refuses every text: check "model" and "dimensions" in the OPTIONS.'
-            self._fail(caused_by(error, EmbeddingError(refusal)))
-        except EmbeddingError as error:
-            self._fail(error)
-        return self.answered
-
-    def _fail(self, error: EmbeddingError) -> None:
-        self.failure = self.failure or error
-
-    async def _wait(self, tries: int, error: EmbedderUnavailable) -> None:
+    def _wait(self, tries: int, error: EmbedderUnavailable) -> None:
         """Sleep until the next try, or raise the error if there is no patience left for one."""
         seconds = _seconds(tries, error.retry_after)
-        if time.monotonic() + seconds > self.until:
+        if time.monotonic() + seconds > self._until:
             raise error
         logger.warning("%s Trying again in %.1f seconds (try %d failed).", error, seconds, tries)
-        await asyncio.sleep(seconds)
-
-
-def _is_about_no_text(error: EmbedderUnavailable) -> bool:
-    """Tell whether a failure says so itself: the server asks to wait, or its answer makes no sense."""
-    return error.retry_after is not None or isinstance(error, MalformedReply)
+        if self.stopped.wait(seconds):
+            raise error
 
 
 def _seconds(tries: int, retry_after: float | None) -> float:
@@ -213,3 +175,15 @@ def _seconds(tries: int, retry_after: float | None) -> float:
     if retry_after is not None:
         return min(retry_after, LONGEST_RETRY_AFTER) * (1 + jitter / 10)
     return min(FIRST_WAIT * 2.0 ** min(tries - 1, 10), LONGEST_WAIT) * (1 - jitter / 2)
+
+
+def _bare(error: APIConnectionError | APIStatusError) -> BaseException:
+    """
+    Take from an error what a crash report must not show.
+
+    Some servers repeat the key that they refuse, and the frames of the client hold it.
+    """
+    error.message = type(error).__name__
+    error.args, error.body = (error.message,), None
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)

@@ -5,21 +5,27 @@ from __future__ import annotations
 import asyncio
 import os
 import weakref
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import chain
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
-from pgembedding_django.embedders import loop, outcomes, tokens
+from pgembedding_django.embedders import outcomes, tokens
 from pgembedding_django.embedders.base import Embedder
 from pgembedding_django.embedders.calls import Call, Endpoint, logger
 from pgembedding_django.embedders.errors import TextRejected
+from pgembedding_django.embedders.secrets import Address, Secrets
 
 if TYPE_CHECKING:
-    from openai import AsyncOpenAI
+    from openai import OpenAI
 
 __all__ = ["OpenAIEmbedder"]
+
+T = TypeVar("T")
 
 #: Of one request: inputs, and tokens of all inputs; tokens of one input (OpenAI API reference, "Create embeddings").
 MAX_INPUTS, MAX_REQUEST_TOKENS, MAX_TOKENS = 2048, 300_000, 8192
@@ -72,6 +78,9 @@ class OpenAIEmbedder(Embedder):
         too_long: str = "reject",
         **common: Any,
     ) -> None:
+        self._base_url, self._api_key = base_url, api_key
+        # Else a crash report would show them where an option is wrong.
+        del base_url, api_key
         super().__init__(dimensions=dimensions, **common)
         self._check_number("timeout", timeout, least=0.001)
         self._check_number("deadline", deadline, least=0)
@@ -80,16 +89,14 @@ class OpenAIEmbedder(Embedder):
         self._check_integer("max_tokens", max_tokens)
         if too_long not in ("reject", "truncate"):
             raise ValueError(f'OpenAIEmbedder.too_long must be "reject" or "truncate", got {too_long!r}.')
-        if base_url is not None and urlsplit(base_url).scheme not in ("http", "https"):
+        if self._base_url is not None and urlsplit(self._base_url).scheme not in ("http", "https"):
             raise ValueError('OpenAIEmbedder.base_url must start with "http://" or "https://".')
-        self.model, self.base_url, self.timeout, self.deadline = model, base_url, timeout, deadline
+        self.model, self.timeout, self.deadline = model, timeout, deadline
         self.concurrency, self.batch_size = concurrency, batch_size
         self.max_tokens, self.too_long = max_tokens, too_long
         self.dimensions = dimensions or DIMENSIONS.get(model)
         self._asked = {"model": model, **({"dimensions": dimensions} if dimensions else {})}
-        self._api_key = api_key
-        #: The loop that the connections belong to, the endpoint, and what closes them.
-        self._opened: tuple[asyncio.AbstractEventLoop, Endpoint, Callable[[], object]] | None = None
+        self._opened: tuple[int, Endpoint, weakref.finalize[Any, Any]] | None = None
 
     @property
     def identity(self) -> str:
@@ -98,41 +105,49 @@ class OpenAIEmbedder(Embedder):
     @property
     def sends_to(self) -> str:
         """The server, without user, password and query."""
-        parts = urlsplit(self.base_url or os.environ.get("OPENAI_BASE_URL") or BASE_URL)
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        return self._address.public
 
     def compute_each(self, texts: list[str]) -> list[Any]:
-        return loop.run(self._each(texts))
+        return self._each(texts, self._call(self.deadline))
 
     def compute_query(self, text: str) -> Any:
-        return loop.run(self._query(text))
+        return self._query(text, self._call(min(self.deadline, QUERY_DEADLINE)))
 
     async def acompute_each(self, texts: list[str]) -> list[Any]:
-        return await loop.arun(self._each(texts))
+        return await _in_thread(self._each, texts, self._call(self.deadline))
 
     async def acompute_query(self, text: str) -> Any:
-        return await loop.arun(self._query(text))
+        return await _in_thread(self._query, text, self._call(min(self.deadline, QUERY_DEADLINE)))
 
     def close(self) -> None:
         if self._opened is not None:
             self._opened[2]()
             self._opened = None
 
-    async def _each(self, texts: list[str]) -> list[Any]:
+    def _each(self, texts: list[str], call: Call) -> list[Any]:
         fitted = self._fit(texts)
         sent = [fit for fit in fitted if not isinstance(fit, TextRejected)]
         sizes = [size for _, size in sent]
-        parts = tokens.split(sizes, most_texts=self.batch_size, most_tokens=MAX_REQUEST_TOKENS)
-        call = Call(self._open(), patience=self.deadline)
-        answers = iter(await call.embed([text for text, _ in sent], parts))
+        ranges = tokens.split(sizes, most_texts=self.batch_size, most_tokens=MAX_REQUEST_TOKENS)
+        answers = self._embed([[sent[place][0] for place in part] for part in ranges], call)
         return [fit if isinstance(fit, TextRejected) else next(answers) for fit in fitted]
 
-    async def _query(self, text: str) -> Any:
+    def _embed(self, parts: list[list[str]], call: Call) -> Iterator[Any]:
+        """Return the answers of all parts, several of which are asked for at once."""
+        if len(parts) < 2:
+            return chain.from_iterable(map(call.each, parts))
+        with ThreadPoolExecutor(self.concurrency) as pool:
+            try:
+                return chain.from_iterable(list(pool.map(call.each, parts)))
+            finally:
+                # An interrupt waits for what is under way, and for no more.
+                call.stopped.set()
+
+    def _query(self, text: str, call: Call) -> Any:
         [fit] = self._fit([text])
         if isinstance(fit, TextRejected):
             raise fit
-        answers = await Call(self._open(), patience=min(self.deadline, QUERY_DEADLINE)).ask([fit[0]])
-        return outcomes.raise_first(answers)[0]
+        return outcomes.raise_first(call.ask([fit[0]]))[0]
 
     def _fit(self, texts: list[str]) -> list[tuple[str, int] | TextRejected]:
         """Return each text and its tokens, or why it is not sent."""
@@ -157,36 +172,61 @@ class OpenAIEmbedder(Embedder):
             'Split it, or set too_long="truncate" in the OPTIONS.'
         )
 
-    def _open(self) -> Endpoint:
-        """Return the endpoint of the running loop, opened at the first request: of a process, and after a fork."""
-        running = asyncio.get_running_loop()
-        if self._opened is None or self._opened[0] is not running:
+    def _call(self, patience: float) -> Call:
+        """Begin a call of the process's endpoint, which opens at the first request: of a process, and after a fork."""
+        pid = os.getpid()
+        if self._opened is None or self._opened[0] != pid:
             client = self._make_client()
-            gate = asyncio.Semaphore(self.concurrency)
-            endpoint = Endpoint(client, gate, self.sends_to, self.timeout, self._asked)
-            self._opened = running, endpoint, weakref.finalize(self, _close, running, client)
-        return self._opened[1]
+            secrets = Secrets(self._key, *self._address.secrets)
+            endpoint = Endpoint(client, secrets, self.sends_to, self.timeout, self.concurrency, self._asked)
+            self._opened = pid, endpoint, weakref.finalize(self, _close, pid, client)
+        return Call(self._opened[1], patience=patience)
 
-    def _make_client(self) -> AsyncOpenAI:
+    @property
+    def _address(self) -> Address:
+        return Address(self._base_url or os.environ.get("OPENAI_BASE_URL") or BASE_URL)
+
+    @property
+    def _key(self) -> str:
+        # An empty key counts as none, and a file's line end is no part of one.
+        return (self._api_key or os.environ.get("OPENAI_API_KEY") or "").strip()
+
+    def _make_client(self) -> OpenAI:
+        """Make the client; no local variable holds a secret that a crash report would show."""
         try:
             import openai
         except ImportError as error:
             raise ImproperlyConfigured(
                 'OpenAIEmbedder needs openai: pip install "pgembedding-django[openai]"'
             ) from error
-        # An empty key counts as none, and a file's line end is no part of one: the client would fail with a message
-        # about an illegal header that repeats the key.
-        key = (self._api_key or os.environ.get("OPENAI_API_KEY") or "").strip()
-        if not (key and key.isascii() and key.isprintable()):
+        # The client would fail with a message about an illegal header that repeats the key.
+        if not (self._key and self._key.isascii() and self._key.isprintable()):
             raise ImproperlyConfigured(
                 'OpenAIEmbedder has no usable key: set OPENAI_API_KEY in the environment, or "api_key" in the OPTIONS '
                 'of PGEMBEDDING["EMBEDDERS"].'
             )
-        # Time and retries are the call's: it has one limit for a whole answer, and tries until a deadline.
-        return openai.AsyncOpenAI(api_key=key, base_url=self.base_url, timeout=None, max_retries=0)
+        self._address.hide_query()
+        version = self._address.version
+        make = partial(openai.AzureOpenAI, api_version=version) if version else openai.OpenAI
+        return make(
+            api_key=self._key,
+            base_url=self._address.public,
+            default_headers=self._address.headers,
+            default_query=self._address.query,
+            # Retries are the call's, which tries until a deadline.
+            max_retries=0,
+        )
 
 
-def _close(running: asyncio.AbstractEventLoop, client: AsyncOpenAI) -> None:
-    """Close the connections of an embedder that nobody holds any more, also when the process ends."""
-    if loop.is_ours(running):
-        asyncio.run_coroutine_threadsafe(client.close(), running)
+async def _in_thread(function: Callable[..., T], argument: Any, call: Call) -> T:
+    """Run a call in a thread; one that is cancelled sends nothing more."""
+    try:
+        return await asyncio.to_thread(function, argument, call)
+    finally:
+        call.stopped.set()
+
+
+def _close(pid: int, client: OpenAI) -> None:
+    """Close the connections of an embedder that nobody holds any more; a forked process has its parent's."""
+    if os.getpid() == pid:
+        client.close()

@@ -5,17 +5,23 @@ from __future__ import annotations
 import base64
 import json
 import math
+import re
 import time
 from collections.abc import Mapping
 from email.utils import mktime_tz, parsedate_tz
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from pgembedding_django.embedders.errors import EmbedderUnavailable, EmbeddingError, TextRejected
+from pgembedding_django.embedders.errors import (
+    EmbedderUnavailable,
+    EmbeddingError,
+    MalformedReply,
+    RefusedByServer,
+    TextRejected,
+)
 
-if TYPE_CHECKING:
-    from openai import APIError, APIStatusError
+__all__ = ["PASSING", "read_failure", "read_reply", "refuses_base64", "retry_after"]
 
 #: Statuses about what was sent, which may be about one text of many.
 REFUSING = frozenset({400, 413, 422})
@@ -37,45 +43,42 @@ REMEDIES = {
 MOST_DETAIL = 200
 
 
-class MalformedReply(EmbedderUnavailable):
-    """The answer is not one vector for each text, so that no vector of it can be trusted; it may have been paid for."""
-
-
-def read_reply(content: bytes, count: int, where: str) -> tuple[list[Any], int]:
+def read_reply(content: bytes, count: int, where: str) -> tuple[list[Any], int] | EmbeddingError:
     """
     Return a vector or an error for each text, in their order, and the tokens that were counted (0 if untold).
 
-    Raises MalformedReply if the answer is not one vector for each of `count` texts.
+    where: the server, for the message. Returns the error that it means if it is not one vector for each of `count`
+    texts, for others to raise: no frame of it holds the content then.
     """
     try:
         body = json.loads(content)
-    except ValueError as error:
-        raise MalformedReply(f"{where} answered what is no JSON ({len(content)} bytes).") from error
+    except ValueError:
+        return MalformedReply(f"{where} answered what is no JSON ({len(content)} bytes).")
     items = body.get("data") if isinstance(body, dict) else None
     if not isinstance(items, list):
-        raise MalformedReply(f"{where} answered JSON with no list of vectors.")
+        return _read_error(body, where) or MalformedReply(f"{where} answered JSON with no list of vectors.")
     # No server is trusted: an item is whatever it sent.
-    indexed = [item for item in items if isinstance(item, dict) and type(item.get("index")) is int]
-    by_index = {item["index"]: item.get("embedding") for item in indexed}
+    by_index = _by_index([item for item in items if isinstance(item, dict)])
     if len(items) != count or by_index.keys() != set(range(count)):
-        raise MalformedReply(
+        return MalformedReply(
             f"{where} answered {len(items)} vectors for {count} texts ({len(by_index)} different indexes)."
         )
     return [_decode(by_index[position]) for position in range(count)], _tokens(body)
 
 
-def read_failure(error: APIError, where: str, key: str) -> EmbeddingError:
-    """
-    Return what an error of the openai package means, and take the key out of both.
+def read_failure(status: int, content: bytes, headers: Mapping[str, str], where: str) -> EmbeddingError:
+    """Return what a status other than 200 means."""
+    try:
+        body = json.loads(content)
+    except ValueError:
+        body = None
+    error = body.get("error") if isinstance(body, dict) else None
+    return _read_status(status, error if isinstance(error, dict) else body, headers, where)
 
-    where: the server, for the message.
-    """
-    import openai
 
-    _hide(error, key)
-    if isinstance(error, openai.APIStatusError):
-        return _read_status(error, where)
-    return EmbedderUnavailable(f"{where} cannot be reached ({type(error.__cause__ or error).__name__}).")
+def refuses_base64(error: EmbeddingError) -> bool:
+    """Tell whether a server refuses vectors in base64, which some compatible ones do not know."""
+    return isinstance(error, RefusedByServer) and bool(re.search(r"encoding.?format|base64", str(error), re.IGNORECASE))
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
@@ -85,6 +88,60 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         if math.isfinite(seconds) and seconds >= 0:
             return seconds
     return None
+
+
+def _by_index(items: list[dict[str, Any]]) -> dict[int, Any]:
+    """Return the vectors by index; where servers leave it out, of all items or of the first, their order tells."""
+    indexes = [_index(item.get("index")) for item in items]
+    if None in indexes and len([index for index in indexes if index is None]) in (1, len(indexes)):
+        left = iter(sorted(set(range(len(items))) - set(indexes)))
+        indexes = [next(left, -1) if index is None else index for index in indexes]
+    pairs = zip(indexes, items, strict=True)
+    return {index: item.get("embedding") for index, item in pairs if index not in (None, -1)}
+
+
+def _index(value: Any) -> int | None:
+    """Read an index; -1 is none of any text."""
+    if isinstance(value, str) and value.isdecimal():
+        return int(value)
+    return value if value is None or type(value) is int else -1
+
+
+def _read_error(body: Any, where: str) -> EmbeddingError | None:
+    """Return what an error in an answer of status 200 means, as gateways send it; its code may be a status."""
+    error = body.get("error") if isinstance(body, dict) else None
+    if not error:
+        return None
+    error = error if isinstance(error, dict) else {"message": error}
+    code = _index(error.get("code"))
+    if code is not None and code >= 400:
+        return _read_status(code, error, {}, where)
+    words = _words(error)
+    return MalformedReply(f"{where} answered an error in place of vectors{': ' if words else '.'}{words}")
+
+
+def _read_status(status: int, error: Any, headers: Mapping[str, str], where: str) -> EmbeddingError:
+    without_credit = isinstance(error, dict) and NO_CREDIT in (error.get("code"), error.get("type"))
+    words = _words(error)
+    sentence = f"{where} answered {status}: {words}" if words else f"{where} answered {status}."
+    if not without_credit and (status in PASSING or status >= 500):
+        return EmbedderUnavailable(sentence, retry_after=retry_after(headers))
+    if status in REFUSING and not without_credit:
+        return RefusedByServer(sentence)
+    remedy = REMEDIES.get(NO_CREDIT if without_credit else status)
+    lasting = EmbeddingError(f"{sentence} {remedy}" if remedy else sentence)
+    lasting.is_about_no_text = True
+    return lasting
+
+
+def _words(error: Any) -> str:
+    """Return a server's own words as a sentence; validators of servers (FastAPI) put them into "detail"."""
+    message = (error.get("message") or error.get("detail")) if isinstance(error, dict) else None
+    if isinstance(message, list | dict):
+        message = json.dumps(message, ensure_ascii=False)
+    words = " ".join(message.split()) if isinstance(message, str) else ""
+    words = words[:MOST_DETAIL] + "…" if len(words) > MOST_DETAIL else words
+    return words if words.endswith((".", "…", "!", "?")) or not words else f"{words}."
 
 
 def _seconds(value: str) -> float:
@@ -97,38 +154,6 @@ def _seconds(value: str) -> float:
         return max(0.0, mktime_tz(parsed) - time.time()) if parsed else math.nan
     except (ValueError, OverflowError):
         return math.nan
-
-
-def _read_status(error: APIStatusError, where: str) -> EmbeddingError:
-    status = error.status_code
-    without_credit = NO_CREDIT in (error.code, error.type)
-    detail = _detail(error)
-    sentence = f"{where} answered {status}: {detail}" if detail else f"{where} answered {status}."
-    if not without_credit and (status in PASSING or status >= 500):
-        return EmbedderUnavailable(sentence, retry_after=retry_after(error.response.headers))
-    if status in REFUSING and not without_credit:
-        return TextRejected(sentence)
-    remedy = REMEDIES.get(NO_CREDIT if without_credit else status)
-    return EmbeddingError(f"{sentence} {remedy}" if remedy else sentence)
-
-
-def _detail(error: APIStatusError) -> str:
-    message = error.body.get("message") if isinstance(error.body, dict) else None
-    if not isinstance(message, str):
-        return ""
-    words = " ".join(message.split())
-    words = words[:MOST_DETAIL] + "…" if len(words) > MOST_DETAIL else words
-    return words if words.endswith((".", "…", "!", "?")) or not words else f"{words}."
-
-
-def _hide(error: APIError, key: str) -> None:
-    """Some servers repeat the key that they refuse, and a traceback shows the cause of an error."""
-    error.message = error.message.replace(key, "***")
-    error.args = (error.message,)
-    if isinstance(error.body, dict):
-        error.body = {name: v.replace(key, "***") if isinstance(v, str) else v for name, v in error.body.items()}
-    else:
-        error.body = None
 
 
 def _decode(embedding: Any) -> Any:

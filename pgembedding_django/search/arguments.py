@@ -20,7 +20,7 @@ from django.db.models import Model, OuterRef, QuerySet
 
 from pgembedding_django import vectors
 from pgembedding_django.bounds import is_integer
-from pgembedding_django.embedders import TextRejected, get_embedder
+from pgembedding_django.embedders import RefusedByServer, TextRejected, get_embedder
 from pgembedding_django.engines import MAX_EF_SEARCH
 from pgembedding_django.fields import EmbeddingField, embedding_fields
 from pgembedding_django.functions import Distance
@@ -131,6 +131,9 @@ def _embed(field: EmbeddingField, text: str) -> Vector:
         return get_embedder(field.embedder).embed_query(text)
     except ImproperlyConfigured as error:
         raise ValueError(f"{field.label} cannot be searched by text: {error} Pass a vector, or set it.") from error
+    except RefusedByServer:
+        # Of whom nobody knows whether it means the text.
+        raise
     except TextRejected as error:
         raise ValueError(f"{field.label} cannot be searched by this text: {error}") from error
 

@@ -97,6 +97,21 @@ def test_callable_bad_text_is_found_and_its_exception_is_the_cause():
     assert isinstance(causes[-1], ValueError)
 
 
+@pytest.mark.parametrize("error", [ConnectionResetError(), Status(500), ValueError("odd")])
+@pytest.mark.parametrize("wrap", ["function", "LangChain"])
+def test_text_that_code_of_others_raises_for_is_isolated(monkeypatch, error, wrap):
+    def one_fails(texts):
+        if "odd" in texts:
+            raise error
+        return lengths(texts)
+
+    monkeypatch.setattr(Texts, "embed_documents", lambda self, texts: one_fails(texts))
+    embedder = CallableEmbedder(function=one_fails) if wrap == "function" else LangChainEmbedder(embeddings=Texts())
+    outcomes = embedder.embed_each(["a", "b", "odd", "c"])
+    assert isinstance(outcomes[2], TextRejected)
+    assert [outcome.tolist() for outcome in outcomes[:2] + outcomes[3:]] == [[1, 1]] * 3
+
+
 def test_callable_that_yields_and_then_raises_is_caught_too():
     def function(texts):
         yield [1, 2]

@@ -116,11 +116,24 @@ def test_embed_each_outage_is_not_halved():
     assert broken.calls == 1
 
 
-def test_embed_each_outage_half_way_keeps_what_is_embedded():
+def test_embed_each_text_that_the_embedder_fails_for_is_isolated():
+    """An outage that other texts do not meet is none."""
     outcomes = Picky().embed_each(["a", "bad", "away", "bad"])
     assert outcomes[0].tolist() == [1, 1]
-    assert str(outcomes[2]) == "Picky is away."
-    assert [type(outcome) for outcome in outcomes[1:]] == [TextRejected, EmbedderUnavailable, TextRejected]
+    assert str(outcomes[2]) == "Picky cannot embed text 2: Picky is away. It answers other texts."
+    assert [type(outcome) for outcome in outcomes[1:]] == [TextRejected] * 3
+
+
+def test_embed_each_outage_half_way_keeps_what_is_embedded():
+    class Leaving(Picky):
+        def compute(self, texts):
+            if texts[0] == "b":
+                raise EmbedderUnavailable("Leaving.", retry_after=9)
+            return super().compute(texts)
+
+    outcomes = Leaving().embed_each(["a", "bad", "b", "c"])
+    assert outcomes[0].tolist() == [1, 1]
+    assert [str(outcome) for outcome in outcomes[2:]] == ["Leaving."] * 2
 
 
 def test_embed_each_wrong_count_is_no_fault_of_the_texts():

@@ -1,6 +1,7 @@
 """OpenAIEmbedder against a real HTTP server: what is asked, what is refused, what is tried again, what is told."""
 
 import asyncio
+import base64
 import gc
 import logging
 import os
@@ -15,10 +16,12 @@ import numpy as np
 import openai
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from django.views.debug import ExceptionReporter
 
-from pgembedding_django.embedders import EmbedderUnavailable, EmbeddingError, TextRejected, calls, get_embedder, loop
+from pgembedding_django.embedders import EmbedderUnavailable, EmbeddingError, TextRejected, calls, get_embedder
 from pgembedding_django.embedders.openai import OpenAIEmbedder
 from pgembedding_django.embedders.replies import retry_after
+from pgembedding_django.embedders.secrets import Secrets
 from tests.models import Article
 from tests.support.embeddings_server import (
     JSON,
@@ -30,9 +33,9 @@ from tests.support.embeddings_server import (
     error_of,
     hang,
     reset,
+    stall,
     vector_of,
 )
-from tests.support.waiting import wait_until
 
 KEY = "sk-secret-of-the-tests"
 TEXTS = ["a", "bcd", "ef"]
@@ -314,7 +317,10 @@ MALFORMED = {
     "index out of range": (changed(2, index=3), "answered 3 vectors for 3 texts (3 different indexes)."),
     "index a list": (changed(2, index=[2]), "answered 3 vectors for 3 texts (2 different indexes)."),
     "index a bool": (changed(1, index=True), "answered 3 vectors for 3 texts (2 different indexes)."),
-    "index missing": ([{"embedding": [1.0]}] * 3, "answered 3 vectors for 3 texts (0 different indexes)."),
+    "two indexes missing": (
+        [{"embedding": [1.0]}, {"embedding": [1.0]}, {"index": 0}],
+        "answered 3 vectors for 3 texts (1 different indexes).",
+    ),
     "numbers for items": ([1, 2, 3], "answered 3 vectors for 3 texts (0 different indexes)."),
     "null data": ({"data": None}, "answered JSON with no list of vectors."),
     "no data": ({"error": None}, "answered JSON with no list of vectors."),
@@ -352,6 +358,59 @@ def test_embed_each_malformed_answers_of_one_request_spare_the_others(server, ma
     outcomes = make(batch_size=1, concurrency=1).embed_each(TEXTS)
     assert isinstance(outcomes[0], EmbedderUnavailable)
     assert lists(outcomes[1:]) == vectors_of(TEXTS[1:])
+
+
+def without(position, value=None):
+    """An answer whose item has another index, or none."""
+    data = data_of(TEXTS)
+    data[position] |= {"index": value}
+    return data
+
+
+INDEXES = {
+    "all missing": [{"embedding": item["embedding"]} for item in data_of(TEXTS)],
+    "the first missing": [{"embedding": as_base64(vector_of("a"))}, *data_of(TEXTS)[1:]],
+    "one missing, shuffled": [*data_of(TEXTS)[1:], {"embedding": as_base64(vector_of("a"))}],
+    "null": without(0),
+    "text": [{**item, "index": str(item["index"])} for item in data_of(TEXTS)],
+}
+
+
+@pytest.mark.parametrize("data", INDEXES.values(), ids=INDEXES)
+def test_embed_answer_whose_indexes_are_left_out_or_text_is_read(server, embedder, data):
+    """As of Gemini, which leaves out 0."""
+    server.answer(data)
+    assert embedder.embed(TEXTS).tolist() == vectors_of(TEXTS)
+    assert len(server.requests) == 1
+
+
+ERRORS = {
+    "words": ({"error": {"message": "No capacity."}}, "answered an error in place of vectors: No capacity."),
+    "text": ({"error": "No capacity."}, "answered an error in place of vectors: No capacity."),
+    "nothing": ({"error": {"kind": 1}}, "answered an error in place of vectors."),
+    "status": ({"error": {"message": "Busy.", "code": 503}}, "answered 503: Busy."),
+}
+
+
+@pytest.mark.parametrize(("body", "sentence"), ERRORS.values(), ids=ERRORS)
+def test_embed_error_in_an_answer_of_status_200_is_told(server, make, body, sentence):
+    server.answer(body, times=9)
+    with pytest.raises(EmbedderUnavailable) as caught:
+        make(deadline=0).embed(TEXTS)
+    assert str(caught.value) == f"{server.where} {sentence}"
+
+
+def test_embed_error_in_an_answer_of_status_200_is_asked_again(server, embedder, quick):
+    server.answer({"error": {"message": "Busy.", "code": 429}})
+    server.answer({"error": {"message": "Busy."}})
+    assert embedder.embed(TEXTS).tolist() == vectors_of(TEXTS)
+
+
+def test_embed_each_refusal_in_an_answer_of_status_200_is_isolated(server, embedder):
+    server.poison, server.poisoned = "☠", (200, {"error": {"message": "Bad text.", "code": 400}}, JSON)
+    vector, rejected = embedder.embed_each(["a", "☠"])
+    assert vector.tolist() == vector_of("a")
+    assert str(rejected).endswith("answered 400: Bad text.")
 
 
 BAD_ITEM = {
@@ -440,8 +499,8 @@ def test_embed_server_that_refuses_every_text_is_asked_twice(server, embedder, s
         embedder.embed(TEXTS)
     assert type(caught.value) is EmbeddingError
     assert str(caught.value) == (
-        f"{server.where} answered {status}: Unknown dimensions. It refuses every text: check "
-        '"model" and "dimensions" in the OPTIONS.'
+        f'{server.where} answered {status}: Unknown dimensions. It refuses every text: check "dimensions" in the '
+        "OPTIONS."
     )
     assert server.sizes() == [3, 1]
 
@@ -459,6 +518,164 @@ def test_embed_query_refused_text_is_told_at_once(server, embedder):
         embedder.embed_query("☠")
     assert str(caught.value) == f"{server.where} answered 400: '$.input' is invalid."
     assert len(server.requests) == 1
+
+
+def test_embed_server_that_refuses_every_text_for_a_reason_of_its_own_gets_no_hint(server, embedder):
+    server.answer(error_of("Not today."), status=400, times=9)
+    with pytest.raises(EmbeddingError) as caught:
+        embedder.embed(TEXTS)
+    assert str(caught.value) == f"{server.where} answered 400: Not today. It refuses every text."
+
+
+def test_nearest_that_a_server_refuses_is_not_laid_at_the_text_s_door(server, settings):
+    options = {"model": "test", "base_url": server.url, "api_key": KEY}
+    backend = "pgembedding_django.embedders.openai.OpenAIEmbedder"
+    settings.PGEMBEDDING = {**settings.PGEMBEDDING, "EMBEDDERS": {"default": {"BACKEND": backend, "OPTIONS": options}}}
+    server.answer(error_of("Not today."), status=400)
+    with pytest.raises(TextRejected) as caught:
+        Article.objects.nearest("a question")
+    assert str(caught.value) == f"{server.where} answered 400: Not today."
+    get_embedder().close()
+
+
+# Servers that know no base64
+
+NO_BASE64 = {
+    "words": (400, error_of("encoding_format base64 is not supported."), JSON),
+    "validator": (422, {"detail": [{"loc": ["body", "encoding_format"], "msg": "Input should be 'float'"}]}, JSON),
+}
+
+
+@pytest.mark.parametrize("refusal", NO_BASE64.values(), ids=NO_BASE64)
+def test_embed_server_that_refuses_base64_is_asked_for_floats_once_and_for_all(server, embedder, refusal):
+    server.no_base64 = refusal
+    assert embedder.embed(TEXTS).tolist() == vectors_of(TEXTS)
+    assert embedder.embed_query("abc").tolist() == vector_of("abc")
+    assert [body["encoding_format"] for _path, _headers, body in server.requests] == ["base64", "float", "float"]
+
+
+def test_embed_refusal_that_floats_do_not_cure_is_told_and_not_remembered(server, embedder):
+    server.answer(error_of("Text has no base64."), status=400, times=2)
+    with pytest.raises(TextRejected, match="Text has no base64"):
+        embedder.embed_query("a")
+    assert embedder.embed_query("a").tolist() == vector_of("a")
+    assert [body["encoding_format"] for _path, _headers, body in server.requests] == ["base64", "float", "base64"]
+
+
+# Addresses
+
+
+def test_embed_address_of_azure_keeps_its_version_and_takes_the_key_as_azure_does(server, make):
+    make(base_url=f"{server.url}/openai/deployments/small?api-version=2024-02-01").embed(TEXTS)
+    [(path, headers, _body)] = server.requests
+    assert path == "/v1/openai/deployments/small/embeddings?api-version=2024-02-01"
+    assert headers["api-key"] == KEY
+    assert "authorization" not in headers
+
+
+def test_embed_query_of_an_address_is_sent_and_not_logged(server, make, caplog):
+    caplog.set_level(logging.INFO)
+    embedder = make(base_url=f"{server.url}?key=sesame-open&api=1")
+    embedder.embed(TEXTS)
+    assert server.requests[0][0] == "/v1/embeddings?key=sesame-open&api=1"
+    assert "HTTP Request: POST" in caplog.text
+    assert "sesame" not in caplog.text + embedder.sends_to
+
+
+def test_embed_login_of_an_address_is_sent_as_a_header_and_not_logged(server, make, caplog):
+    caplog.set_level(logging.INFO)
+    address = server.url.replace("://", "://user:pa%40ss-word@")
+    make(base_url=address).embed(TEXTS)
+    assert server.requests[0][1]["authorization"] == f"Basic {LOGIN}"
+    assert "HTTP Request: POST" in caplog.text
+    assert not [form for form in ("pa%40ss", "pa@ss", LOGIN) if form in caplog.text]
+
+
+# What a crash report shows
+
+LOGIN = base64.b64encode(b"user:pa@ss-word").decode()
+
+
+def crash_report(function, settings, rf, debug):
+    """What Django shows or sends of an error that a function raises, but the settings, which are Django's to clean."""
+    settings.DEBUG = debug
+    try:
+        function()
+    except (EmbeddingError, ImproperlyConfigured):
+        reporter = ExceptionReporter(rf.get("/"), *sys.exc_info())
+    frames = reporter.get_traceback_frames()
+    assert len(frames) > 1
+    shown = [(frame["filename"], name, value) for frame in frames for name, value in frame.get("vars", ())]
+    return repr(shown) + repr([frame["exc_cause"] for frame in frames]) + told(reporter.exc_value)
+
+
+@pytest.fixture
+def configured(server, settings):
+    """Return a function that puts an address and a key into the settings."""
+
+    def configure(address, **options):
+        options = {"model": "test", "base_url": address, "api_key": KEY, "deadline": 0, **options}
+        backend = "pgembedding_django.embedders.openai.OpenAIEmbedder"
+        settings.PGEMBEDDING = {"EMBEDDERS": {"default": {"BACKEND": backend, "OPTIONS": options}}}
+
+    yield configure
+    settings.PGEMBEDDING["EMBEDDERS"]["default"]["OPTIONS"] = {}
+    get_embedder().close()
+
+
+FAILURES = {
+    "refused": lambda server: server.answer(error_of(f"Bad credentials {LOGIN} {KEY}"), status=401),
+    "away": lambda server: server.answer(error_of(f"Away, {LOGIN} {KEY}"), status=503, times=9),
+    "reset": lambda server: server.misbehave(reset, times=9),
+    "cut": lambda server: server.misbehave(cut, times=9),
+    "error": lambda server: server.answer({"error": {"message": f"{LOGIN} {KEY}"}}, times=9),
+    "no JSON": lambda server: server.answer(f"<html>{LOGIN} {KEY}".encode(), times=9),
+}
+
+
+@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize("fail", FAILURES.values(), ids=FAILURES)
+def test_crash_report_of_a_failure_shows_neither_key_nor_login(server, configured, settings, rf, caplog, fail, debug):
+    caplog.set_level(logging.INFO)
+    configured(server.url.replace("://", "://user:pa%40ss-word@"))
+    fail(server)
+    report = crash_report(lambda: get_embedder().embed_query("a"), settings, rf, debug)
+    assert not [form for form in (KEY, LOGIN, "pa%40ss", "pa@ss") if form in report + caplog.text]
+
+
+WRONG = {
+    "key": {"api_key": "sk-b\u00e9d-secret"},
+    "timeout": {"timeout": 0},
+    "unknown option": {"modle": "x"},
+    "address": {"base_url": "ftp://user:pa%40ss-word@example.com"},
+}
+
+
+@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize("options", WRONG.values(), ids=WRONG)
+def test_crash_report_of_a_wrong_option_shows_no_secret(configured, settings, rf, options, debug):
+    configured("https://user:pa%40ss-word@example.com/v1", **options)
+    report = crash_report(lambda: get_embedder().embed(["a"]), settings, rf, debug)
+    assert not [form for form in (KEY, "sk-b", "pa%40ss", "pa@ss") if form in report]
+
+
+def test_log_lines_of_another_kind_are_left_alone(server, make, caplog):
+    caplog.set_level(logging.INFO)
+    make(base_url=f"{server.url}?key=sesame-open").embed(["a"])
+    logging.getLogger("httpx").info("%(what)s", {"what": "words"})
+    assert caplog.messages[-1] == "words"
+
+
+def test_call_that_has_ended_asks_nothing_more(server, embedder):
+    call = embedder._call(1)
+    call.failure = EmbedderUnavailable("Away.")
+    with pytest.raises(EmbedderUnavailable, match="Away"):
+        call.ask(["a"])
+    assert server.requests == []
+
+
+def test_secrets_too_short_to_be_told_from_other_words_are_left():
+    assert Secrets("no", "").mask(b"there is no key") == b"there is no key"
 
 
 # Failures that last
@@ -538,7 +755,7 @@ def test_embed_passing_failure_is_tried_again(server, embedder, status):
     assert len(server.requests) == 2
 
 
-@pytest.mark.parametrize("act", [reset, hang, drip, cut])
+@pytest.mark.parametrize("act", [reset, hang, drip, cut, stall])
 def test_embed_lost_connection_or_silence_is_tried_again(server, make, act):
     server.misbehave(act)
     assert make(timeout=0.3).embed(TEXTS).tolist() == vectors_of(TEXTS)
@@ -879,7 +1096,7 @@ def test_forgotten_embedder_closes_its_connections(server):
     client = embedder._opened[1].client
     del embedder
     gc.collect()
-    wait_until(client.is_closed)
+    assert client.is_closed()
 
 
 def test_forked_process_opens_connections_of_its_own(server, make, monkeypatch):
@@ -890,10 +1107,9 @@ def test_forked_process_opens_connections_of_its_own(server, make, monkeypatch):
     assert embedder.embed(["b"]).tolist() == [vector_of("b")]
     assert embedder._opened[1].client is not inherited
     embedder.close()
-    loop._threads[-1].stop()
     monkeypatch.undo()
     assert not inherited.is_closed()
-    loop.run(inherited.close())
+    inherited.close()
 
 
 def test_forked_process_leaves_the_connections_of_its_parent_open(embedder, monkeypatch):
@@ -902,9 +1118,8 @@ def test_forked_process_leaves_the_connections_of_its_parent_open(embedder, monk
     with monkeypatch.context() as forked:
         forked.setattr(os, "getpid", lambda: -2)
         embedder.close()
-    loop.run(asyncio.sleep(0.05))
     assert not inherited.is_closed()
-    loop.run(inherited.close())
+    inherited.close()
 
 
 def test_process_that_ends_closes_its_connections(server):

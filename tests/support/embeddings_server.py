@@ -29,6 +29,10 @@ def data_of(texts, encode=as_base64):
     ]
 
 
+def as_floats(texts):
+    return data_of(texts, encode=list)
+
+
 def error_of(message, **fields):
     return {"error": {"message": message, "type": "some_error", "param": None, "code": None, **fields}}
 
@@ -60,6 +64,15 @@ def drip(handler):
         return
 
 
+def stall(handler):
+    """Send the head and the beginning of the body, and say nothing more until the server stops."""
+    handler.send_response(200)
+    handler.send_header("content-length", "1000")
+    handler.end_headers()
+    handler.wfile.write(b'{"data": [')
+    hang(handler)
+
+
 def cut(handler):
     """End the connection in the middle of the body."""
     handler.send_response(200)
@@ -75,13 +88,14 @@ class EmbeddingsServer:
     An answer is a function of the handler, or (status, body, headers); a body that is a list is the "data" of a good
     answer, and one that is a function makes that list of the texts. `requests` keeps what came: (path, headers, JSON
     body). `served` counts how often each text was answered with its vector, which is what a provider charges for.
-    latency: seconds before each answer. poison: a request with a text that holds it is refused with 400, or gets the
+    latency: seconds before each answer. no_base64: what a request for base64 is answered, where the server knows floats
+    alone. poison: a request with a text that holds it is refused with 400, or gets the
     answer `poisoned`.
     """
 
     def __init__(self):
         self.answers, self.requests, self.served = deque(), [], Counter()
-        self.latency, self.poison = 0, None
+        self.latency, self.poison, self.no_base64 = 0, None, None
         self.poisoned = 400, error_of("'$.input' is invalid."), JSON
         self.stopping = threading.Event()
         self._lock = threading.Lock()
@@ -115,8 +129,10 @@ class EmbeddingsServer:
         self._server.server_close()
         self._thread.join()
 
-    def _next(self, texts):
+    def _next(self, texts, encoding):
         with self._lock:
+            if self.no_base64 and encoding == "base64":
+                return self.no_base64
             if self.answers:
                 return self.answers.popleft()
             if self.poison and any(self.poison in text for text in texts):
@@ -124,7 +140,7 @@ class EmbeddingsServer:
             if self._random.random() < self._rate:
                 return self._random.choice(FAILURES)
             self.served.update(texts)
-            return 200, data_of, JSON
+            return 200, (data_of if encoding == "base64" else as_floats), JSON
 
     def _handler(server):
         class Handler(BaseHTTPRequestHandler):
@@ -138,7 +154,7 @@ class EmbeddingsServer:
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 server.requests.append((self.path, headers, asked))
                 time.sleep(server.latency)
-                answer = server._next(asked["input"])
+                answer = server._next(asked["input"], asked.get("encoding_format"))
                 if callable(answer):
                     self.wfile = self.connection.makefile("wb", 0)
                     self.close_connection = True
