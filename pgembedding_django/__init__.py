@@ -7,6 +7,7 @@ from pgembedding_django.managers import EmbeddingManager
 from pgembedding_django.operations import CreateEmbeddingExtension
 from pgembedding_django.querysets import EmbeddingQuerySet
 from pgembedding_django.search.diversity import diversify
+from pgembedding_django.search.models import search_all
 from pgembedding_django.vectors import Vector
 
 __version__ = "0.1.0"
@@ -24,4 +25,5 @@ __all__ = [
     "MaxInnerProduct",
     "Vector",
     "diversify",
+    "search_all",
 ]

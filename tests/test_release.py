@@ -25,6 +25,7 @@ PUBLIC = {
         "MaxInnerProduct",
         "Vector",
         "diversify",
+        "search_all",
     },
     "pgembedding_django.admin": {"EmbeddingAdminMixin", "HnswIndexAdmin"},
     "pgembedding_django.embedders": {
