@@ -47,6 +47,8 @@ class VectorAttribute(DeferredAttribute):
 
     def __set__(self, instance: Model, value: Any) -> None:
         # What the database sends is a Vector already; only what users assign is converted.
+        if isinstance(value, str) and not value.strip():
+            value = None  # As a CSV file writes it.
         ready = value is None or type(value) is Vector
         if not ready and not hasattr(value, "resolve_expression"):
             with suppress(InvalidVector):

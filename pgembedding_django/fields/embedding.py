@@ -20,7 +20,8 @@ from pgembedding_django.bounds import is_integer
 from pgembedding_django.engines import DISTANCES, get_engine
 from pgembedding_django.engines.base import Converter
 from pgembedding_django.fields.attribute import VectorAttribute
-from pgembedding_django.fields.source import SUFFIX, DigestField, Source
+from pgembedding_django.fields.copied import is_copied, when_prepared
+from pgembedding_django.fields.source import SUFFIX, DigestField, Source, is_digest
 from pgembedding_django.forms import EmbeddingFormField, EmptyValues
 from pgembedding_django.vectors import InvalidVector, Vector, VectorLike, wire
 
@@ -170,16 +171,34 @@ class EmbeddingField(_Field, Generic[Set, Get]):
         return default.copy() if isinstance(default, np.ndarray) else default
 
     def contribute_to_class(self, cls: type[Model], name: str, private_only: bool = False) -> None:
+        is_copy = is_copied(self, cls)
         super().contribute_to_class(cls, name, private_only)
+        self.keeps_digest = False
         # A migration has all of this in writing, and an abstract model leaves it to those that inherit.
         if cls._meta.abstract or isinstance(cls._meta.apps, StateApps):
             return
         for index in cls._meta.indexes:
             if self.name in index.fields and hasattr(index, "adopt"):
                 index.adopt(self.storage, self.distance)
-        if self.source is not None and self.digest_name not in {field.name for field in cls._meta.local_fields}:
-            cls.add_to_class(self.digest_name, DigestField())
+        if is_copy:
+            self._become_plain()
+        when_prepared(cls, self._keep_digest)
+
+    def _keep_digest(self, model: type[Model]) -> None:
+        """Add the digest's field, unless the model says that it is a copy of another by having one already."""
+        if self.source is None:
+            return
+        held = next((field for field in model._meta.local_fields if field.name == self.digest_name), None)
+        if held is None:
+            model.add_to_class(self.digest_name, DigestField())
             self.keeps_digest = True
+        elif is_digest(held):
+            self._become_plain()
+
+    def _become_plain(self) -> None:
+        """Be a column like any other, as a history of the model has it: nothing is embedded for it."""
+        self.source, self.sync, self.is_made_in_save = None, "manual", False
+        self.__dict__.pop("text_source", None)
 
     @property
     def digest_name(self) -> str:
@@ -239,7 +258,8 @@ class EmbeddingField(_Field, Generic[Set, Get]):
     # From Python to the database
 
     def to_python(self, value: Any) -> Vector | None:
-        if value is None:
+        # An empty text is how a CSV file writes None.
+        if value is None or (isinstance(value, str) and not value.strip()):
             return None
         try:
             return self.to_vector(value)

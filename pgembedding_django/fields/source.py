@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 from django.core.exceptions import ImproperlyConfigured
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Case, CharField, F, Field, Func, Model, Q, TextField, Value, When
+from django.db.models.expressions import Combinable
 from django.db.models.lookups import Exact
 from django.db.models.sql.compiler import SQLCompiler
 
 from pgembedding_django.embedders import get_embedder
+from pgembedding_django.fields.copied import is_copied
 
-__all__ = ["SUFFIX", "DigestField", "InvalidSource", "Source", "hash_text"]
+__all__ = ["SUFFIX", "DigestField", "InvalidSource", "Source", "hash_text", "is_digest"]
 
 #: What the name of the digest adds to the name of its vector.
 SUFFIX = "_digest"
@@ -47,6 +49,16 @@ class InvalidSource(TypeError):
 def _literal(text: str) -> str:
     """Return a constant as an escaped literal of Postgres."""
     return "E'" + "".join(f"\\u{ord(character):04x}" for character in text) + "'"
+
+
+class Column(Combinable):
+    """A column of the model itself: no F(), of which django-modeltranslation makes that of the active language."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def resolve_expression(self, query: Any = None, *args: Any, **kwargs: Any) -> Any:
+        return F(self.name).resolve_expression(query, *args, **kwargs)
 
 
 class ColumnText(Func):
@@ -159,7 +171,7 @@ class Source:
     @property
     def text_expression(self) -> Func:
         """What `text` returns, in SQL."""
-        return JoinedText(*(ColumnText(F(field.name)) for field in self.columns))
+        return JoinedText(*(ColumnText(Column(field.name)) for field in self.columns))
 
     @property
     def digest_expression(self) -> Func:
@@ -196,8 +208,15 @@ class DigestField(_CharField):
     it was loaded with. Where in doubt, the digest is the one that makes the row stale.
     """
 
+    #: Whether it is on a model that copies another: a column like any other.
+    is_copy = False
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"max_length": 64, "null": True, "blank": True, "editable": False, **kwargs})
+
+    def contribute_to_class(self, cls: type[Model], name: str, private_only: bool = False) -> None:
+        self.is_copy = is_copied(self, cls)
+        super().contribute_to_class(cls, name, private_only)
 
     def deconstruct(self) -> Any:
         # To a migration it is a column like any other.
@@ -213,6 +232,8 @@ class DigestField(_CharField):
         return super().get_db_prep_save(None if value == BY_HAND else value, connection)
 
     def pre_save(self, model_instance: Model, add: bool) -> Any:
+        if self.is_copy:
+            return super().pre_save(model_instance, add)
         source: Source = self.model._meta.get_field(self.name.removesuffix(SUFFIX)).text_source  # type: ignore[union-attr]
         if not add and source.name not in model_instance.__dict__:
             # The vector was not loaded and is not saved: its digest stays with it.
@@ -227,6 +248,11 @@ class DigestField(_CharField):
             return digest
         # What is in the row already was loaded by some way that looks like assignment, and the row knows its digest.
         return Case(When(**{source.name: vector}, then=F(self.name)), default=Value(digest), output_field=CharField())
+
+
+def is_digest(field: Field[Any, Any]) -> bool:
+    """Tell whether a field is a digest's, or what a migration or a copy makes of one."""
+    return bool(field.deconstruct()[1:] == DigestField().deconstruct()[1:])
 
 
 def _expected(source: Source, row: Model) -> str | None:

@@ -41,9 +41,9 @@ def embed_with(settings, path, **options):
     settings.PGEMBEDDING = {**settings.PGEMBEDDING, "EMBEDDERS": {"default": {"BACKEND": path, "OPTIONS": options}}}
 
 
-def serve(settings, model, *, indexes=True, mixin=True, **attributes):
+def serve(settings, model, *, indexes=True, mixin=True, base=admin.ModelAdmin, **attributes):
     """Serve an admin site that has a model, with a ModelAdmin of the given attributes, and the indexes."""
-    bases = (EmbeddingAdminMixin, admin.ModelAdmin) if mixin else (admin.ModelAdmin,)
+    bases = (EmbeddingAdminMixin, base) if mixin else (base,)
     site = admin.AdminSite()
     site.register(model, type("SomeAdmin", bases, attributes))
     if indexes:

@@ -14,6 +14,7 @@ from tests.settings import (  # noqa: F401 - settings are read as attributes of 
 )
 
 INSTALLED_APPS = [
+    "modeltranslation",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -28,10 +29,20 @@ INSTALLED_APPS = [
     "import_export",
     "rest_framework",
     "strawberry_django",
+    "auditlog",
+    "mptt",
+    "parler",
+    "pghistory",
+    "pgtrigger",
+    "polymorphic",
+    "reversion",
     "safedelete",
     "simple_history",
     "tests.neighbours",
 ]
-# Each module of tests holds its own models; their tables are made without migrations.
-MIGRATION_MODULES = {"neighbours": None}
+# Each module of tests holds its own models; their tables are made without migrations, and those that they refer to.
+UNMIGRATED = ("admin", "auth", "auditlog", "contenttypes", "reversion", "sessions", "neighbours")
+MIGRATION_MODULES = dict.fromkeys(UNMIGRATED)
+LANGUAGE_CODE = "en"
+LANGUAGES = [("en", "English"), ("de", "German")]
 ROOT_URLCONF = "tests.neighbours.urls"
