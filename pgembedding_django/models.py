@@ -102,7 +102,7 @@ class IndexRun(models.Model):
     action = models.CharField(max_length=10, choices=Action.choices, default=Action.REBUILD)
     status = models.CharField(max_length=12, choices=Status.choices, default=Status.QUEUED)
     person = models.CharField(max_length=150, blank=True)
-    user = models.TextField(blank=True)
+    user = models.TextField(blank=True, default="", db_default="")
     parameters = models.JSONField(default=dict, blank=True)
     pid = models.IntegerField(null=True)
     backend_start = models.DateTimeField(null=True)

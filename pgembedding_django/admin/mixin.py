@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.contrib import admin
 from django.contrib.admin.options import IS_POPUP_VAR
 from django.core.exceptions import FieldDoesNotExist, PermissionDenied
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponseRedirect
 from django.utils.translation import gettext_lazy as _
@@ -22,6 +24,9 @@ from pgembedding_django.admin.templates import extend
 from pgembedding_django.fields import EmbeddingField
 
 __all__ = ["EmbeddingAdminMixin"]
+
+#: The name of the button that saves a row and embeds it.
+EMBED_VAR = "_embed"
 
 if TYPE_CHECKING:
     _ModelAdmin = admin.ModelAdmin[Any]
@@ -93,8 +98,17 @@ class EmbeddingAdminMixin(_ModelAdmin):
         row = context.get("original")
         if row is not None:
             found = panels(row, self.get_queryset(request))
-            extend(response, "pgembedding_django/change_form.html", vector_panels=found)
+            old = [panel for panel in found if panel.can_be_embedded and self.has_change_permission(request, row)]
+            extend(response, "pgembedding_django/change_form.html", vector_panels=found, old_panels=old)
         return response
+
+    def response_change(self, request: HttpRequest, obj: Any) -> Any:
+        if EMBED_VAR not in request.POST:
+            return super().response_change(request, obj)
+        # Django has saved the row in a transaction, and none should wait for an embedder.
+        rows = self.get_queryset(request).filter(pk=obj.pk)
+        transaction.on_commit(partial(self.embed_selected, request, rows), using=obj._state.db)
+        return HttpResponseRedirect(request.get_full_path())
 
     # Actions
 

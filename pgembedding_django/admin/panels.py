@@ -56,6 +56,12 @@ class Panel:
     problem: str
     similar: list[Neighbour]
 
+    @property
+    def can_be_embedded(self) -> bool:
+        """Whether the vector is missing or stale, and its text is known."""
+        old = self.freshness in (Freshness.STALE, Freshness.MISSING)
+        return old and self.field.source is not None and bool(self.embedder)
+
 
 def panels(row: Model, rows: QuerySet[Any]) -> list[Panel]:
     """Return a panel for each vector of a row; similar ones are among `rows`."""

@@ -60,5 +60,5 @@ class Migration(migrations.Migration):
         migrations.AddField("hnswindexstatus", "label", models.TextField(primary_key=True, serialize=False)),
         migrations.AlterField("hnswindexstatus", "oid", models.BigIntegerField()),
         ReplaceView("pgembedding_hnsw_index", INDEX_STATUS, BEFORE),
-        migrations.AddField("indexrun", "user", models.TextField(blank=True, default=""), preserve_default=False),
+        migrations.AddField("indexrun", "user", models.TextField(blank=True, db_default="", default="")),
     ]

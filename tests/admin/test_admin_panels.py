@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pgembedding_django.admin.charts import draw_vector
-from tests.admin import ARTICLES, embed_with, serve, staff, text
+from tests.admin import ARTICLES, embed_with, messages, serve, staff, text
 from tests.models import Article, Loose, Pair, Section
 
 pytestmark = pytest.mark.django_db
@@ -149,3 +149,78 @@ def test_page_of_a_model_without_vectors_is_as_ever(settings, admin_client):
     page = text(page_of(admin_client, section))
     assert "pgembedding-panel" not in page
     assert "meaningbar" not in text(admin_client.get("/admin/tests/section/"))
+
+
+# The remedy
+
+
+def save_and_embed(client, row, title):
+    return client.post(f"{ARTICLES}{row.pk}/change/", {"title": title, "_embed": "Save and embed"}, follow=True)
+
+
+def test_page_offers_to_embed_a_row_without_a_vector(register, admin_client):
+    register()
+    page = text(page_of(admin_client, Article.objects.create(title="a")))
+    assert '<input type="submit" name="_embed" value="Save and embed">' in page
+    # Enter in a field presses the first button of a form.
+    assert page.index('name="_save"') < page.index('name="_embed"')
+
+
+def test_page_offers_to_embed_a_stale_row_and_not_a_fresh_one(register, admin_client):
+    register()
+    article = Article.objects.create(title="a")
+    Article.objects.embed()
+    assert 'name="_embed"' not in text(page_of(admin_client, article))
+    Article.objects.update(title="b")
+    assert 'name="_embed"' in text(page_of(admin_client, article))
+
+
+def test_page_offers_nothing_to_who_may_only_view(register):
+    register()
+    assert 'name="_embed"' not in text(page_of(staff("view_article"), Article.objects.create(title="a")))
+
+
+def test_page_offers_nothing_where_no_text_makes_the_vector(settings, admin_client):
+    serve(settings, Pair)
+    assert 'name="_embed"' not in text(page_of(admin_client, Pair.objects.create()))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_row_is_saved_and_embedded_and_its_page_shown_again(register, admin_client):
+    register()
+    article = Article.objects.create(title="a")
+    answer = save_and_embed(admin_client, article, "new")
+    assert answer.redirect_chain == [(f"{ARTICLES}{article.pk}/change/", 302)]
+    article.refresh_from_db()
+    assert (article.title, Article.objects.stale().count()) == ("new", 0)
+    assert article.embedding is not None
+    assert messages(answer) == ["Article.embedding: 1 embedded, 0 fresh already, 0 without text, 0 failed."]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_row_whose_embedder_fails_is_saved_and_the_reason_shown(register, admin_client, settings):
+    embed_with(settings, "tests.admin.AwayEmbedder")
+    register()
+    article = Article.objects.create(title="a")
+    answer = save_and_embed(admin_client, article, "new")
+    article.refresh_from_db()
+    assert article.title == "new"
+    assert "&lt;script&gt;The server is away.&lt;/script&gt;" in text(answer)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_row_with_an_invalid_form_is_neither_saved_nor_embedded(register, admin_client):
+    register()
+    article = Article.objects.create(title="a")
+    answer = save_and_embed(admin_client, article, "")
+    assert answer.status_code == 200
+    article.refresh_from_db()
+    assert (article.title, article.embedding) == ("a", None)
+
+
+def test_other_buttons_of_the_page_do_what_they_did(register, admin_client):
+    register()
+    article = Article.objects.create(title="a")
+    answer = admin_client.post(f"{ARTICLES}{article.pk}/change/", {"title": "b", "_save": "Save"})
+    assert answer.headers["Location"] == ARTICLES
+    assert Article.objects.stale().count() == 1

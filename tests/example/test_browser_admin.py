@@ -156,12 +156,13 @@ def long_names(database):
 def stale(database):
     """A section that has another text than its vector stands for."""
     with database.open() as cursor:
-        cursor.execute("SELECT id, text FROM pydocs_section ORDER BY id LIMIT 1")
-        pk, text = cursor.fetchone()
+        cursor.execute("SELECT id, text, embedding, embedding_digest FROM pydocs_section ORDER BY id LIMIT 1")
+        pk, *values = cursor.fetchone()
         cursor.execute("UPDATE pydocs_section SET text = %s WHERE id = %s", ["Another.", pk])
     yield pk
     with database.open() as cursor:
-        cursor.execute("UPDATE pydocs_section SET text = %s WHERE id = %s", [text, pk])
+        changes = "text = %s, embedding = %s, embedding_digest = %s"
+        cursor.execute(f"UPDATE pydocs_section SET {changes} WHERE id = %s", [*values, pk])
 
 
 def open_index(page):
@@ -290,7 +291,51 @@ def test_similar_rows_lead_from_one_to_the_next(page, picture):
     expect(page.locator("#content h2").first).to_have_text(name)
 
 
+LONGEST = "xmlrpc.server.SimpleXMLRPCDispatcher.register_introspection_functions"
+
+
+@pytest.fixture
+def dotted(database):
+    """The longest title and topic of the whole corpus, in the sections that are found."""
+    with database.open() as cursor:
+        cursor.execute("SELECT id, title, topic FROM pydocs_section")
+        before = cursor.fetchall()
+        topic = "multiprocessing.resource_tracker"
+        cursor.execute("UPDATE pydocs_section SET title = %s, topic = %s", [LONGEST, topic])
+        yield
+        for pk, *values in before:
+            cursor.execute("UPDATE pydocs_section SET title = %s, topic = %s WHERE id = %s", [*values, pk])
+
+
+def test_search_by_meaning_shows_each_column_whole_on_a_desktop(page, dotted):
+    page.set_viewport_size(DESKTOP)
+    search(page, "how do I catch an exception?")
+    expect(page.locator("#result_list tbody tr").first).to_contain_text(LONGEST)
+    assert page.locator(".results").evaluate("list => list.scrollWidth - list.clientWidth") == 0
+    topic = page.locator("#result_list .field-topic").first
+    assert topic.evaluate("cell => cell.getClientRects().length") == 1
+
+
+def test_stale_row_is_embedded_by_its_button(page, stale):
+    page.goto(f"{SECTIONS}{stale}/change/")
+    expect(page.locator(".pgembedding-vector .pgembedding-state")).to_contain_text("Stale")
+    page.get_by_role("button", name="Save and embed").click()
+    expect(page.locator(".messagelist .success")).to_contain_text("1 embedded")
+    expect(page.locator(".pgembedding-vector .pgembedding-state")).to_have_text("Fresh")
+
+
 # Everywhere
+
+
+@pytest.mark.parametrize("address", ["detail", "rebuild"])
+def test_phone_scrolls_wide_tables_by_the_keyboard(page, address):
+    page.set_viewport_size(PHONE)
+    open_index(page) if address == "detail" else ask_to_rebuild(page)
+    region = page.locator(".pgembedding-scroll").first
+    region.focus()
+    assert region.evaluate("region => document.activeElement === region && region.scrollWidth > region.clientWidth")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("document.querySelector('.pgembedding-scroll').scrollLeft > 0")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -56,8 +56,28 @@ def test_drawing_shows_the_target():
 
 def test_drawing_keeps_labels_of_close_points_apart():
     drawing = parse([measured(ef, 1.0, 0.5 + ef / 10000) for ef in (20, 40, 80)])
-    places = [float(text.get("y")) for text in drawing.iter(f"{SVG}text") if text.text.startswith("ef")]
-    assert places == [52.0, 28.0, 65.0]
+    labels = [text for text in drawing.iter(f"{SVG}text") if text.text.startswith("ef")]
+    # Below to the right and to the left, then above.
+    assert [(float(text.get("y")), text.get("text-anchor")) for text in labels] == [
+        (52.0, "start"),
+        (52.0, "end"),
+        (28.0, "start"),
+    ]
+
+
+def test_drawing_leads_a_line_to_a_label_that_found_no_room_beside_its_point():
+    crowded = parse([measured(ef, 1.0, 0.5 + ef / 100000) for ef in range(10, 100, 10)])
+    texts_ = [text for text in crowded.iter(f"{SVG}text") if text.text.startswith("ef")]
+    lines = [line for line in crowded.iter(f"{SVG}line") if line.get("stroke-opacity") == "0.4"]
+    assert (len(texts_), len(lines)) == (9, 5)
+    ends = {(float(line.get("x2")), float(line.get("y2"))) for line in lines}
+    assert ends <= {(float(text.get("x")), float(text.get("y")) - 4.5) for text in texts_}
+
+
+def test_drawing_leaves_out_labels_that_have_no_room_at_all():
+    crowded = parse([measured(ef, 1.0, 0.5) for ef in range(1, 200)])
+    places = [(text.get("x"), text.get("y")) for text in crowded.iter(f"{SVG}text") if text.text.startswith("ef")]
+    assert len(set(places)) == len(places) < 199
 
 
 @pytest.mark.parametrize("point", [measured(20, 1.0, 0.0), measured(None, 0.03, 12345.0), measured(20, 0.95, 0.0001)])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, count
 from xml.sax.saxutils import escape
 
 from pgembedding_django.maintenance.recall.sampling import Recall
@@ -15,12 +14,15 @@ __all__ = ["draw_recall", "standalone"]
 #: What is drawn: fresh, or from the history.
 Point = Recall | RecallMeasurement
 
+#: Left, top, right and bottom of what takes room.
+Box = tuple[float, float, float, float]
+
 #: The drawing and its plot area, in units of a viewBox that a phone shows at about one pixel each.
 WIDTH, HEIGHT = 400, 260
 LEFT, TOP, RIGHT, BOTTOM = 48, 36, 384, 210
 
-#: The longest label and the height of a line, in the same units.
-LABEL_WIDTH, LINE = 56, 13
+#: The width of a letter and the height of a line of a label, in the same units.
+LETTER, LINE = 6.4, 13
 
 #: Legible on white and on the dark grey of Django's admin, 4.5 to 1 on both.
 ACCENT = "#4a86a8"
@@ -106,21 +108,33 @@ def _dot(point: Point, x: float, y: float) -> str:
     )
 
 
-def _labels(places: Iterable[tuple[Point, float, float]]) -> Iterator[str]:
-    """Write under each point, where the curve leaves room, else above it, else further down."""
-    taken: list[tuple[float, float]] = []
+def _labels(places: Sequence[tuple[Point, float, float]]) -> Iterator[str]:
+    """Write beside each point, as near as other labels and points allow; a line leads to one that is not beside it."""
+    taken = [(x - 5, y - 5, x + 5, y + 5) for _, x, y in places]
     for point, x, y in places:
-        at_end = x > RIGHT - LABEL_WIDTH
-        left = x - LABEL_WIDTH if at_end else x
-        tops = (y + offset for offset in chain((16, -8), count(16 + LINE, LINE)))
-        top = next(
-            top
-            for top in tops
-            if not any(abs(left - other) < LABEL_WIDTH and abs(top - line) < LINE for other, line in taken)
-        )
-        taken.append((left, top))
-        anchor, place = ("end", x - 4) if at_end else ("start", x + 4)
-        yield f'<text x="{place:.1f}" y="{top:.1f}" text-anchor="{anchor}">{_label(point)}</text>'
+        box = next((box for box in _boxes(x, y, LETTER * len(_label(point))) if _is_free(box, taken)), None)
+        if box is None:
+            continue  # Dozens of points in one place; each has its words as a title.
+        taken.append(box)
+        left, top, right, bottom = box
+        anchor, place = ("start", left) if left > x else ("end", right)
+        if not -2 * LINE <= top - y <= LINE:
+            yield _line(x, y, place, (top + bottom) / 2, 'stroke="currentColor" stroke-opacity="0.4"')
+        yield f'<text x="{place:.1f}" y="{bottom - 2:.1f}" text-anchor="{anchor}">{_label(point)}</text>'
+
+
+def _boxes(x: float, y: float, width: float) -> Iterator[Box]:
+    """Yield the places for a label, from the nearest on: below and above, right and left."""
+    for away in range(round((BOTTOM - TOP) / LINE)):
+        for bottom in (y + 18 + away * LINE, y - 6 - away * LINE):
+            for left in (x + 4, x - 4 - width):
+                if LEFT <= left <= WIDTH - width and TOP - LINE < bottom < BOTTOM:
+                    yield left, bottom - LINE, left + width, bottom
+
+
+def _is_free(box: Box, taken: Iterable[Box]) -> bool:
+    left, top, right, bottom = box
+    return not any(left < x2 and x1 < right and top < y2 and y1 < bottom for x1, y1, x2, y2 in taken)
 
 
 def _label(point: Point) -> str:
