@@ -1,28 +1,43 @@
 """Vector search that belongs in Django."""
 
-from pgembedding_django.fields import EmbeddingField
-from pgembedding_django.functions import Centroid, CosineDistance, L1Distance, L2Distance, MaxInnerProduct
-from pgembedding_django.indexes import HnswIndex
+from pgembedding_django.fields import BitField, EmbeddingField, HalfVectorField, SparseVectorField
+from pgembedding_django.functions import (
+    Centroid,
+    CosineDistance,
+    HammingDistance,
+    JaccardDistance,
+    L1Distance,
+    L2Distance,
+    MaxInnerProduct,
+)
+from pgembedding_django.indexes import HnswIndex, IvfflatIndex
 from pgembedding_django.managers import EmbeddingManager
 from pgembedding_django.operations import CreateEmbeddingExtension
 from pgembedding_django.querysets import EmbeddingQuerySet
 from pgembedding_django.search.diversity import diversify
 from pgembedding_django.search.models import search_all
-from pgembedding_django.vectors import Vector
+from pgembedding_django.vectors import SparseVector, Vector
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "BitField",
     "Centroid",
     "CosineDistance",
     "CreateEmbeddingExtension",
     "EmbeddingField",
     "EmbeddingManager",
     "EmbeddingQuerySet",
+    "HalfVectorField",
+    "HammingDistance",
     "HnswIndex",
+    "IvfflatIndex",
+    "JaccardDistance",
     "L1Distance",
     "L2Distance",
     "MaxInnerProduct",
+    "SparseVector",
+    "SparseVectorField",
     "Vector",
     "diversify",
     "search_all",

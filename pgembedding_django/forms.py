@@ -18,7 +18,7 @@ from django.utils.translation import ngettext
 from pgembedding_django import vectors
 from pgembedding_django.vectors import InvalidVector, Vector, wire
 
-__all__ = ["EmbeddingFormField", "EmbeddingWidget", "EmptyValues", "describe"]
+__all__ = ["EmbeddingFormField", "EmbeddingWidget", "EmptyValues", "TextFormField", "describe"]
 
 SHOWN_VALUES = 4
 
@@ -72,6 +72,16 @@ class EmbeddingWidget(forms.Widget):
 
     def id_for_label(self, id_: str) -> str:
         return ""
+
+
+class TextFormField(forms.CharField):
+    """A line of text for a value that is written as one, such as "101"."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"empty_value": None, **kwargs})
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return super().has_changed(None if initial is None else str(initial), data)
 
 
 class EmbeddingBoundField(forms.BoundField):

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Self, cast
 
+import numpy as np
 from django.core.exceptions import FieldError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Aggregate, FloatField, Func, Value
 from django.db.models.sql.compiler import SQLCompiler
 
-from pgembedding_django.engines import get_engine
+from pgembedding_django.engines import DISTANCES, get_engine
 from pgembedding_django.engines.base import Scan
+from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.vectors import Vector
 
 __all__ = [
     "Centroid",
     "CosineDistance",
     "Distance",
+    "HammingDistance",
     "IndexedDistance",
+    "JaccardDistance",
     "L1Distance",
     "L2Distance",
     "MaxInnerProduct",
@@ -35,17 +39,18 @@ class VectorValue(Value):
 
     @property
     def identity(self) -> tuple[object, ...]:
-        return (type(self), self.value if self.value is None else self.value.tobytes(), self.output_field)
+        value = self.value.tobytes() if isinstance(self.value, np.ndarray) else self.value
+        return (type(self), value, self.output_field)
 
 
 class Distance(Func):
     """
-    Order, annotate or filter rows by the distance of an EmbeddingField to a vector.
+    Order, annotate or filter rows by the distance of a field to a vector.
 
-    expression: the name of an EmbeddingField, or an expression that has one as its output_field.
+    expression: the name of an EmbeddingField or a SparseVectorField, or an expression that has one as its output_field.
     vector: anything that the field accepts, an F() or another expression of a vector; text names a field, unless it is
         a vector such as "[1,2,3]". None gives NULL, as a row without a vector does.
-    Raises FieldError if neither side is an EmbeddingField, ValueError if the vector does not suit the field,
+    Raises FieldError if neither side is such a field, ValueError if the vector does not suit the field,
         NotSupportedError (when the query runs) if the engine has no such distance.
     An index serves `order_by(<distance>)` only in ascending order and with a limit, and it may then return too few
     rows under a filter; `nearest()` cares for both.
@@ -59,10 +64,15 @@ class Distance(Func):
     ranks: bool = False
 
     def __init__(self, expression: Any, vector: Any, **extra: Any) -> None:
-        named = isinstance(vector, str) and not vector.lstrip().startswith("[")
+        named = isinstance(vector, str) and not self.is_value(vector)
         if not named and not hasattr(vector, "resolve_expression"):
             vector = Value(vector)
         super().__init__(expression, vector, **extra)
+
+    @staticmethod
+    def is_value(text: str) -> bool:
+        """Tell whether a text is a vector rather than the name of a field."""
+        return text.lstrip().startswith(("[", "{"))
 
     def resolve_expression(self, *args: Any, **kwargs: Any) -> Self:
         resolved = super().resolve_expression(*args, **kwargs)
@@ -73,6 +83,11 @@ class Distance(Func):
             raise FieldError(
                 f"{type(self).__name__} needs an EmbeddingField, "
                 f"got {' and '.join(type(source).__name__ for source in sources)}."
+            )
+        if self.distance not in field.distances:
+            raise FieldError(
+                f"{type(self).__name__} cannot measure {field.label}, a {type(field).__name__}. "
+                f"Use {' or '.join(DISTANCES[other] for other in field.distances)}."
             )
         resolved.set_source_expressions([_bind(source, field) for source in sources])
         return resolved
@@ -111,6 +126,22 @@ class MaxInnerProduct(Distance):
     distance = "inner_product"
 
 
+class HammingDistance(Distance):
+    """How many bits of a BitField differ, from 0; pgvector only."""
+
+    distance = "hamming"
+
+    @staticmethod
+    def is_value(text: str) -> bool:
+        return not text.strip("01")
+
+
+class JaccardDistance(HammingDistance):
+    """1 minus the share of the bits set in both among those set in either, from 0 to 1; pgvector only."""
+
+    distance = "jaccard"
+
+
 class Centroid(Aggregate):
     """
     The average of the vectors of some rows, a vector itself; None of no rows. pgvector only.
@@ -123,7 +154,7 @@ class Centroid(Aggregate):
 
     def resolve_expression(self, *args: Any, **kwargs: Any) -> Any:
         resolved = super().resolve_expression(*args, **kwargs)
-        if not hasattr(resolved.output_field, "to_vector"):
+        if not isinstance(resolved.output_field, EmbeddingField):
             raise FieldError(f"Centroid needs an EmbeddingField, got {type(resolved.output_field).__name__}.")
         return resolved
 
@@ -133,7 +164,8 @@ class Centroid(Aggregate):
 
 
 DISTANCE_CLASSES: dict[str, type[Distance]] = {
-    cls.distance: cls for cls in (L2Distance, CosineDistance, L1Distance, MaxInnerProduct)
+    cls.distance: cls
+    for cls in (L2Distance, CosineDistance, L1Distance, MaxInnerProduct, HammingDistance, JaccardDistance)
 }
 
 

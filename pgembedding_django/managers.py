@@ -63,6 +63,7 @@ if TYPE_CHECKING:
             max_distance: float | None = None,
             exact: bool | None = None,
             ef_search: int | None = None,
+            probes: int | None = None,
             alias: str = "distance",
         ) -> EmbeddingQuerySet[M]: ...
         def hybrid(

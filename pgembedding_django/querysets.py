@@ -48,6 +48,7 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
         max_distance: float | None = None,
         exact: bool | None = None,
         ef_search: int | None = None,
+        probes: int | None = None,
         alias: str = "distance",
     ) -> Self:
         """
@@ -65,6 +66,7 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
             None chooses by how many rows the planner expects the filter to keep, at the price of asking it.
             `explain_nearest()` tells which it is.
         ef_search: candidates that an index scan keeps (1 to 1000); pg_embedding fixes it in the index instead.
+        probes: lists that a scan of an IvfflatIndex reads.
         alias: the attribute that holds the distance of each row, a float.
         Behind distinct("author"), the k nearest of those rows that are each the nearest of their author.
         Returns a sliced queryset, so `filter` before it; rows without a vector are left out, and where the field has no
@@ -82,12 +84,14 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
         arguments.check_alias(self.model, self.query.annotations, alias)
         vector = arguments.query_vector(self.model, found, query)
         if found.dimensions is None:
+            arguments.check_length(found)
             found = SizedField(found, vector.size)
         declared = declared_index(found, found.chosen_distance) if distance is None else None
         distance_class = get_distance(distance or found.chosen_distance or (declared or found).distance)
         limit = None if max_distance is None else arguments.checked_limit(max_distance)
         arguments.check_direction(found, distance_class, vector)
         index = declared or declared_index(found, distance_class.distance)
+        arguments.check_reading(index, ef_search, probes)
         if index is None and exact is not True and get_engine(connections[self.db]).indexes:
             arguments.warn_of_other_index(found, distance_class)
         row = query if arguments.is_instance(query, self.model) and arguments.is_row_of(self.db, query) else None
@@ -101,6 +105,7 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
             max_distance=None,
             exact=exact,
             ef_search=arguments.checked_ef_search(ef_search),
+            probes=probes,
             nearest_of_each=self.query.distinct_fields,
             filtered=self._is_filtered() or row is not None or found.model is not self.model._meta.concrete_model,
         )

@@ -164,7 +164,8 @@ def test_get_distance_of_unknown_is_refused(distance):
     with pytest.raises(ValueError) as caught:
         get_distance(distance)
     assert str(caught.value) == (
-        'distance must be one of "l2", "cosine", "l1", "inner_product" or a distance class, got ' + f"{distance!r}."
+        'distance must be one of "l2", "cosine", "l1", "inner_product", "hamming", "jaccard" or a distance class, '
+        f"got {distance!r}."
     )
 
 

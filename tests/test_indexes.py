@@ -140,7 +140,8 @@ def test_distance_comes_from_the_argument_or_the_operator_class(given, distance)
         ({"fields": [3]}, "Index.fields must contain only strings with field names."),
         (
             {"distance": "euclid"},
-            'HnswIndex.distance must be one of "l2", "cosine", "l1", "inner_product", got \'euclid\'.',
+            'HnswIndex.distance must be one of "l2", "cosine", "l1", "inner_product", "hamming", "jaccard", '
+            "got 'euclid'.",
         ),
         (
             {"distance": "l1", "opclasses": ["vector_l2_ops"]},

@@ -13,16 +13,23 @@ ROOT = Path(__file__).resolve().parent.parent
 #: The names that change with notice only (docs/compatibility.md). One that is missing here is new, or was lost.
 PUBLIC = {
     "pgembedding_django": {
+        "BitField",
         "Centroid",
         "CosineDistance",
         "CreateEmbeddingExtension",
         "EmbeddingField",
         "EmbeddingManager",
         "EmbeddingQuerySet",
+        "HalfVectorField",
+        "HammingDistance",
         "HnswIndex",
+        "IvfflatIndex",
+        "JaccardDistance",
         "L1Distance",
         "L2Distance",
         "MaxInnerProduct",
+        "SparseVector",
+        "SparseVectorField",
         "Vector",
         "diversify",
         "search_all",

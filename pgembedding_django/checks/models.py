@@ -14,7 +14,7 @@ from pgembedding_django.checks.common import AppConfigs, embedding_models, postg
 from pgembedding_django.embedders import get_embedder
 from pgembedding_django.engines import Engine, distance_of_opclass, get_engine_for
 from pgembedding_django.engines.building import bound
-from pgembedding_django.fields import EmbeddingField, embedding_fields
+from pgembedding_django.fields import BitField, EmbeddingField, VectorColumn, embedding_fields, measured_fields
 from pgembedding_django.indexes import HnswIndex, hnsw_indexes, is_option_value
 
 
@@ -59,18 +59,20 @@ def _no_postgres(model: type[Model]) -> Error:
 
 def _check_model(model: type[Model], engines: Iterable[Engine]) -> Iterator[CheckMessage]:
     for field in embedding_fields(model, local=True):
-        yield from _check_keys(field)
         yield from _check_embedder(field)
+    for column in measured_fields(model, local=True):
+        yield from _check_keys(column)
         for engine in engines:
-            yield from _check_field(field, engine)
+            yield from _check_field(column, engine)
     for index in hnsw_indexes(model):
         yield from _check_names(model, index)
         for engine in engines:
             yield from _check_index(model, index, engine)
 
 
-def _check_keys(field: EmbeddingField) -> Iterator[CheckMessage]:
-    if field.unique or getattr(field, "db_index", False):
+def _check_keys(field: VectorColumn) -> Iterator[CheckMessage]:
+    # Bits may stand for the thing itself, as a fingerprint does.
+    if not isinstance(field, BitField) and (field.unique or getattr(field, "db_index", False)):
         yield Error(
             f"{field.label} must not be unique, a primary key or db_index=True.",
             hint="Vectors are compared by distance: index them by HnswIndex in Meta.indexes, and put a constraint on "
@@ -80,19 +82,21 @@ def _check_keys(field: EmbeddingField) -> Iterator[CheckMessage]:
         )
 
 
-def _check_field(field: EmbeddingField, engine: Engine) -> Iterator[CheckMessage]:
-    if field.dimensions is not None and field.dimensions > engine.max_dimensions:
+def _check_field(field: VectorColumn, engine: Engine) -> Iterator[CheckMessage]:
+    if field.dimensions is not None and field.dimensions > (limit := engine.max_dimensions(field.storage)):
         yield Error(
-            f"{field.label} must have at most {engine.max_dimensions} dimensions on {engine.name}, "
-            f"got {field.dimensions}.",
+            f"{field.label} must have at most {limit} dimensions on {engine.name}, got {field.dimensions}.",
             hint="Ask the embedder for fewer dimensions.",
             obj=field,
             id="pgembedding.E001",
         )
     if field.storage not in engine.opclasses:
+        half = field.storage == "half"
         yield Error(
-            f'{field.label} has storage="{field.storage}", which {engine.name} does not have.',
-            hint='Use storage="single", or the engine pgvector.',
+            f'{field.label} has storage="half", which {engine.name} does not have.'
+            if half
+            else f"{field.label} is a {type(field).__name__}, which {engine.name} cannot store.",
+            hint='Use storage="single", or the engine pgvector.' if half else "Use the engine pgvector.",
             obj=field,
             id="pgembedding.E003",
         )
@@ -199,7 +203,7 @@ def _check_fit(model: type[Model], index: HnswIndex, engine: Engine) -> Iterator
         field = model._meta.get_field(index.fields[0])
     except FieldDoesNotExist:
         return  # models.E012 of Django says so.
-    if not isinstance(field, EmbeddingField):
+    if not isinstance(field, VectorColumn):
         yield Error(
             f"{index.name} must index an EmbeddingField, but {model.__name__}.{field.name} is a "
             f"{type(field).__name__}.",

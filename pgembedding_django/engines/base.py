@@ -12,7 +12,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 
 from pgembedding_django.engines.extension import Extension
-from pgembedding_django.vectors import Vector
+from pgembedding_django.vectors import SparseVector, Vector
 from pgembedding_django.vectors.matrices import Form
 
 if TYPE_CHECKING:
@@ -24,10 +24,20 @@ GRAPH = {"m": 16, "ef_construction": 64}
 #: The bound of ef_search: pgvector's of hnsw.ef_search (pgvector 0.8, src/hnsw.h).
 MAX_EF_SEARCH = 1000
 
-Converter = Callable[[Any, Any, BaseDatabaseWrapper], Vector | None]
+#: A value of a column: numbers, most of them or all, or bits.
+Value = Vector | SparseVector | str
+
+Converter = Callable[[Any, Any, BaseDatabaseWrapper], Any]
 
 #: The distance names that a user writes, and the class that pgembedding_django.functions has for each.
-DISTANCES = {"l2": "L2Distance", "cosine": "CosineDistance", "l1": "L1Distance", "inner_product": "MaxInnerProduct"}
+DISTANCES = {
+    "l2": "L2Distance",
+    "cosine": "CosineDistance",
+    "l1": "L1Distance",
+    "inner_product": "MaxInnerProduct",
+    "hamming": "HammingDistance",
+    "jaccard": "JaccardDistance",
+}
 
 
 @dataclass(frozen=True)
@@ -46,7 +56,8 @@ class Scan:
     How one search reads the table: exactly, or through an index.
 
     reason: why, for people. index: its name, or "" for an exact scan.
-    ef_search: candidates that the scan keeps, 0 where the index fixes them.
+    ef_search: candidates that the scan keeps, 0 where the index fixes them. probes: lists that it reads, 0 where the
+        index has none.
     max_scan_tuples: how many it may visit when those are too few, 0 to stop at them.
     candidates: how many rows the index gives to be ranked again exactly; 0 where its own order is the exact one.
     precision: of the index, None for the column's own. margin: how many times the rows wanted the scan must find.
@@ -56,6 +67,7 @@ class Scan:
     reason: str = ""
     index: str = ""
     ef_search: int = 0
+    probes: int = 0
     max_scan_tuples: int = 0
     candidates: int = 0
     precision: str | None = None
@@ -66,7 +78,8 @@ class Scan:
         """Return the scan in words."""
         if not self.index:
             return f"Exact scan: {self.reason}."
-        kept = f" with ef_search={self.ef_search}" if self.ef_search else ""
+        how = {"ef_search": self.ef_search, "probes": self.probes}
+        kept = "".join(f" with {name}={value}" for name, value in how.items() if value)
         again = f", {self.candidates} candidates ranked again" if self.candidates else ""
         return f"Index scan on {self.index}{kept}{again}: {self.reason}."
 
@@ -89,7 +102,8 @@ class Engine(Extension):
     opclasses: ClassVar[Mapping[str, Mapping[str, str]]]
     #: option of HnswIndex: option of the server.
     index_options: ClassVar[Mapping[str, IndexOption]]
-    max_dimensions: ClassVar[int]
+    #: option of IvfflatIndex: option of the server; none where the extension has no such index.
+    ivfflat_options: ClassVar[Mapping[str, IndexOption]] = {}
     #: The function that counts a column's dimensions.
     length_function: ClassVar[str]
     #: The extension's types whose arrays the driver does not know.
@@ -126,10 +140,20 @@ class Engine(Extension):
             )
         return self.operators[distance]
 
+    def check_method(self, method: str, storage: str, distance: str) -> None:
+        """Raise NotSupportedError if the extension has no such index of such vectors for a distance."""
+        if method != "hnsw":
+            raise NotSupportedError(f"{self.name} has no IvfflatIndex. Use an HnswIndex.")
+
     def check_storage(self, storage: str) -> None:
         """Raise NotSupportedError if the extension cannot store vectors this way."""
         if storage not in self.opclasses:
-            raise NotSupportedError(f'{self.name} cannot store {storage} precision. Use storage="single".')
+            what, remedy = {
+                "half": ("half precision", 'Use storage="single"'),
+                "sparse": ("sparse vectors", "Use an EmbeddingField"),
+                "bit": ("bits to measure distances of", "Use an EmbeddingField"),
+            }[storage]
+            raise NotSupportedError(f"{self.name} cannot store {what}. {remedy}.")
 
     def check_words(self) -> None:
         """Raise NotSupportedError if the server searches no words."""
@@ -150,8 +174,12 @@ class Engine(Extension):
         """Return the condition of the column's CHECK constraint where the type itself holds no length."""
         return None
 
-    def encode(self, vector: Vector) -> str | bytes:
-        """Return a vector as a query parameter; `parameter` gives it its type."""
+    def max_dimensions(self, storage: str) -> int:
+        """Return how many dimensions a column may have."""
+        raise NotImplementedError
+
+    def encode(self, value: Value) -> str | bytes:
+        """Return a value as a query parameter; `parameter` gives it its type."""
         raise NotImplementedError
 
     def cast(self, storage: str) -> str:
@@ -179,7 +207,7 @@ class Engine(Extension):
         """Return the name of the function that gives a column in the server's binary form."""
         raise NotImplementedError
 
-    def binary_encoder(self, storage: str) -> Callable[[Vector], bytes]:
+    def binary_encoder(self, storage: str) -> Callable[[Any], bytes]:
         """Return what writes a vector as a field of a binary COPY."""
         raise NotImplementedError
 
@@ -267,6 +295,12 @@ class Engine(Extension):
         """
         self.check_storage(storage)
         self.operator(distance)
+        if distance not in self.opclasses[storage]:
+            *names, last = (f'"{other}"' for other in self.opclasses[storage])
+            raise NotSupportedError(
+                f'An index of {self.column_type(None, storage)} has no distance "{distance}". '
+                f"Use {', '.join(names)} or {last}."
+            )
         if precision is not None:
             raise NotSupportedError(f"{self.name} has no index of {precision} precision. Leave precision out.")
         return "%s", self.opclasses[storage][distance]

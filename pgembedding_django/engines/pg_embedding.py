@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from django.db import transaction
@@ -12,7 +12,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 
 from pgembedding_django.engines import guard
-from pgembedding_django.engines.base import GRAPH, Converter, Engine, IndexOption, Scan, pages_size
+from pgembedding_django.engines.base import GRAPH, Converter, Engine, IndexOption, Scan, Value, pages_size
 from pgembedding_django.vectors import Vector, wire
 from pgembedding_django.vectors.matrices import ArrayForm, Form
 
@@ -49,7 +49,6 @@ class PgEmbeddingEngine(Engine):
         "ef_search": IndexOption("efsearch", 1, 1000, DEFAULTS["ef_search"]),
         "max_elements": IndexOption("maxelements", 1, 2**31 - 1),
     }
-    max_dimensions = 16000
     queries_set_ef_search = False
     # It is built with -Ofast, for which there is no NaN.
     undefined_is_nan = False
@@ -71,8 +70,11 @@ class PgEmbeddingEngine(Engine):
         # Of an empty array only the cardinality is no NULL, and a CHECK lets NULL pass.
         return f"array_ndims({quoted_column}) = 1 AND cardinality({quoted_column}) {length} AND {unwanted}"
 
-    def encode(self, vector: Vector) -> str:
-        return wire.encode_array_text(vector)
+    def max_dimensions(self, storage: str) -> int:
+        return 16_000
+
+    def encode(self, value: Value) -> str:
+        return wire.encode_array_text(cast(Vector, value))
 
     def cast(self, storage: str) -> str:
         return "real[]"

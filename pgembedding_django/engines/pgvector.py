@@ -5,10 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+from django.db import NotSupportedError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from pgembedding_django.engines.base import GRAPH, MAX_EF_SEARCH, Converter, Engine, IndexOption, Scan, pages_size
-from pgembedding_django.vectors import Vector, to_vector, wire
+from pgembedding_django.engines.base import (
+    GRAPH,
+    MAX_EF_SEARCH,
+    Converter,
+    Engine,
+    IndexOption,
+    Scan,
+    Value,
+    pages_size,
+)
+from pgembedding_django.engines.pgvector_types import TYPES
+from pgembedding_django.vectors import wire
 from pgembedding_django.vectors.matrices import Form, VectorForm
 
 #: Rows of an index of reduced precision that are ranked again for each row wanted. Of 100,000 rows of 384 dimensions,
@@ -25,21 +37,19 @@ MAX_SCAN_TUPLES = 2**31 - 1
 #: hnsw.iterative_scan came with pgvector 0.8.0.
 ITERATIVE_SCAN_VERSION = (0, 8)
 
+#: The bound of lists, and of ivfflat.probes (pgvector 0.8, src/ivfflat.h).
+MAX_LISTS = 32_768
+
 #: Bytes of a row in the graph while it is built, beside its vector and 32 for each m. Measured through the server's
 #: notice that the graph no longer fits, at 32 and 384 dimensions and m of 8, 16 and 48: within 0.5% (pgvector 0.8.5).
 GRAPH_ROW = 196
 
-_TYPES = {"single": "vector", "half": "halfvec"}
-_INDEXED = {
-    "single": 2000,
-    "half": 4000,
-    "binary": 64000,
-}  # dimensions that fit an index page (pgvector 0.8 README, "HNSW")
 #: Of a number, by the first word of the operator class.
 BITS = {"vector": 32, "halfvec": 16, "bit": 1}
 
 _FORMS = {"single": VectorForm(">f4"), "half": VectorForm(">f2")}
-_DECODERS = {"single": wire.decode_vector, "half": wire.decode_halfvec}
+#: Dimensions that fit a page of an index of signs (pgvector 0.8 README, "HNSW").
+BINARY_DIMENSIONS = 64_000
 
 
 class PgvectorEngine(Engine):
@@ -49,21 +59,16 @@ class PgvectorEngine(Engine):
     minimum_version = (0, 7)
     advised_version = (0, 8, 4)
 
-    operators = {"l2": "<->", "cosine": "<=>", "l1": "<+>", "inner_product": "<#>"}
-    opclasses = {
-        "single": {
-            "l2": "vector_l2_ops",
-            "cosine": "vector_cosine_ops",
-            "l1": "vector_l1_ops",
-            "inner_product": "vector_ip_ops",
-        },
-        "half": {
-            "l2": "halfvec_l2_ops",
-            "cosine": "halfvec_cosine_ops",
-            "l1": "halfvec_l1_ops",
-            "inner_product": "halfvec_ip_ops",
-        },
+    # The last one's percent sign is doubled, as in every statement with parameters.
+    operators = {
+        "l2": "<->",
+        "cosine": "<=>",
+        "l1": "<+>",
+        "inner_product": "<#>",
+        "hamming": "<~>",
+        "jaccard": "<%%>",
     }
+    opclasses = {storage: each.opclasses for storage, each in TYPES.items()}
     # Bounds: pgvector 0.8, src/hnsw.h. ef_search is a setting of the query here, not of the index.
     index_options = {
         "m": IndexOption("m", 2, 100),
@@ -71,47 +76,50 @@ class PgvectorEngine(Engine):
         "ef_search": IndexOption("", 1, MAX_EF_SEARCH),
         "max_elements": IndexOption("", 1, 2**31 - 1),
     }
-    max_dimensions = 16000
+    ivfflat_options = {"lists": IndexOption("lists", 1, MAX_LISTS), "probes": IndexOption("", 1, MAX_LISTS)}
     length_function = "vector_dims"
     precisions = ("half", "binary")
-    types_with_arrays = tuple(_TYPES.values())
+    types_with_arrays = tuple(each.name for each in TYPES.values() if each.send)
+
+    def check_method(self, method: str, storage: str, distance: str) -> None:
+        known = TYPES[storage].ivfflat
+        if method == "ivfflat" and distance not in known:
+            use = f"Use {' or '.join(known)}, or an HnswIndex" if known else "Use an HnswIndex"
+            raise NotSupportedError(f'An IvfflatIndex of {TYPES[storage].name} has no distance "{distance}". {use}.')
 
     def column_type(self, dimensions: int | None, storage: str) -> str:
-        return _TYPES[storage] if dimensions is None else f"{_TYPES[storage]}({dimensions})"
+        name = TYPES[storage].name
+        return name if dimensions is None else f"{name}({dimensions})"
 
-    def encode(self, vector: Vector) -> str:
-        return wire.encode_text(vector)
+    def max_dimensions(self, storage: str) -> int:
+        return TYPES[storage].max_dimensions
+
+    def encode(self, value: Value) -> str:
+        return wire.encode_text(value) if isinstance(value, np.ndarray) else str(value)
 
     def cast(self, storage: str) -> str:
-        return _TYPES[storage]
+        return TYPES[storage].cast
+
+    def sent(self, sql: str, storage: str) -> str:
+        return super().sent(sql, storage) if TYPES[storage].send else sql
 
     def send_function(self, storage: str) -> str:
-        return f"{_TYPES[storage]}_send"
+        return TYPES[storage].send
 
-    def binary_encoder(self, storage: str) -> Callable[[Vector], bytes]:
-        return wire.pack_vector if storage == "single" else wire.pack_halfvec
+    def binary_encoder(self, storage: str) -> Callable[[Any], bytes]:
+        return TYPES[storage].pack
 
     def binary_form(self, storage: str) -> Form:
         return _FORMS[storage]
 
     def converter(self, storage: str) -> Converter:
-        decode = _DECODERS[storage]
-
-        def convert(value: Any, expression: object, connection: BaseDatabaseWrapper) -> Vector | None:
-            if isinstance(value, memoryview | bytes):
-                return decode(value)
-            if isinstance(value, str):
-                return wire.decode_text(value)
-            # A project may have told the driver to read vectors, as pgvector's register_vector() does.
-            return None if value is None else to_vector(value)
-
-        return convert
+        return TYPES[storage].convert
 
     def max_indexed_dimensions(self, storage: str, precision: str | None, options: Mapping[str, int]) -> int:
-        return _INDEXED[precision or storage]
+        return BINARY_DIMENSIONS if precision == "binary" else TYPES[precision or storage].indexed_dimensions
 
     def fit_hint(self, storage: str, dimensions: int) -> str:
-        if storage == "single" and dimensions <= _INDEXED["half"]:
+        if storage == "single" and dimensions <= TYPES["half"].indexed_dimensions:
             return 'Give the index precision="half", which holds up to 4000 dimensions, or ask for fewer dimensions.'
         return "Ask the embedder for fewer dimensions."
 
@@ -126,8 +134,8 @@ class PgvectorEngine(Engine):
     ) -> list[str]:
         return [
             f"{option.server_name} = {options[name]:d}"
-            for name, option in self.index_options.items()
-            if option.server_name and options[name] is not None
+            for name, option in (self.index_options | self.ivfflat_options).items()
+            if option.server_name and options.get(name) is not None
         ]
 
     def graph_size(self, opclass: str, rows: int, dimensions: int, options: Mapping[str, str]) -> int:
@@ -149,19 +157,15 @@ class PgvectorEngine(Engine):
     def scan_gate(self, connection: BaseDatabaseWrapper, quoted_table: str, scan: Scan) -> tuple[str, list[Any]]:
         # A sub-select that depends on no row runs before the scan that it gates, and the setting ends with the
         # statement in autocommit, behind a transaction pooler too; SET LOCAL does nothing there.
-        settings = {"hnsw.ef_search": str(scan.ef_search)}
-        if self.version(connection) >= ITERATIVE_SCAN_VERSION:
-            settings["hnsw.iterative_scan"] = "strict_order" if scan.max_scan_tuples else "off"
-            settings["hnsw.max_scan_tuples"] = str(
-                min(scan.max_scan_tuples, MAX_SCAN_TUPLES) or DEFAULT_MAX_SCAN_TUPLES
-            )
+        iterative = self.version(connection) >= ITERATIVE_SCAN_VERSION
+        settings = _lists_settings(scan, iterative) if scan.probes else _graph_settings(scan, iterative)
         gate = " || ".join("set_config(%s, %s, true)" for _ in settings)
         return f"(SELECT {gate}) IS NOT NULL", [text for setting in settings.items() for text in setting]
 
     def indexed_expression(
         self, storage: str, distance: str, precision: str | None, dimensions: int
     ) -> tuple[str, str]:
-        if precision is None:
+        if precision is None or storage not in ("single", "half") or distance not in self.opclasses["half"]:
             return super().indexed_expression(storage, distance, precision, dimensions)
         column, _, _ = self.reduced_operands(distance, precision, dimensions)
         opclass = self.opclasses["half"][distance] if precision == "half" else "bit_hamming_ops"
@@ -173,6 +177,20 @@ class PgvectorEngine(Engine):
         # Signs alone: the Hamming distance stands for each of the others.
         quantized = f"binary_quantize(%s)::bit({dimensions})"
         return f"({quantized})", quantized, "<~>"
+
+
+def _graph_settings(scan: Scan, iterative: bool) -> dict[str, str]:
+    settings = {"hnsw.ef_search": str(scan.ef_search)}
+    if iterative:
+        settings["hnsw.iterative_scan"] = "strict_order" if scan.max_scan_tuples else "off"
+        settings["hnsw.max_scan_tuples"] = str(min(scan.max_scan_tuples, MAX_SCAN_TUPLES) or DEFAULT_MAX_SCAN_TUPLES)
+    return settings
+
+
+def _lists_settings(scan: Scan, iterative: bool) -> dict[str, str]:
+    settings = {"ivfflat.probes": str(scan.probes)}
+    # Going on, the scan would give rows out of order.
+    return {**settings, "ivfflat.iterative_scan": "off"} if iterative else settings
 
 
 def _has_known_size(opclass: str) -> bool:

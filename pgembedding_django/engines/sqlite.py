@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from pgembedding_django.engines.base import DISTANCES, MAX_EF_SEARCH, Converter, Engine, IndexOption
+from pgembedding_django.engines.base import MAX_EF_SEARCH, Converter, Engine, IndexOption, Value
 from pgembedding_django.vectors import Vector, to_vector
 
 __all__ = ["SqliteEngine", "add_functions"]
@@ -23,7 +23,7 @@ class SqliteEngine(Engine):
     extension = package = ""
     minimum_version = advised_version = ()
 
-    operators = dict.fromkeys(DISTANCES, "")
+    operators = dict.fromkeys(("l2", "cosine", "l1", "inner_product"), "")
     # The names are those of pgvector, so that a declaration serves on both; none is ever written.
     opclasses = {"single": {}, "half": {}}
     index_options = {
@@ -32,7 +32,6 @@ class SqliteEngine(Engine):
         "ef_search": IndexOption("", 1, MAX_EF_SEARCH),
         "max_elements": IndexOption("", 1, 2**31 - 1),
     }
-    max_dimensions = 16000
     length_function = f"{PREFIX}dimensions"
     averages = False
     # SQLite has no NaN.
@@ -43,11 +42,15 @@ class SqliteEngine(Engine):
     shares_rows = False
     searches_words = False
 
+    def max_dimensions(self, storage: str) -> int:
+        return 16_000
+
     def column_type(self, dimensions: int | None, storage: str) -> str:
+        self.check_storage(storage)
         return "BLOB"
 
-    def encode(self, vector: Vector) -> bytes:
-        return vector.astype("<f4").tobytes()
+    def encode(self, value: Value) -> bytes:
+        return cast(Vector, value).astype("<f4").tobytes()
 
     def parameter(self, storage: str) -> str:
         return "%s"

@@ -8,21 +8,17 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Self, Unpack, overload
 
 import numpy as np
 from django.core.exceptions import ValidationError
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.state import StateApps
-from django.db.models import F, Field, Index, Model, Value
-from django.db.models.lookups import Exact
-from django.db.models.sql.compiler import SQLCompiler
+from django.db.models import Field, Index, Model
 from django.utils.translation import gettext_lazy as _
 
 from pgembedding_django import vectors
 from pgembedding_django.bounds import is_integer
-from pgembedding_django.engines import DISTANCES, get_engine
-from pgembedding_django.engines.base import Converter
 from pgembedding_django.fields.attribute import VectorAttribute
+from pgembedding_django.fields.column import VectorColumn
 from pgembedding_django.fields.copied import is_copied, when_prepared
 from pgembedding_django.fields.source import SUFFIX, DigestField, Source, is_digest
-from pgembedding_django.forms import EmbeddingFormField, EmptyValues
+from pgembedding_django.forms import EmbeddingFormField
 from pgembedding_django.vectors import InvalidVector, Vector, VectorLike, wire
 
 __all__ = ["EmbeddingField"]
@@ -45,17 +41,16 @@ if TYPE_CHECKING:
 
     from pgembedding_django.fields.options import FieldOptions
 
-    _Field = Field[Any, Any]
     #: What may be assigned, and what is read: None too where the field is null.
     Set = TypeVar("Set", contravariant=True, default=VectorLike | Combinable)
     Get = TypeVar("Get", covariant=True, default=Vector)
 else:
     from typing import TypeVar
 
-    _Field, Set, Get = Field, TypeVar("Set"), TypeVar("Get")
+    Set, Get = TypeVar("Set"), TypeVar("Get")
 
 
-class EmbeddingField(_Field, Generic[Set, Get]):
+class EmbeddingField(VectorColumn, Generic[Set, Get]):
     """
     Store an embedding of fixed length.
 
@@ -78,8 +73,7 @@ class EmbeddingField(_Field, Generic[Set, Get]):
 
     description = _("Embedding")
     descriptor_class = VectorAttribute
-    empty_strings_allowed = False
-    empty_values = EmptyValues((None,))
+    distances = ("l2", "cosine", "l1", "inner_product")
     #: Whether the model has the digest's field beside this one; in a migration it is a column like any other.
     keeps_digest = False
     # A change of these changes no column.
@@ -147,8 +141,8 @@ class EmbeddingField(_Field, Generic[Set, Get]):
         if sync not in SYNCS:
             raise ValueError(f'EmbeddingField.sync must be "manual", "task" or "save", got {sync!r}.')
         self.dimensions, self.source, self.embedder = dimensions, source, embedder
-        if distance is not None and distance not in DISTANCES:
-            choices = ", ".join(f'"{choice}"' for choice in DISTANCES)
+        if distance is not None and distance not in self.distances:
+            choices = ", ".join(f'"{choice}"' for choice in self.distances)
             raise ValueError(f"EmbeddingField.distance must be one of {choices}, got {distance!r}.")
         self.sync, self.storage, self.allow_zero = sync, storage, allow_zero
         self.chosen_distance, self.distance = distance, distance or "l2"
@@ -174,12 +168,9 @@ class EmbeddingField(_Field, Generic[Set, Get]):
         is_copy = is_copied(self, cls)
         super().contribute_to_class(cls, name, private_only)
         self.keeps_digest = False
-        # A migration has all of this in writing, and an abstract model leaves it to those that inherit.
+        # A migration has the digest in writing, and an abstract model leaves it to those that inherit.
         if cls._meta.abstract or isinstance(cls._meta.apps, StateApps):
             return
-        for index in cls._meta.indexes:
-            if self.name in index.fields and hasattr(index, "adopt"):
-                index.adopt(self.storage, self.distance)
         if is_copy:
             self._become_plain()
         when_prepared(cls, self._keep_digest)
@@ -215,12 +206,6 @@ class EmbeddingField(_Field, Generic[Set, Get]):
         parts = (self.source,) if isinstance(self.source, str) else tuple(self.source)
         return Source(self.model, self.name, parts, self.embedder, self.dimensions)
 
-    @property
-    def label(self) -> str:
-        """How messages call the field: "Article.embedding"."""
-        model = getattr(self, "model", None)
-        return f"{model.__name__}.{self.name}" if model is not None else type(self).__name__
-
     def to_vector(self, value: Any) -> Vector:
         """
         Return a value as a vector of this field, as a row may hold it.
@@ -237,34 +222,10 @@ class EmbeddingField(_Field, Generic[Set, Get]):
         return vectors.to_vector(value, name=self.label, dimensions=self.dimensions, half=self.storage == "half")
 
     def get_indexes(self) -> Sequence[Index]:
-        """Return the indexes among which nearest() finds the field's own."""
         lengths = (None, self.dimensions)
         return [index for index in self.model._meta.indexes if getattr(index, "dimensions", None) in lengths]
 
-    def get_operand(self) -> Any:
-        """Return what nearest() measures the distance of: the column, as its index holds it."""
-        return F(self.name)
-
-    # The column
-
-    def db_type(self, connection: BaseDatabaseWrapper) -> str:
-        return get_engine(connection).column_type(self.dimensions, self.storage)
-
-    def db_check(self, connection: BaseDatabaseWrapper) -> str | None:
-        if not hasattr(self, "column"):
-            return None  # The output_field of a GeneratedField, of which no column is its own.
-        return get_engine(connection).column_check(connection.ops.quote_name(str(self.column)), self.dimensions)
-
     # From Python to the database
-
-    def to_python(self, value: Any) -> Vector | None:
-        # An empty text is how a CSV file writes None.
-        if value is None or (isinstance(value, str) and not value.strip()):
-            return None
-        try:
-            return self.to_vector(value)
-        except InvalidVector as error:
-            raise ValidationError(error.message, error.code, error.params) from error
 
     def validate(self, value: Any, model_instance: Model | None) -> None:
         # A vector is made in code, often after its row is found valid.
@@ -283,39 +244,6 @@ class EmbeddingField(_Field, Generic[Set, Get]):
             message = "%(name)s must have a vector: %(way)s, or let the field be null until it is embedded."
             raise ValidationError(message, "null", {"name": self.label, "way": way})
 
-    def get_prep_value(self, value: Any) -> Any:
-        value = super().get_prep_value(value)
-        return value if hasattr(value, "resolve_expression") else self.to_python(value)
-
-    def get_db_prep_value(self, value: Any, connection: BaseDatabaseWrapper, prepared: bool = False) -> Any:
-        value = super().get_db_prep_value(value, connection, prepared)
-        return get_engine(connection).encode(value) if isinstance(value, Vector) else value
-
-    def get_placeholder(self, value: Any, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> str:
-        """Cast a parameter, and leave an expression as it is (Django 5.2 and 6.0)."""
-        return "%s" if hasattr(value, "as_sql") else get_engine(connection).parameter(self.storage)
-
-    def get_placeholder_sql(self, value: Any, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> Any:
-        """Cast a parameter, and compile an expression (from Django 6.1 on)."""
-        if hasattr(value, "as_sql"):
-            return compiler.compile(value)
-        return get_engine(connection).parameter(self.storage), (value,)
-
-    # From the database to Python
-
-    def select_format(self, compiler: SQLCompiler, sql: str, params: Any) -> tuple[str, Any]:
-        # A subquery's column is compared or selected again as what it is, so only the outermost one is sent as bytes.
-        if compiler.query.subquery:
-            return sql, params
-        return get_engine(compiler.connection).sent(sql, self.storage), params
-
-    def get_db_converters(self, connection: BaseDatabaseWrapper) -> list[Converter]:
-        return [get_engine(connection).converter(self.storage)]
-
-    def from_db_value(self, value: Any, expression: Any, connection: BaseDatabaseWrapper) -> Vector | None:
-        """Read an element of an array: ArrayField asks for each."""
-        return get_engine(connection).converter(self.storage)(value, expression, connection)
-
     # Forms and serializers
 
     def formfield(self, **kwargs: Any) -> Any:
@@ -332,12 +260,3 @@ class EmbeddingField(_Field, Generic[Set, Get]):
     def value_to_string(self, obj: Model) -> Any:
         vector = self.value_from_object(obj)
         return wire.encode_text(vector) if isinstance(vector, np.ndarray) else vector
-
-
-@EmbeddingField.register_lookup
-class EmbeddingExact(Exact):
-    """Compare with a vector as a parameter that is cast to the column's type."""
-
-    def get_prep_lookup(self) -> Any:
-        value = super().get_prep_lookup()
-        return Value(value, output_field=self.lhs.output_field) if isinstance(value, np.ndarray) else value

@@ -1,15 +1,21 @@
-"""The embedding fields of a model."""
+"""The fields of a model that hold vectors."""
 
 from __future__ import annotations
 
 from django.db.models import Model
 
+from pgembedding_django.fields.column import VectorColumn
 from pgembedding_django.fields.embedding import EmbeddingField
 
-__all__ = ["embedding_fields"]
+__all__ = ["embedding_fields", "measured_fields"]
+
+
+def measured_fields(model: type[Model], *, local: bool = False) -> list[VectorColumn]:
+    """Return the fields that nearest() ranks; local: without those that a model inherits from another table."""
+    fields = model._meta.local_fields if local else model._meta.concrete_fields
+    return [field for field in fields if isinstance(field, VectorColumn)]
 
 
 def embedding_fields(model: type[Model], *, local: bool = False) -> list[EmbeddingField]:
-    """Return the embedding fields of a model; local: without those that it inherits from another table."""
-    fields = model._meta.local_fields if local else model._meta.concrete_fields
-    return [field for field in fields if isinstance(field, EmbeddingField)]
+    """Return those of them that are embedding fields."""
+    return [field for field in measured_fields(model, local=local) if isinstance(field, EmbeddingField)]

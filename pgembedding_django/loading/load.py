@@ -11,7 +11,7 @@ from django.db import Error
 from django.db.models import NOT_PROVIDED, AutoField, Field, Model
 from django.db.models.expressions import DatabaseDefault
 
-from pgembedding_django.fields import EmbeddingField, embedding_fields
+from pgembedding_django.fields import EmbeddingField, measured_fields
 from pgembedding_django.loading.columns import Column, join_rows
 from pgembedding_django.loading.errors import ROW_ERRORS, of_row, place_of
 from pgembedding_django.loading.loader import CHUNK, Fields, Loader
@@ -33,7 +33,7 @@ def check_vectors(model: type[Model], objs: list[Any], names: list[str] | None =
 
     Raises RowError, a ValidationError that names the row.
     """
-    for field in embedding_fields(model):
+    for field in measured_fields(model):
         if names is not None and field.name not in names:
             continue
         for row, obj in enumerate(objs):

@@ -11,7 +11,7 @@ from django.apps import apps
 from django.db import router
 from django.db.models import Model
 
-from pgembedding_django.fields import embedding_fields
+from pgembedding_django.fields import measured_fields
 
 if TYPE_CHECKING:
     from django.db.models import Field
@@ -68,7 +68,7 @@ def _concrete(model: Table) -> Table:
 
 
 def _has_vectors(model: Table) -> bool:
-    return not model._meta.proxy and bool(embedding_fields(model, local=True))
+    return not model._meta.proxy and bool(measured_fields(model, local=True))
 
 
 def _is_in_both(model: Table, source: str, target: str) -> bool:

@@ -22,9 +22,9 @@ from pgembedding_django import vectors
 from pgembedding_django.bounds import is_integer
 from pgembedding_django.embedders import RefusedByServer, TextRejected, get_embedder
 from pgembedding_django.engines import MAX_EF_SEARCH
-from pgembedding_django.fields import EmbeddingField, embedding_fields
+from pgembedding_django.fields import EmbeddingField, VectorColumn, measured_fields
 from pgembedding_django.functions import Distance
-from pgembedding_django.indexes import declared_index
+from pgembedding_django.indexes import IvfflatIndex, VectorIndex, declared_index
 from pgembedding_django.vectors import InvalidVector, Vector, VectorLike
 
 __all__ = [
@@ -34,6 +34,8 @@ __all__ = [
     "check_each",
     "check_exact",
     "check_groups",
+    "check_length",
+    "check_reading",
     "check_text",
     "check_unranked",
     "check_unsliced",
@@ -63,6 +65,8 @@ WORD = re.compile(r"\w+")
 
 #: What of an instance Django keeps for itself.
 RESERVED = ("_state", "_prefetched_objects_cache")
+#: The bound of ivfflat.probes (pgvector 0.8, src/ivfflat.h).
+MAX_PROBES = 32_768
 
 #: The most rows that one call can ask for, an int4.
 MAX_K = 2**31 - 1
@@ -79,21 +83,25 @@ def embedding_field(model: type[Model], name: str | None) -> EmbeddingField:
 def find_field(model: type[Model], name: str | None) -> EmbeddingField:
     """Return that field even where its vectors may have any length."""
     label = model.__name__
-    fields = {field.name: field for field in embedding_fields(model)}
+    columns = {field.name: field for field in measured_fields(model)}
+    embeddings = {name: field for name, field in columns.items() if isinstance(field, EmbeddingField)}
+    # Bits and sparse vectors beside an embedding are searched by name.
+    fields = embeddings or columns if name is None else columns
     if not fields:
         raise TypeError(f"{label} has no EmbeddingField, so nearest() has nothing to search.")
     if name is None and len(fields) > 1:
         raise ValueError(f"{label} has {len(fields)} embedding fields ({', '.join(fields)}). Name one with field=.")
     if name is not None and name not in fields:
         raise ValueError(f"field must name an EmbeddingField of {label} ({', '.join(fields)}), got {name!r}.")
-    return fields[name] if name is not None else next(iter(fields.values()))
+    # All that a search asks of a field, each kind of column has.
+    return cast(EmbeddingField, fields[name] if name is not None else next(iter(fields.values())))
 
 
 def query_vector(model: type[Model], field: EmbeddingField, query: Any) -> Vector:
     """Return the vector of a query: a vector, a text to embed, or an instance of the model."""
     if isinstance(query, Model):
         query = _vector_of(model, field, query)
-    elif isinstance(query, str):
+    elif isinstance(query, str) and isinstance(field, EmbeddingField):
         query = _embed(field, query)
     remedy = f"Pass a vector, a text or an instance of {model.__name__}."
     if query is None:
@@ -105,7 +113,7 @@ def query_vector(model: type[Model], field: EmbeddingField, query: Any) -> Vecto
         )
     try:
         # A copy, because the query runs later than this.
-        return field.to_query(query).copy()
+        return copy(field.to_query(query))
     except InvalidVector as error:
         if error.code != "type":
             raise
@@ -208,6 +216,20 @@ def check_exact(exact: object) -> None:
         raise ValueError(f"exact must be True, False or None, got {exact!r}.")
 
 
+def check_length(field: VectorColumn) -> None:
+    if not isinstance(field, EmbeddingField):
+        raise ValueError(f"{field.label} has no length, so its rows cannot be compared. Give the field one.")
+
+
+def check_reading(index: VectorIndex | None, ef_search: int | None, probes: object) -> None:
+    if probes is not None and not is_integer(probes, 1, MAX_PROBES):
+        raise ValueError(f"probes must be an integer from 1 to {MAX_PROBES}, got {probes!r}.")
+    reads_lists = isinstance(index, IvfflatIndex)
+    if index is not None and (ef_search is not None if reads_lists else probes is not None):
+        wrong, right = ("ef_search", "probes") if reads_lists else ("probes", "ef_search")
+        raise ValueError(f"{wrong} is nothing of {index.name}, which is a {type(index).__name__}. Give {right}.")
+
+
 def check_text(text: object) -> None:
     if not isinstance(text, str):
         raise ValueError(f"hybrid() searches by text, got {type(text).__name__}.")
@@ -222,7 +244,7 @@ def check_text(text: object) -> None:
 
 
 def check_words(model: type[Model], fields: Sequence[str]) -> None:
-    vectors_ = [field.name for field in embedding_fields(model)]
+    vectors_ = [field.name for field in measured_fields(model)]
     if (
         isinstance(fields, str)
         or not fields

@@ -14,7 +14,7 @@ from pgembedding_django.engines import MAX_EF_SEARCH, Engine, get_engine
 from pgembedding_django.engines.base import Scan
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.functions import Distance
-from pgembedding_django.indexes import HnswIndex
+from pgembedding_django.indexes import IvfflatIndex, VectorIndex
 from pgembedding_django.vectors import Vector
 
 __all__ = ["ESTIMATE", "Search", "choose_scan"]
@@ -38,6 +38,9 @@ FILTERED_MARGIN = 3
 #: Tuples that an unfiltered index scan may visit, the server's own default of hnsw.max_scan_tuples.
 UNFILTERED_SCAN_TUPLES = 20_000
 
+#: The server's own default of an IvfflatIndex's lists.
+DEFAULT_LISTS = 100
+
 #: Under this scan, a query compiles to its filter alone.
 ESTIMATE = Scan(index="estimate")
 
@@ -47,7 +50,7 @@ class Search:
     """What nearest() was asked, as the query carries it until it runs."""
 
     field: EmbeddingField
-    index: HnswIndex | None
+    index: VectorIndex | None
     distance: type[Distance]
     vector: Vector
     k: int
@@ -55,6 +58,7 @@ class Search:
     max_distance: float | None
     exact: bool | None
     ef_search: int | None
+    probes: int | None
     nearest_of_each: tuple[str, ...]
     filtered: bool
 
@@ -119,7 +123,7 @@ def _choose_filtered(query: Query, search: Search, engine: Engine, connection: B
     if rows <= few:
         noun = "row" if rows == 1 else "rows"
         return Scan(reason=f"the filter keeps about {rows:,} {noun}, and any {few:,} are read faster exactly")
-    total = max(_estimate_total(cast(HnswIndex, search.index), connection), rows)
+    total = max(_estimate_total(cast(VectorIndex, search.index), connection), rows)
     # Index: _candidates_per_row * k * total / rows candidates at CANDIDATE_COST. Exact: rows at 1. Equal at this many.
     limit = int((few * total) ** 0.5)
     counts = f"the filter keeps about {rows:,} of {total:,} rows"
@@ -130,16 +134,18 @@ def _choose_filtered(query: Query, search: Search, engine: Engine, connection: B
 
 def _index_scan(search: Search, engine: Engine, rows: int, total: int, reason: str) -> Scan:
     """rows, total: how many the filter keeps and the table has; 0 where no filter counts."""
-    index = cast(HnswIndex, search.index)
+    index = cast(VectorIndex, search.index)
     margin = FILTERED_MARGIN if rows else 1
     candidates = engine.candidates(search.k, index.precision)
     needed = _candidates_per_row(search, engine) * search.k * total // rows if rows else 2 * search.k
     ef_search = search.ef_search or index.ef_search or max(MIN_EF_SEARCH, needed, candidates)
+    reads_lists = isinstance(index, IvfflatIndex)
     return Scan(
         reason=reason,
         index=index.name,
-        ef_search=min(ef_search, MAX_EF_SEARCH) if engine.queries_set_ef_search else 0,
-        max_scan_tuples=_max_scan_tuples(search, needed, rows),
+        ef_search=min(ef_search, MAX_EF_SEARCH) if engine.queries_set_ef_search and not reads_lists else 0,
+        probes=_probes(search, max(needed, candidates), total) if reads_lists else 0,
+        max_scan_tuples=0 if reads_lists else _max_scan_tuples(search, needed, rows),
         # Fewer could never hold the rows that the margin asks for.
         candidates=candidates and max(candidates, search.k * margin),
         precision=index.precision,
@@ -149,8 +155,16 @@ def _index_scan(search: Search, engine: Engine, rows: int, total: int, reason: s
 
 def _candidates_per_row(search: Search, engine: Engine) -> int:
     """How many rows that pass the filter an index scan must find for each row wanted."""
-    precision = cast(HnswIndex, search.index).precision
+    precision = cast(VectorIndex, search.index).precision
     return max(EF_SEARCH_PER_ROW, engine.candidates(search.k, precision) // search.k if precision else 0)
+
+
+def _probes(search: Search, needed: int, total: int) -> int:
+    """How many lists to read: the root of their number, as pgvector advises, or what a filter needs."""
+    index = cast(IvfflatIndex, search.index)
+    lists = index.lists or DEFAULT_LISTS
+    enough = max(round(lists**0.5), needed * lists // total + 1 if total else 0)
+    return search.probes or index.probes or min(enough, lists)
 
 
 def _max_scan_tuples(search: Search, needed: int, rows: int) -> int:
@@ -181,7 +195,7 @@ def _estimate_rows(query: Query, connection: BaseDatabaseWrapper) -> int:
     return int(plan[0]["Plan"]["Plan Rows"])
 
 
-def _estimate_total(index: HnswIndex, connection: BaseDatabaseWrapper) -> int:
+def _estimate_total(index: VectorIndex, connection: BaseDatabaseWrapper) -> int:
     """Return how many rows an index holds, as its build or the last ANALYZE or VACUUM counted; 0 where it is gone."""
     with connection.cursor() as cursor:
         quoted = connection.ops.quote_name(index.name)

@@ -18,7 +18,7 @@ from django.db.models.sql.constants import GET_ITERATOR_CHUNK_SIZE, MULTI
 from pgembedding_django.compat.queries import mixed
 from pgembedding_django.engines import get_engine
 from pgembedding_django.engines.base import Scan
-from pgembedding_django.fields import EmbeddingField
+from pgembedding_django.fields import VectorColumn
 from pgembedding_django.functions import IndexedDistance
 from pgembedding_django.search.direction import without_undefined
 from pgembedding_django.search.plans import ESTIMATE, Search, choose_scan
@@ -140,7 +140,7 @@ class NearestCompiler(SQLCompiler):
         for expression, _, _ in self.select:
             for _ in range(len(expression) if isinstance(expression, ColPairs) else 1):
                 name = f'"c{next(numbers)}"'
-                is_vector = isinstance(getattr(expression, "_output_field_or_none", None), EmbeddingField)
+                is_vector = isinstance(getattr(expression, "_output_field_or_none", None), VectorColumn)
                 yield name, expression.select_format(self, name, ())[0] if is_vector else name
 
     def _within_distance(self, rows: list[Any]) -> list[Any]:

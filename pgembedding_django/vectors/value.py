@@ -11,6 +11,7 @@ import orjson
 from numpy.typing import NDArray
 
 from pgembedding_django.vectors.conversion import InvalidVector, to_floats
+from pgembedding_django.vectors.sparse import SparseVector
 
 #: How many numbers repr() shows.
 SHOWN = 6
@@ -114,7 +115,7 @@ def to_vector(
     return value if type(value) is Vector else floats.view(Vector)
 
 
-def is_zero(vector: NDArray[np.float32]) -> bool:
+def is_zero(vector: NDArray[np.float32] | SparseVector) -> bool:
     """Tell whether a vector has no direction, so that no cosine distance to it is defined."""
     return not vector.any()
 

@@ -68,7 +68,8 @@ BAD_ARGUMENTS = {
     "k None": ({"k": None}, "k must be an integer from 1 to 2147483647, got None."),
     "distance": (
         {"distance": "euclid"},
-        'distance must be one of "l2", "cosine", "l1", "inner_product" or a distance class, got \'euclid\'.',
+        'distance must be one of "l2", "cosine", "l1", "inner_product", "hamming", "jaccard" or a distance class, '
+        "got 'euclid'.",
     ),
     "field": ({"field": "title"}, "field must name an EmbeddingField of Article (embedding), got 'title'."),
     "alias field": ({"alias": "title"}, "alias 'title' is a field of Article. Choose another."),

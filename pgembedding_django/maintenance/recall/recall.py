@@ -15,7 +15,7 @@ from django.db.models import BigIntegerField, Func, Model, Value
 from pgembedding_django.bounds import is_integer
 from pgembedding_django.engines import GRAPH, MAX_EF_SEARCH, get_engine
 from pgembedding_django.fields import EmbeddingField
-from pgembedding_django.indexes import HnswIndex, declared_index
+from pgembedding_django.indexes import HnswIndex, declared_hnsw_index
 from pgembedding_django.maintenance.indexes.declared import advise_missing, load_migrations
 from pgembedding_django.maintenance.indexes.lookup import statuses
 from pgembedding_django.maintenance.indexes.report import BuiltIndex, RecallReport
@@ -76,7 +76,7 @@ def measure_recall(
         )
     rows: EmbeddingQuerySet[Model] = every_row(model, using).filter(**(filters or {}))
     found = rows.get_embedding_field(field)
-    index = declared_index(found)
+    index = declared_hnsw_index(found)
     if index is None:
         raise IndexUnusable(_tell_no_index(found, rows.index_class.builder))
     built = find_built(found, index, using)

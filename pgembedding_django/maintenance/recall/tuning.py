@@ -16,7 +16,7 @@ from django.template.defaultfilters import pluralize
 
 from pgembedding_django.engines import get_engine
 from pgembedding_django.fields import EmbeddingField
-from pgembedding_django.indexes import HnswIndex, declared_index
+from pgembedding_django.indexes import HnswIndex, declared_hnsw_index
 from pgembedding_django.maintenance.recall.sampling import Query, Recall, Sample, draw, shuffle, undone
 from pgembedding_django.maintenance.recall.scratch import INDEX, copied_rows, copy_rows, variant
 from pgembedding_django.querysets import EmbeddingQuerySet
@@ -132,7 +132,7 @@ def tune(
     found = rows.get_embedding_field(field)
     builds = _fitting_builds(found, using)
     name = f"{model._meta.model_name}_{found.name}_hnsw"[: HnswIndex.max_name_length]
-    index = declared_index(found) or HnswIndex(fields=[found.name], name=name)
+    index = declared_hnsw_index(found) or HnswIndex(fields=[found.name], name=name)
     done, total = count(1), len(builds) * (1 + len(EF_SEARCH))
 
     def step() -> None:
@@ -183,7 +183,7 @@ def check_tuning(
 
 def _fitting_builds(field: EmbeddingField, using: str) -> list[Build]:
     """Return the builds that hold the field's dimensions, those of the declared precision first."""
-    engine, index = get_engine(connections[using]), declared_index(field)
+    engine, index = get_engine(connections[using]), declared_hnsw_index(field)
     declared = index.precision if index else None
     dimensions = cast(int, field.dimensions)
     builds = [
@@ -214,7 +214,9 @@ def _try_precisions(
 
 def _sample(rows: EmbeddingQuerySet[Any], queries: list[Query], k: int) -> Sample:
     field = rows.get_embedding_field(None)
-    return Sample(rows, field, cast(HnswIndex, declared_index(field)), queries, names=[INDEX], k=k, step=lambda: None)
+    return Sample(
+        rows, field, cast(HnswIndex, declared_hnsw_index(field)), queries, names=[INDEX], k=k, step=lambda: None
+    )
 
 
 def _try_builds(

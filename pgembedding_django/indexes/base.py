@@ -1,9 +1,10 @@
-"""HnswIndex: one declaration that each engine turns into its own DDL."""
+"""What HnswIndex and IvfflatIndex share: one declaration that each engine turns into its own DDL."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import copy
-from typing import Any, cast
+from typing import Any, ClassVar, Self, cast
 
 from django.db import connections
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
@@ -12,86 +13,79 @@ from django.db.models import Index, Model, Q
 
 from pgembedding_django.bounds import is_integer
 from pgembedding_django.engines import DISTANCES, ENGINES, Engine, distance_of_opclass, get_engine, get_engine_for
+from pgembedding_django.engines.base import IndexOption
 from pgembedding_django.engines.building import count_indexed, is_left_invalid, prepare_build
-from pgembedding_django.fields import EmbeddingField
+from pgembedding_django.fields import EmbeddingField, VectorColumn
 from pgembedding_django.fields.sized import SizedField
+from pgembedding_django.indexes.expressions import read_expression
 
-__all__ = ["HnswIndex", "declared_index", "hnsw_indexes", "is_option_value"]
+__all__ = ["VectorIndex", "is_option_value"]
 
 PRECISIONS = ("half", "binary")
-OPTIONS = ("m", "ef_construction", "ef_search", "max_elements")
-
-#: What deconstruct() of pgvector's own HnswIndex gives as its path.
-PGVECTOR_PATH = "pgvector.django.indexes.HnswIndex"
 
 
-class HnswIndex(Index):
+class VectorIndex(Index):
     """
-    Index an EmbeddingField for approximate search with HNSW.
+    Index a field for approximate search.
 
-    fields: the name of one EmbeddingField.
+    fields: the name of one field.
     dimensions: the length of the vectors to index, of a field that has none of its own.
-    distance: "l2", "cosine", "l1" or "inner_product"; the field's own unless given. `nearest()` uses it unless
-        it or the field says otherwise.
-    m: links of a row in each layer. ef_construction: candidates kept while building. Larger is slower and finds more.
-    ef_search: candidates that a search keeps; pgvector takes it with each query, so that a change needs no migration,
-        and pg_embedding fixes it in the index.
-    max_elements: only for a pg_embedding older than 0.3, which needs to know the table's size; ignored elsewhere.
-    precision: "half" or "binary" indexes the vectors rounded to 16 bits or to their signs, in half or a tenth of the
-        space; `nearest()` then ranks more candidates again by the exact distance. pgvector only.
+    distance: the field's own unless given. `nearest()` uses it unless it or the field says otherwise.
+    precision: "half" or "binary" indexes the vectors rounded to 16 bits or to their signs.
     condition: a Q that limits the index to some rows.
     opclasses: pgvector's way to name the distance, such as ["vector_l2_ops"].
-    Building locks out writes unless done by AddIndexConcurrently.
-    Source: Malkov and Yashunin, "Efficient and robust approximate nearest neighbor search using Hierarchical Navigable
-    Small World graphs", 2018; pgvector 0.8 README, "HNSW"; pg_embedding 0.3.6 README.
+    expressions: pgvector's way to say precision="half", OpClass(Cast("embedding", HalfVectorField(...)), name=...).
     """
 
     # Not Django's PostgresIndex, which needs "django.contrib.postgres" in INSTALLED_APPS from Django 6.1 on.
-    suffix = "hnsw"
-    max_name_length = Index.max_name_length - len(Index.suffix) + len(suffix)
     #: The method that builds it, where no model declares it.
     builder = ""
+    #: The names of what deconstruct() adds.
+    option_names: ClassVar[tuple[str, ...]]
+    #: Links of a row, candidates that a search keeps, and lists that it reads, where the kind of index knows them.
+    m: int | None = None
+    ef_search: int | None = None
+    probes: int | None = None
+    lists: int | None = None
 
     def __init__(
         self,
-        *,
-        fields: list[str] | tuple[str, ...],
+        *expressions: Any,
+        fields: list[str] | tuple[str, ...] = (),
         name: str | None = None,
         distance: str | None = None,
-        m: int | None = None,
-        ef_construction: int | None = None,
-        ef_search: int | None = None,
-        max_elements: int | None = None,
         precision: str | None = None,
         dimensions: int | None = None,
         condition: Q | None = None,
         opclasses: list[str] | tuple[str, ...] = (),
         db_tablespace: str | None = None,
     ) -> None:
+        kind = type(self).__name__
+        if expressions:
+            field, precision, distance = read_expression(expressions, kind)
+            fields = [field]
         super().__init__(
             fields=fields, name=name, condition=condition, opclasses=opclasses, db_tablespace=db_tablespace
         )
         if len(self.fields) != 1 or self.fields[0].startswith("-"):
-            raise ValueError(f"HnswIndex.fields must name one field, without a minus, got {list(fields)!r}.")
+            raise ValueError(f"{kind}.fields must name one field, without a minus, got {list(fields)!r}.")
         if distance is not None and distance not in DISTANCES:
             choices = ", ".join(f'"{choice}"' for choice in DISTANCES)
-            raise ValueError(f"HnswIndex.distance must be one of {choices}, got {distance!r}.")
+            raise ValueError(f"{kind}.distance must be one of {choices}, got {distance!r}.")
         named = distance_of_opclass(opclasses[0]) if opclasses else None
         if distance and named and distance != named:
             raise ValueError(
-                f'HnswIndex.opclasses {opclasses[0]!r} is for distance "{named}", but distance is "{distance}". '
+                f'{kind}.opclasses {opclasses[0]!r} is for distance "{named}", but distance is "{distance}". '
                 "Give one of the two."
             )
         if precision not in (None, *PRECISIONS):
-            raise ValueError(f'HnswIndex.precision must be "half", "binary" or None, got {precision!r}.')
+            raise ValueError(f'{kind}.precision must be "half", "binary" or None, got {precision!r}.')
         # numpy's are none: a migration could not write them.
         if dimensions is not None and not (isinstance(dimensions, int) and is_integer(dimensions, 1)):
-            raise ValueError(f"HnswIndex.dimensions must be a positive integer, got {dimensions!r}.")
+            raise ValueError(f"{kind}.dimensions must be a positive integer, got {dimensions!r}.")
         self.precision, self.dimensions = precision, dimensions
         self.chosen_distance = distance or named
         self.distance: str = self.chosen_distance or "l2"
-        self.m, self.ef_construction = m, ef_construction
-        self.ef_search, self.max_elements = ef_search, max_elements
 
     def deconstruct(self) -> Any:
         _path, args, kwargs = super().deconstruct()
@@ -102,38 +96,66 @@ class HnswIndex(Index):
         if self.dimensions is not None:
             kwargs["dimensions"] = self.dimensions
         kwargs.update((name, value) for name, value in self.options.items() if value is not None)
-        return "pgembedding_django.HnswIndex", args, kwargs
+        return f"pgembedding_django.{type(self).__name__}", args, kwargs
+
+    def clone(self) -> Self:
+        """As Django's, which gives each model a clone; deconstruct() says nothing of a distance "l2" that is named."""
+        index = cast(Self, super().clone())
+        index.chosen_distance, index.distance = self.chosen_distance, self.distance
+        return index
 
     def __eq__(self, other: object) -> bool:
         """
         Tell whether a migration from one to the other would leave every index of this project's databases as it is.
 
-        So pgvector's own HnswIndex is equal if it is defined alike, and an option counts only where an engine of
+        So pgvector's own index is equal if it is defined alike, and an option counts only where an engine of
         PGEMBEDDING["ENGINE"] writes it into the index.
         """
-        if isinstance(other, Index) and (type(other) is type(self) or other.deconstruct()[0] == PGVECTOR_PATH):
-            return _definition(self) == _definition(other)
+        if isinstance(other, VectorIndex):
+            return type(other) is type(self) and self._definition == other._definition
+        if isinstance(other, Index) and other.deconstruct()[0] == f"pgvector.django.indexes.{type(self).__name__}":
+            return self._definition == self._read(other)
         return NotImplemented
 
-    def adopt(self, storage: str, distance: str) -> None:
+    def _read(self, other: Index) -> tuple[Any, ...] | None:
+        """Return the definition of an index of pgvector's Django module, None where it has none here."""
+        _path, expressions, kwargs = other.deconstruct()
+        try:
+            return type(self)(*expressions, **kwargs)._definition
+        except (TypeError, ValueError):
+            return None
+
+    @property
+    def _definition(self) -> tuple[Any, ...]:
+        """What the index depends on, as the engines of this project's databases make it."""
+        engines = [get_engine_for(alias) for alias in connections]
+        written = {name for each in engines for name, option in self.get_options(each).items() if option.server_name}
+        _path, args, kwargs = self.deconstruct()
+        return args, {name: value for name, value in kwargs.items() if name not in {*self.option_names} - written}
+
+    def adopt_field(self, field: VectorColumn) -> None:
         """
-        Take the field's distance where none is given, and name the operator class where the one declared, or none, is
-        for vectors stored otherwise.
+        Take the field's distance where none is named, and name the operator class where vectors are stored otherwise.
 
         The server keeps an index's operator class when the column's type changes, and fails. With its name in each
         migration, a change of storage removes the index before and adds it after.
         """
-        self.distance = self.chosen_distance or distance
+        self.distance = self.chosen_distance or field.distance
         opclasses = ENGINES["pgvector"].opclasses
-        named = "half" if set(self.opclasses) & set(opclasses["half"].values()) else "single"
-        # One that no engine knows stays, for the check to name.
-        if storage != named and all(distance_of_opclass(opclass) for opclass in self.opclasses):
-            self.opclasses = [opclasses[storage][self.distance]]
+        named = next((name for name, each in opclasses.items() if set(self.opclasses) & set(each.values())), "single")
+        known = self.distance in opclasses[field.storage] and all(map(distance_of_opclass, self.opclasses))
+        # What no engine knows stays, for the check to name.
+        if field.storage != named and known:
+            self.opclasses = [opclasses[field.storage][self.distance]]
 
     @property
     def options(self) -> dict[str, Any]:
         """The options as declared, None where the engine chooses."""
-        return {name: getattr(self, name) for name in OPTIONS}
+        return {name: getattr(self, name) for name in self.option_names}
+
+    def get_options(self, engine: Engine) -> Mapping[str, IndexOption]:
+        """Return the options that an engine knows of such an index."""
+        return engine.index_options
 
     @property
     def is_partial(self) -> bool:
@@ -147,6 +169,7 @@ class HnswIndex(Index):
 
     def get_expression(self, field: EmbeddingField, engine: Engine) -> tuple[str, str]:
         """Return the template of what the index holds of a field's column, and its operator class."""
+        engine.check_method(self.suffix, field.storage, self.distance)
         dimensions = cast(int, field.dimensions)
         expression, opclass = engine.indexed_expression(field.storage, self.distance, self.precision, dimensions)
         if isinstance(field, SizedField):
@@ -165,14 +188,14 @@ class HnswIndex(Index):
         engine.operator(self.distance)
         if field.dimensions is None:
             raise ValueError(f"{field.label} must have dimensions to be indexed by {self.name}.")
-        if kwargs.get("concurrently") and not schema_editor.collect_sql:
-            self._drop_invalid(model, schema_editor)
-        engine.before_create_index(model, schema_editor)
         index = copy(self)
         expression, opclass = self.get_expression(field, engine)
         index.opclasses = (opclass,)
+        if kwargs.get("concurrently") and not schema_editor.collect_sql:
+            self._drop_invalid(model, schema_editor)
+        engine.before_create_index(model, schema_editor)
         using = f" USING {self.suffix}"
-        statement: Any = super(HnswIndex, index).create_sql(model, schema_editor, using=using, **kwargs)
+        statement: Any = super(VectorIndex, index).create_sql(model, schema_editor, using=using, **kwargs)
         statement.parts["columns"] = _IndexedExpression(statement.parts["columns"], expression)
         entries = engine.with_options(self.options, field.dimensions, schema_editor.connection)
         if entries:
@@ -211,18 +234,25 @@ class HnswIndex(Index):
     def _check_sql(self, engine: Engine) -> None:
         """Refuse what Django would put into DDL as it is: migrations can run without system checks."""
         self._check_name()
+        kind = type(self).__name__
         if self.opclasses and distance_of_opclass(self.opclasses[0]) is None:
-            raise ValueError(f"HnswIndex.opclasses must be an operator class of HNSW, got {self.opclasses[0]!r}.")
-        for name, value in self.options.items():
-            if value is not None and not is_option_value(value, engine.index_options[name]):
-                option = engine.index_options[name]
+            raise ValueError(f"{kind}.opclasses must be an operator class of HNSW, got {self.opclasses[0]!r}.")
+        for name, option in self.get_options(engine).items():
+            value = self.options[name]
+            if value is not None and not is_option_value(value, option):
                 raise ValueError(
-                    f"HnswIndex.{name} must be an integer from {option.minimum} to {option.maximum}, got {value!r}."
+                    f"{kind}.{name} must be an integer from {option.minimum} to {option.maximum}, got {value!r}."
                 )
 
     def _check_name(self) -> None:
         if '"' in self.name:
-            raise ValueError(f"HnswIndex.name must not contain a double quote, got {self.name!r}.")
+            raise ValueError(f"{type(self).__name__}.name must not contain a double quote, got {self.name!r}.")
+
+
+def is_option_value(value: object, option: Any) -> bool:
+    """Tell whether an index option is an integer that the server accepts."""
+    # numpy's are none: a migration could not write them.
+    return isinstance(value, int) and is_integer(value, option.minimum, option.maximum)
 
 
 class _IndexedExpression(IndexColumns):
@@ -234,38 +264,3 @@ class _IndexedExpression(IndexColumns):
 
     def __str__(self) -> str:
         return f"{self.expression.replace('%s', self.quote_name(self.columns[0]))} {self.opclasses[0]}"
-
-
-def _definition(index: Index) -> tuple[Any, dict[str, Any]]:
-    """Return what the index of a declaration depends on, as the engines of this project's databases make it."""
-    engines = [get_engine_for(alias) for alias in connections]
-    of_queries = {name for name in OPTIONS if not any(engine.index_options[name].server_name for engine in engines)}
-    _path, args, kwargs = index.deconstruct()
-    return args, {name: value for name, value in kwargs.items() if name not in of_queries}
-
-
-def is_option_value(value: object, option: Any) -> bool:
-    """Tell whether an index option is an integer that the server accepts."""
-    # numpy's are none: a migration could not write them.
-    return isinstance(value, int) and is_integer(value, option.minimum, option.maximum)
-
-
-def hnsw_indexes(model: type[Model]) -> list[HnswIndex]:
-    """Return the HNSW indexes that a model declares, a proxy those of the model behind it."""
-    concrete = model._meta.concrete_model or model
-    return [index for index in concrete._meta.indexes if isinstance(index, HnswIndex)]
-
-
-def declared_index(field: EmbeddingField, distance: str | None = None) -> HnswIndex | None:
-    """
-    Return the index that a field's model declares for it and, where given, for a distance.
-
-    Where there are several, one of all rows comes first, then one for the field's distance, then the order of
-    Meta.indexes decides.
-    """
-    found = [
-        index
-        for index in field.get_indexes()
-        if isinstance(index, HnswIndex) and index.fields == [field.name] and distance in (None, index.distance)
-    ]
-    return min(found, key=lambda index: (index.is_partial, index.distance != field.distance), default=None)
