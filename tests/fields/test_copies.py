@@ -25,7 +25,10 @@ def record(fields, **attributes):
 
 def bound():
     """Copies that belong to the other model still, as django-simple-history makes them."""
-    return {name: copy.copy(Article._meta.get_field(name)) for name in ("title", "embedding", "embedding_digest")}
+    copies = {name: copy.copy(Article._meta.get_field(name)) for name in ("title", "embedding", "embedding_digest")}
+    for field in copies.values():
+        vars(field).pop("cached_col", None)  # Nobody has asked for it when a model's class is made.
+    return copies
 
 
 def rebuilt():
