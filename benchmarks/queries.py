@@ -16,6 +16,7 @@ from benchmarks.langchain import LangChain
 from benchmarks.models import Model, Table
 from benchmarks.timing import timed
 from pgembedding_django.search.plans import choose_scan
+from pgembedding_django.search.search import get_ranking
 from pgembedding_django.vectors.wire import encode_text
 
 #: What each filter keeps, as a share of the rows; None is a search without one.
@@ -168,7 +169,8 @@ def langchain(peer: LangChain) -> Competitor:
 def ef_search_of(model: Model, question: Question) -> int:
     """Return the ef_search that nearest() chooses, or its unfiltered one where it reads exactly."""
     rows = model.objects.filter(**question.lookup).nearest(question.query, question.k)
-    return choose_scan(rows.query, rows.query.search, connection).ef_search
+    ranking = get_ranking(rows.query)
+    return choose_scan(rows.query, ranking.search, connection).ef_search if ranking else 0
 
 
 def _guc(settings: dict[str, str]) -> dict[str, str]:

@@ -11,7 +11,6 @@ from django.db.models import Aggregate, FloatField, Func, Value
 from django.db.models.sql.compiler import SQLCompiler
 
 from pgembedding_django.engines import DISTANCES, get_engine
-from pgembedding_django.engines.base import Scan
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.vectors import Vector
 
@@ -60,8 +59,6 @@ class Distance(Func):
     output_field = FloatField()
     #: One of the keys of pgembedding_django.engines.DISTANCES.
     distance: ClassVar[str]
-    #: Whether nearest() orders by it, so that the compiler's scan tells if an index may serve it.
-    ranks: bool = False
 
     def __init__(self, expression: Any, vector: Any, **extra: Any) -> None:
         named = isinstance(vector, str) and not self.is_value(vector)
@@ -93,13 +90,13 @@ class Distance(Func):
         return resolved
 
     def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, *args: Any, **extra: Any) -> Any:
-        engine = get_engine(connection)
+        sql, params = self.compare(compiler, connection)
+        return get_engine(connection).ungated(sql), params
+
+    def compare(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> Any:
+        """Return the bare `column <operator> vector`, which an index may serve."""
         (left, params), (right, more) = map(compiler.compile, self.get_source_expressions())
-        sql, params = engine.distance_sql(self.distance, left, right), (*params, *more)
-        if not self.ranks:
-            return engine.ungated(sql), params
-        scan: Scan | None = getattr(compiler, "scan", None)
-        return (f"({sql})" if scan and scan.reads_in_order else engine.exact(sql)), params
+        return get_engine(connection).distance_sql(self.distance, left, right), (*params, *more)
 
 
 class L2Distance(Distance):
@@ -196,9 +193,9 @@ class IndexedDistance(Func):
         engine = get_engine(connection)
         (column, params), (vector, more) = map(compiler.compile, self.get_source_expressions())
         if self.precision is None:
-            return f"({column} {engine.operator(self.distance)} {vector})", [*params, *more]
+            return f"({column} {engine.operator(self.distance)} {vector})", (*params, *more)
         left, right, operator = engine.reduced_operands(self.distance, self.precision, self.dimensions)
-        return f"({left % column} {operator} {right % vector})", [*params, *more]
+        return f"({left % column} {operator} {right % vector})", (*params, *more)
 
 
 def _bind(source: Any, field: Any) -> Any:

@@ -9,6 +9,7 @@ from django.db import connections
 from django.db.models import Model
 from django.db.models.sql import Query
 
+from pgembedding_django.compat.queries import RowsAs
 from pgembedding_django.embedding.querysets import StaleQuerySet
 from pgembedding_django.engines import get_engine
 from pgembedding_django.fields import EmbeddingField
@@ -19,9 +20,9 @@ from pgembedding_django.loading.load import check_vectors
 from pgembedding_django.search import arguments
 from pgembedding_django.search.explanation import explain_scan
 from pgembedding_django.search.hybrid import HybridQuery, fuse_ranks, rank_by_words
-from pgembedding_django.search.plans import Search
-from pgembedding_django.search.ranking import cut, nearest_of_each, rank
-from pgembedding_django.search.scans import NearestQuery
+from pgembedding_django.search.ranking import cut, nearest_of_each, plan, rank
+from pgembedding_django.search.running import is_ranking, run_rankings
+from pgembedding_django.search.search import Ranking, Search, get_ranking
 
 __all__ = ["EmbeddingQuerySet", "every_row"]
 
@@ -37,6 +38,8 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
 
     #: What kind of index serves its rows.
     index_class: type[HnswIndex] = HnswIndex
+
+    _iterable_class = RowsAs(run_rankings)
 
     def nearest(
         self,
@@ -158,8 +161,8 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
             # As a related manager sets it, which filters by its instance.
             raise TypeError(f'A Prefetch of what {ranked_by} returned needs a to_attr: Prefetch(..., to_attr="near").')
         if ranked_by == "nearest()":
-            query = cast(NearestQuery, self.query)
-            return cut(self, arguments.checked_cut(query.search.alias, args, kwargs))
+            ranking = cast(Ranking, get_ranking(self.query))
+            return cut(self, arguments.checked_cut(ranking.search.alias, args, kwargs))
         arguments.check_unranked(ranked_by, "filter()")
         return super().filter(*args, **kwargs)
 
@@ -181,6 +184,20 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
             self._fetch_all()
         return super().contains(obj)
 
+    def count(self) -> int:
+        """As Django's; without ranking, since the order changes nothing in how many rows there are."""
+        if self._result_cache is not None or not is_ranking(self.query):
+            return super().count()
+        query = self.query.clone()
+        query.clear_ordering(force=True)
+        return query.get_count(using=self.db)
+
+    def explain(self, *, format: str | None = None, **options: Any) -> str:
+        """As Django's, of the statement by which nearest() runs first."""
+        if not is_ranking(self.query):
+            return super().explain(format=format, **options)
+        return plan(self.query, connections[self.db]).explain(using=self.db, format=format, **options)
+
     def explain_nearest(self) -> str:
         """
         Tell in words how nearest(), or the ranking by meaning of hybrid(), will run: by an index or exactly, and why.
@@ -188,7 +205,7 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
         Asks the planner what it would make of it, and reads no row. Raises TypeError on any other queryset.
         """
         query = self.query.meaning if isinstance(self.query, HybridQuery) else self.query
-        if not isinstance(query, NearestQuery):
+        if get_ranking(query) is None:
             raise TypeError("explain_nearest() explains a queryset that nearest() or hybrid() returned.")
         return explain_scan(query, connections[self.db])
 
@@ -213,10 +230,10 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
 
     def _ranked_by(self) -> str:
         """Return the method that made this a ranking that nothing filters any more, or nothing."""
+        if is_ranking(self.query):
+            return "nearest()"
         query = self.query
-        if not query.is_sliced or query.combinator:
-            return ""
-        return "nearest()" if isinstance(query, NearestQuery) else "hybrid()" if isinstance(query, HybridQuery) else ""
+        return "hybrid()" if isinstance(query, HybridQuery) and query.is_sliced and not query.combinator else ""
 
     def _is_filtered(self) -> bool:
         """Tell whether a filter stands that an index of all rows does not hold already."""

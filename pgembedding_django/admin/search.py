@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from django.contrib import messages
 from django.contrib.admin.views.main import ORDER_VAR, ChangeList
@@ -16,7 +16,7 @@ from pgembedding_django.admin.columns import DISTANCE, distance_column
 from pgembedding_django.embedders import EmbeddingError, get_embedder
 from pgembedding_django.fields import EmbeddingField, embedding_fields
 from pgembedding_django.querysets import EmbeddingQuerySet
-from pgembedding_django.search.plans import Search
+from pgembedding_django.search.search import Ranking, Search, get_ranking
 
 __all__ = ["FIELD_VAR", "MEANING_VAR", "MeaningMixin", "failure_text", "rankable"]
 
@@ -67,12 +67,12 @@ class MeaningMixin(_ChangeList):
             return None
         count = max(self.list_max_show_all, self.list_per_page)
         try:
-            nearest: Any = EmbeddingQuerySet(self.model).nearest(self.meaning, count, field=self.meaning_field.name)
+            rows: EmbeddingQuerySet[Any] = EmbeddingQuerySet(self.model)
+            nearest = rows.nearest(self.meaning, count, field=self.meaning_field.name)
         except ValueError as error:
             messages.error(self.request, failure_text(self.meaning_field.label, error))
             return None
-        search: Search = nearest.query.search
-        return search
+        return cast(Ranking, get_ranking(nearest.query)).search
 
     @property
     def without_meaning(self) -> str:

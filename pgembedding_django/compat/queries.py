@@ -1,16 +1,38 @@
-"""Queries and compilers of Django that get one more class, beside the one that they have."""
+"""What is done to Django's queries and querysets that its documentation does not speak of."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from operator import attrgetter, itemgetter
 from typing import Any, TypeVar, cast
 
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
+from django.db.models.query import (
+    FlatValuesListIterable,
+    ModelIterable,
+    NamedValuesListIterable,
+    ValuesIterable,
+    ValuesListIterable,
+)
+from django.db.models.sql import Query
 
-__all__ = ["compiled", "mixed"]
+__all__ = [
+    "RowsAs",
+    "compiled",
+    "current_query",
+    "get_companion",
+    "getter",
+    "key_names",
+    "mixed",
+    "replace_query",
+    "rows_as",
+    "set_companion",
+    "wrapped",
+]
 
 T = TypeVar("T")
+Rows = TypeVar("Rows", bound=QuerySet[Any])
 
 _MIXED: dict[tuple[type[Any], type[Any]], type[Any]] = {}
 
@@ -46,3 +68,88 @@ def _reduce(self: Any) -> tuple[Any, ...]:
 
 def _restore(base: type[Any], mixin: type[Any]) -> Any:
     return object.__new__(mixed(base, mixin))
+
+
+def set_companion(query: Query, value: object) -> None:
+    """Attach a value to a query, one of each type: its copies have it too, whatever its class, and pickles."""
+    vars(query)[_companion_name(type(value))] = value
+
+
+def get_companion(query: Query, kind: type[T]) -> T | None:
+    """Return what set_companion() attached."""
+    value = vars(query).get(_companion_name(kind))
+    return value if isinstance(value, kind) else None
+
+
+def _companion_name(kind: type[Any]) -> str:
+    return f"pgembedding_{kind.__name__.lower()}"
+
+
+def replace_query(rows: Rows, query: Query) -> Rows:
+    """Return a copy of a queryset that runs a query; the setter of `query` would turn values_list() into values()."""
+    copied = cast("Rows", cast(Any, rows)._chain())
+    vars(copied)["_query"] = query
+    return copied
+
+
+def current_query(rows: QuerySet[Any]) -> Query:
+    """Return the query of a queryset without the filter that a related manager may still hold back."""
+    return cast(Query, cast(Any, rows)._query)
+
+
+def key_names(model: type[Model]) -> list[str]:
+    """Return the names of the columns of a primary key, as F() takes them."""
+    return [field.attname for field in model._meta.pk_fields]
+
+
+class RowsAs:
+    """
+    What a queryset makes of its rows, its `_iterable_class`: `wrap` may give another class for the one that Django set.
+
+    Django sets it anew for values() and values_list(), so it cannot be set once.
+    """
+
+    def __init__(self, wrap: Callable[[QuerySet[Any], type[Any]], type[Any]]) -> None:
+        self.wrap = wrap
+
+    def __get__(self, rows: QuerySet[Any] | None, owner: type[Any]) -> Any:
+        return self if rows is None else self.wrap(rows, rows_as(rows))
+
+    def __set__(self, rows: QuerySet[Any], kind: type[Any]) -> None:
+        vars(rows)["_rows_as"] = getattr(kind, "wraps", kind)
+
+
+def rows_as(rows: QuerySet[Any]) -> type[Any]:
+    """Return what Django has set: ModelIterable, ValuesIterable, ..."""
+    return cast("type[Any]", vars(rows).get("_rows_as", ModelIterable))
+
+
+def wrapped(kind: type[Any], wrapper: type[Any]) -> type[Any]:
+    """Return an iterable class that runs through a wrapper, and is of the class that it wraps."""
+    key = (kind, wrapper)
+    if key not in _MIXED:
+        _MIXED[key] = type(f"{wrapper.__name__}{kind.__name__}", (wrapper, kind), {"wraps": kind})
+    return _MIXED[key]
+
+
+def getter(rows: QuerySet[Any], name: str) -> Callable[[Any], Any] | None:
+    """Return what reads an annotation from what a queryset makes of a row; None where that does not have it."""
+    kind, query = rows_as(rows), rows.query
+    if name not in query.annotation_select:
+        return None
+    if issubclass(kind, FlatValuesListIterable):
+        return _itself
+    if issubclass(kind, ValuesListIterable) and not issubclass(kind, NamedValuesListIterable):
+        return itemgetter(list(_names(query)).index(name))
+    return itemgetter(name) if issubclass(kind, ValuesIterable) else attrgetter(name)
+
+
+def _itself(value: Any) -> Any:
+    return value
+
+
+def _names(query: Query) -> Iterator[str]:
+    if query.selected:
+        yield from query.selected
+    else:
+        yield from (*query.extra_select, *query.values_select, *query.annotation_select)

@@ -11,10 +11,10 @@ from django.db.models import F, Func, Index, Model, Q
 from django.db.models.sql.compiler import SQLCompiler
 
 from pgembedding_django.engines import Engine, get_engine
-from pgembedding_django.engines.base import Scan
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.fields.source import Source
 from pgembedding_django.indexes import HnswIndex
+from pgembedding_django.search.plans import get_scan
 from pgembedding_django.vectors import Vector, to_vector
 
 if TYPE_CHECKING:
@@ -93,8 +93,7 @@ class Sized(Func):
 
     def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, *args: Any, **extra: Any) -> Any:
         sql, params = compiler.compile(self.get_source_expressions()[0])
-        scan: Scan | None = getattr(compiler, "scan", None)
-        if scan is None or not scan.index:
+        if not get_scan(compiler).index:
             return sql, params
         field = cast(EmbeddingField, self.output_field)
         return get_engine(connection).sized(sql, field.storage, cast(int, field.dimensions)), params

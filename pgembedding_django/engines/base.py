@@ -60,7 +60,9 @@ class Scan:
         index has none.
     max_scan_tuples: how many it may visit when those are too few, 0 to stop at them.
     candidates: how many rows the index gives to be ranked again exactly; 0 where its own order is the exact one.
-    precision: of the index, None for the column's own. margin: how many times the rows wanted the scan must find.
+    precision: of the index, None for the column's own.
+    listed: of how many rows the statement lists the keys, to rank those rows again; 0 where the index gives the answer.
+    enough: how many of these there must be, or the statement answers nothing.
     estimated: whether the reason counts rows as the planner believes.
     """
 
@@ -71,7 +73,8 @@ class Scan:
     max_scan_tuples: int = 0
     candidates: int = 0
     precision: str | None = None
-    margin: int = 1
+    listed: int = 0
+    enough: int = 0
     estimated: bool = False
 
     def explain(self) -> str:
@@ -86,7 +89,7 @@ class Scan:
     @property
     def reads_in_order(self) -> bool:
         """Whether the rows come from the index in their final order."""
-        return bool(self.index) and not self.candidates
+        return bool(self.index) and not self.listed
 
 
 class Engine(Extension):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from typing import Any
 
 from django.core.exceptions import FullResultSet
@@ -11,11 +10,11 @@ from django.db.models import BooleanField, Expression, F
 from django.db.models.sql.compiler import SQLCompiler
 
 from pgembedding_django.engines import get_engine
-from pgembedding_django.engines.base import Scan
 from pgembedding_django.functions import VectorValue
-from pgembedding_django.search.plans import ESTIMATE, Search
+from pgembedding_django.search.plans import ESTIMATE, get_scan
+from pgembedding_django.search.search import Search, get_ranking
 
-__all__ = ["HasDirection", "without_undefined"]
+__all__ = ["HasDirection"]
 
 
 class HasDirection(Expression):
@@ -41,15 +40,10 @@ class HasDirection(Expression):
         self.column, self.distance = exprs
 
     def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> Any:
-        scan: Scan | None = getattr(compiler, "scan", None)
-        if getattr(compiler, "cuts_undefined", False) or scan is ESTIMATE or (scan and scan.reads_in_order):
+        ranking, scan = get_ranking(compiler.query), get_scan(compiler)
+        if (ranking and ranking.cuts_undefined) or scan is ESTIMATE or scan.reads_in_order:
             raise FullResultSet
         engine = get_engine(connection)
         operand, template = (self.distance if engine.undefined_is_nan else self.column), engine.direction
         sql, params = compiler.compile(operand)
         return template % sql, params
-
-
-def without_undefined(chunks: Iterable[Any], column: int) -> Iterator[list[Any]]:
-    """Leave out the rows whose distance is NaN."""
-    return ([row for row in chunk if row[column] == row[column]] for chunk in chunks)

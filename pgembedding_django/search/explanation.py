@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator
-from typing import Any
+from typing import Any, cast
 
 from django.core.exceptions import EmptyResultSet
 from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models.sql import Query
 
 from pgembedding_django.engines import get_engine
 from pgembedding_django.engines.base import Scan
 from pgembedding_django.search.plans import choose_scan
-from pgembedding_django.search.scans import NearestQuery
+from pgembedding_django.search.ranking import with_scan
+from pgembedding_django.search.search import Ranking, get_ranking
 
 __all__ = ["explain_scan", "plan_nodes"]
 
@@ -36,13 +38,13 @@ ANALYZED = (
 ADVICE = "manage.py hnsw_indexes says what to do"
 
 
-def explain_scan(query: NearestQuery, connection: BaseDatabaseWrapper) -> str:
+def explain_scan(query: Query, connection: BaseDatabaseWrapper) -> str:
     """
     Tell through which index or how else a nearest() runs, and why.
 
     Asks the planner for the plan of the statement that would run, and the catalogue; reads no row.
     """
-    search = query.search
+    search = cast(Ranking, get_ranking(query)).search
     scan = choose_scan(query, search, connection)
     table = connection.ops.quote_name(search.table)
     said = scan.explain()
@@ -55,7 +57,7 @@ def explain_scan(query: NearestQuery, connection: BaseDatabaseWrapper) -> str:
     return said
 
 
-def _find_obstacle(query: NearestQuery, scan: Scan, table: str, connection: BaseDatabaseWrapper) -> str:
+def _find_obstacle(query: Query, scan: Scan, table: str, connection: BaseDatabaseWrapper) -> str:
     """Say why the index is not read that was chosen; "" where it is."""
     found = _fetch(connection, INDEX, [table, scan.index])
     if found is None:
@@ -75,14 +77,12 @@ def _find_obstacle(query: NearestQuery, scan: Scan, table: str, connection: Base
     return "it expects that to be faster than the index" if usable else "it cannot use the index for this search"
 
 
-def _reads(query: NearestQuery, scan: Scan, names: Collection[str], connection: BaseDatabaseWrapper) -> bool:
+def _reads(query: Query, scan: Scan, names: Collection[str], connection: BaseDatabaseWrapper) -> bool:
     """Tell whether the plan of a scan reads one of some indexes; a search for nothing has no plan to differ."""
-    planned = query.clone()
+    planned = with_scan(query, scan)
     planned.select_for_update = False  # Outside of a transaction, Django refuses to compile it.
-    compiler: Any = planned.get_compiler(connection=connection)
-    compiler.scan = scan
     try:
-        sql, params = compiler.as_sql()
+        sql, params = planned.get_compiler(connection=connection).as_sql()
     except EmptyResultSet:
         return True
     (plan,) = _fetch(connection, f"EXPLAIN (FORMAT JSON) {sql}", params)

@@ -14,11 +14,12 @@ from django.db.models import BooleanField, F, FloatField, Func, QuerySet
 from django.db.models.sql import Query
 from django.db.models.sql.compiler import SQLCompiler
 
-from pgembedding_django.compat.queries import mixed
-from pgembedding_django.engines.base import Scan
+from pgembedding_django.compat.queries import key_names, mixed, replace_query
+from pgembedding_django.engines import get_engine
 from pgembedding_django.search.arguments import is_search_vector
-from pgembedding_django.search.plans import choose_scan
-from pgembedding_django.search.scans import NearestQuery
+from pgembedding_django.search.plans import EXACT, choose_scan
+from pgembedding_django.search.ranking import with_scan
+from pgembedding_django.search.search import Ranking, get_ranking
 
 __all__ = ["HybridQuery", "fuse_ranks", "rank_by_words"]
 
@@ -41,7 +42,7 @@ OPENING = re.compile(r"WITH( RECURSIVE)? ")
 #: A ranking through the index, or the exact one where that is short, which runs only then.
 COMPLETED = (
     'WITH "found" ({keys}) AS MATERIALIZED ({indexed}) '
-    '(SELECT * FROM "found" WHERE (SELECT count(*) FROM "found") >= {enough} LIMIT {wanted}) '
+    '(SELECT * FROM "found" WHERE (SELECT count(*) FROM "found") >= {enough}) '
     'UNION ALL SELECT * FROM ({exact}) AS "exact" WHERE (SELECT count(*) FROM "found") < {enough}'
 )
 
@@ -76,14 +77,13 @@ def fuse_ranks(
 
     config: the text search configuration that the ranking by words names, so that an error can say so.
     """
-    key = [field.attname for field in rows.model._meta.pk_fields]
+    key = key_names(rows.model)
     fused = rows.filter(IsRanked(*key)).annotate(**{alias: Score(*key)}).order_by(F(alias).desc(), "pk")
     query = cast(HybridQuery, fused.query.chain(mixed(type(fused.query), HybridQuery)))
-    query.meaning, query.words = cast(NearestQuery, meaning.values("pk").query), words.values("pk").query
+    query.meaning, query.words = meaning.values("pk").query, words.values("pk").query
     query.k, query.config = k, config
     query.set_limits(high=k)
-    vars(fused)["_query"] = query  # The setter of `query` would turn values_list() into values().
-    return fused
+    return replace_query(fused, query)
 
 
 def _key_names(count: int) -> str:
@@ -115,7 +115,7 @@ class Score(Func):
 class HybridQuery(Query):
     """A query over the rows of two rankings, each of which selects the primary key alone."""
 
-    meaning: NearestQuery
+    meaning: Query
     words: Query
     k: int
     config: str | None
@@ -138,7 +138,7 @@ class HybridCompiler(SQLCompiler):
     query: HybridQuery
 
     def execute_sql(self, *args: Any, **kwargs: Any) -> Any:
-        with _known_config(self.query.config):
+        with _known_config(self.query.config), get_engine(self.connection).scanning(self.connection):
             return super().execute_sql(*args, **kwargs)
 
     def as_sql(self, with_limits: bool = True, with_col_aliases: bool = False) -> Any:
@@ -152,28 +152,23 @@ class HybridCompiler(SQLCompiler):
 
     @property
     def _keys(self) -> str:
-        return _key_names(len(self.query.get_meta().pk_fields))
+        return _key_names(len(key_names(cast(Any, self.query.model))))
 
     def _rank_by_meaning(self) -> tuple[str, tuple[Any, ...]]:
         query = self.query.meaning
-        scan = choose_scan(query, query.search, self.connection)
-        exact, params = self._compile(query, Scan())
+        scan = choose_scan(query, cast(Ranking, get_ranking(query)).search, self.connection)
+        exact, params = self._compile(with_scan(query, EXACT))
         if not scan.index:
             return exact, params
-        wanted = cast(int, query.high_mark)
-        more_rows = query.clone()
-        more_rows.high_mark = enough = wanted * scan.margin
-        indexed, more = self._compile(more_rows, scan)
-        parts = {"keys": self._keys, "enough": enough, "wanted": wanted, "exact": exact, "indexed": indexed}
+        indexed, more = self._compile(with_scan(query, scan))
+        parts = {"keys": self._keys, "enough": query.high_mark, "exact": exact, "indexed": indexed}
         return COMPLETED.format(**parts), (*more, *params)
 
-    def _compile(self, query: Query, scan: Scan | None = None) -> tuple[str, tuple[Any, ...]]:
+    def _compile(self, query: Query) -> tuple[str, tuple[Any, ...]]:
         query = query.clone()
         query.subquery = True
-        compiler: Any = query.get_compiler(connection=self.connection)
-        compiler.scan = scan
-        sql, params = compiler.as_sql()
-        return sql, params
+        sql, params = query.get_compiler(connection=self.connection).as_sql()
+        return sql, tuple(params)
 
 
 def _join_ctes(cte: str, sql: str) -> str:

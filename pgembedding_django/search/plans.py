@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
-from typing import Any, cast
+from dataclasses import replace
+from typing import cast
 
 from django.core.exceptions import EmptyResultSet
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.sql import Query
+from django.db.models.sql.compiler import SQLCompiler
 
 from pgembedding_django.engines import MAX_EF_SEARCH, Engine, get_engine
 from pgembedding_django.engines.base import Scan
-from pgembedding_django.fields import EmbeddingField
-from pgembedding_django.functions import Distance
 from pgembedding_django.indexes import IvfflatIndex, VectorIndex
-from pgembedding_django.vectors import Vector
+from pgembedding_django.search.search import Ranking, Search, get_ranking, set_ranking
 
-__all__ = ["ESTIMATE", "Search", "choose_scan"]
+__all__ = ["ESTIMATE", "EXACT", "choose_scan", "get_scan"]
 
 #: Candidates that an unfiltered search keeps at least. On 100,000 clustered rows of 384 dimensions, 40 (the server's
 #: default) found 0.89 of the ten nearest, 100 found 0.98 and 200 found 0.99 (benchmarks/).
@@ -45,38 +44,34 @@ DEFAULT_LISTS = 100
 ESTIMATE = Scan(index="estimate")
 
 
-@dataclass(frozen=True)
-class Search:
-    """What nearest() was asked, as the query carries it until it runs."""
+#: Every row that the filter keeps is read.
+EXACT = Scan(reason="the index found too few rows")
 
-    field: EmbeddingField
-    index: VectorIndex | None
-    distance: type[Distance]
-    vector: Vector
-    k: int
-    alias: str
-    max_distance: float | None
-    exact: bool | None
-    ef_search: int | None
-    probes: int | None
-    nearest_of_each: tuple[str, ...]
-    filtered: bool
 
-    @property
-    def table(self) -> str:
-        """The table that has the field's column, and its index."""
-        return self.field.model._meta.db_table
+def get_scan(compiler: SQLCompiler) -> Scan:
+    """
+    Return the scan by which a ranking is compiled.
 
-    def within(self, limit: float) -> Search:
-        """Return the same search within a distance too."""
-        return replace(self, max_distance=limit if self.max_distance is None else min(limit, self.max_distance))
+    As a part of another statement (a subquery, a union) no answer can be completed or cut afterwards, so it is exact
+    unless exact=False was asked for, and no max_distance.
+    """
+    ranking = get_ranking(compiler.query)
+    if ranking is None:
+        return EXACT
+    search = ranking.search
+    if ranking.scan:
+        return ranking.scan
+    if search.exact is not False or search.max_distance is not None or not compiler.query.order_by:
+        return EXACT
+    scan = choose_scan(compiler.query, search, compiler.connection)
+    # Candidates are a query of their own, in which a reference to an outer one has no meaning.
+    return EXACT if scan.candidates else replace(scan, listed=0, enough=0)
 
 
 def choose_scan(query: Query, search: Search, connection: BaseDatabaseWrapper) -> Scan:
     """
     Choose between the index and an exact scan of the rows that the filter keeps.
 
-    query: the ranking, whose compiler takes a `scan`.
     Asks the planner how many rows those are, where there is a filter. Returns the scan with its reason, for people.
     """
     engine = get_engine(connection)
@@ -118,7 +113,7 @@ def _has_window(query: Query) -> bool:
 
 
 def _choose_filtered(query: Query, search: Search, engine: Engine, connection: BaseDatabaseWrapper) -> Scan:
-    rows = _estimate_rows(query, connection)
+    rows = _estimate_rows(query, search, connection)
     few = CANDIDATE_COST * _candidates_per_row(search, engine) * search.k
     if rows <= few:
         noun = "row" if rows == 1 else "rows"
@@ -135,21 +130,24 @@ def _choose_filtered(query: Query, search: Search, engine: Engine, connection: B
 def _index_scan(search: Search, engine: Engine, rows: int, total: int, reason: str) -> Scan:
     """rows, total: how many the filter keeps and the table has; 0 where no filter counts."""
     index = cast(VectorIndex, search.index)
-    margin = FILTERED_MARGIN if rows else 1
+    enough = search.k * FILTERED_MARGIN if rows else 0
     candidates = engine.candidates(search.k, index.precision)
     needed = _candidates_per_row(search, engine) * search.k * total // rows if rows else 2 * search.k
     ef_search = search.ef_search or index.ef_search or max(MIN_EF_SEARCH, needed, candidates)
     reads_lists = isinstance(index, IvfflatIndex)
+    probes = _probes(search, max(needed, candidates), total) if reads_lists else 0
+    # Fewer could never hold the rows that there must be.
+    candidates = candidates and max(candidates, enough)
     return Scan(
         reason=reason,
         index=index.name,
         ef_search=min(ef_search, MAX_EF_SEARCH) if engine.queries_set_ef_search and not reads_lists else 0,
-        probes=_probes(search, max(needed, candidates), total) if reads_lists else 0,
+        probes=probes,
         max_scan_tuples=0 if reads_lists else _max_scan_tuples(search, needed, rows),
-        # Fewer could never hold the rows that the margin asks for.
-        candidates=candidates and max(candidates, search.k * margin),
+        candidates=candidates,
         precision=index.precision,
-        margin=margin,
+        listed=candidates or enough,
+        enough=enough,
     )
 
 
@@ -176,16 +174,15 @@ def _max_scan_tuples(search: Search, needed: int, rows: int) -> int:
     return 0 if needed <= MAX_EF_SEARCH else max(rows // 4, 1)
 
 
-def _estimate_rows(query: Query, connection: BaseDatabaseWrapper) -> int:
+def _estimate_rows(query: Query, search: Search, connection: BaseDatabaseWrapper) -> int:
     """Return how many rows the filter keeps, as the planner believes."""
     rows = query.clone()
     rows.clear_limits()
     rows.explain_info, rows.select_for_update = None, False
     rows = rows.exists(limit=False)
-    compiler: Any = rows.get_compiler(connection=connection)
-    compiler.scan = ESTIMATE
+    set_ranking(rows, Ranking(search, ESTIMATE))
     try:
-        sql, params = compiler.as_sql()
+        sql, params = rows.get_compiler(connection=connection).as_sql()
     except EmptyResultSet:
         return 0
     with connection.cursor() as cursor:

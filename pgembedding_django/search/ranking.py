@@ -1,41 +1,68 @@
-"""Turns a queryset into a ranking by distance, and cuts one short."""
+"""Turns a queryset into a ranking by distance, cuts one short, and gives one the scan by which it runs."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, TypeVar, cast
 
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import F, Q, QuerySet
 from django.db.models.lookups import LessThanOrEqual
+from django.db.models.sql import Query
 
-from pgembedding_django.compat.queries import mixed
+from pgembedding_django.compat.pages import paged
+from pgembedding_django.compat.queries import key_names, replace_query
+from pgembedding_django.engines.base import Scan
 from pgembedding_django.functions import Distance, VectorValue
+from pgembedding_django.search.conditions import DistanceLimit, Inline, RankingDistance, Scanned
 from pgembedding_django.search.direction import HasDirection
-from pgembedding_django.search.plans import Search
-from pgembedding_django.search.scans import DistanceLimit, NearestQuery, Scanned
+from pgembedding_django.search.plans import choose_scan
+from pgembedding_django.search.search import Ranking, Search, get_ranking, set_ranking
 
-__all__ = ["cut", "nearest_of_each", "rank"]
+__all__ = ["cut", "nearest_of_each", "plan", "rank", "with_scan"]
 
 Rows = TypeVar("Rows", bound=QuerySet[Any])
 
 
 def rank(rows: Rows, search: Search) -> Rows:
     """Return the rows nearest to the vector of a search, nearest first, each with its distance."""
-    measured = _measure(search)
-    measured.ranks = True
     unordered = rows.all()
     unordered.query.standard_ordering = True  # reverse() turned an order that is replaced here.
     found = unordered.filter(Scanned(unordered.query, search))
     if search.distance.distance == "cosine":
         found = found.filter(HasDirection(search))
     # What annotate(), order_by() and [:k] do, on one copy of the query.
-    ranked = cast(NearestQuery, found.query.chain(mixed(type(found.query), NearestQuery)))
-    ranked.search = search
-    ranked.add_annotation(measured, search.alias, select=True)
-    ranked.clear_ordering(force=True, clear_default=False)
-    ranked.add_ordering(F(search.alias).asc())
+    ranked = found.query.chain()
+    ranked.add_annotation(RankingDistance(_measure(search)), search.alias, select=True)
+    _order(ranked, search, breaks_ties=search.exact is not False)
     ranked.set_limits(high=search.k)
-    vars(found)["_query"] = ranked  # The setter of `query` would turn values_list() into values().
-    return found
+    set_ranking(ranked, Ranking(search))
+    return replace_query(found, ranked)
+
+
+def _order(query: Query, search: Search, *, breaks_ties: bool) -> None:
+    """Order by the distance, and break ties by primary key where there is no index to lose and nothing is selected."""
+    names = [search.alias, *(key_names(cast(Any, query.model)) if breaks_ties and not query.distinct else ())]
+    is_composite = len(key_names(cast(Any, query.model))) > 1
+    query.clear_ordering(force=True, clear_default=False)
+    query.add_ordering(*((Inline(F(name)) if is_composite else F(name)).asc() for name in names))
+
+
+def plan(query: Query, connection: BaseDatabaseWrapper) -> Query:
+    """Return a ranking as it runs first."""
+    search = cast(Ranking, get_ranking(query)).search
+    return with_scan(query, choose_scan(query, search, connection))
+
+
+def with_scan(query: Query, scan: Scan, *, cuts_undefined: bool = False) -> Query:
+    """Return a ranking that runs by a scan."""
+    ranking = cast(Ranking, get_ranking(query))
+    planned = query.clone()
+    set_ranking(planned, replace(ranking, scan=scan, cuts_undefined=cuts_undefined))
+    _order(planned, ranking.search, breaks_ties=not scan.reads_in_order)
+    is_page = (query.low_mark, query.high_mark) != (0, ranking.search.k)
+    # Elsewhere, ties are broken, so that a page is the same slice of the whole.
+    return paged(planned, ranking.search.k) if is_page and scan.reads_in_order and not query.combinator else planned
 
 
 def nearest_of_each(rows: Rows, search: Search) -> Rows:
@@ -57,7 +84,7 @@ def _measure(search: Search) -> Distance:
 def cut(ranked: Rows, limit: float) -> Rows:
     """Cut a ranking, or a page of it, where the distance passes a limit: what is left out is the end of it."""
     nearer = ranked.all()
-    query = cast(NearestQuery, nearer.query)
-    query.search = query.search.within(limit)
-    query.add_q(Q(DistanceLimit(LessThanOrEqual(F(query.search.alias), limit))))
+    ranking = cast(Ranking, get_ranking(nearer.query))
+    set_ranking(nearer.query, replace(ranking, search=ranking.search.within(limit)))
+    nearer.query.add_q(Q(DistanceLimit(LessThanOrEqual(F(ranking.search.alias), limit))))
     return nearer

@@ -52,6 +52,8 @@ def test_nearest_ranks_pages_and_filters(Part, force_index, exact):
     odd = Part.objects.filter(tenant=1).nearest(QUERY, 10, exact=exact)
     assert ids(odd) == [i for i in RANKED if i % 2][:10]
     assert odd.explain_nearest()
+    page = Part.objects.nearest(QUERY, 10, exact=exact)[3:5].values_list("pk", "distance")
+    assert [number * 2 + tenant for (tenant, number), _ in page] == RANKED[3:5]
 
 
 def test_nearest_of_an_instance_leaves_it_out(Part):

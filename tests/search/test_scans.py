@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 
 from pgembedding_django import EmbeddingField, EmbeddingManager, HnswIndex
 from pgembedding_django.engines import get_engine
-from pgembedding_django.search.plans import choose_scan
+from pgembedding_django.search.ranking import plan
 from tests.models import Article, Required, Section
 from tests.support.many import QUERY, RANKED, VECTORS, N, ids, ranked
 
@@ -262,15 +262,13 @@ def test_pg_embedding_takes_more_candidates_inside_the_gate_and_ranks_them_again
     settings.PGEMBEDDING = {**settings.PGEMBEDDING, "ENGINE": "pg_embedding"}
     get_engine(connection).guard_table(connection, "tests_article")
     rows = Article.objects.nearest(QUERY, 10)
-    compiler = rows.query.get_compiler("default")
-    compiler.scan = choose_scan(rows.query, rows.query.search, connection)
-    sql, params = compiler.as_sql()
+    sql, params = plan(rows.query, connection).get_compiler("default").as_sql()
     vector = "{0.1,0.2,-0.3}"
     assert sql.replace(' AS "pk"', "").partition(" WHERE ")[2] == (
         '(("tests_article"."id") IN (SELECT "tests_article"."id" FROM "tests_article" WHERE '
         '((SELECT pgembedding_enter(%s::regclass)) AND "tests_article"."embedding" IS NOT NULL) '
         'ORDER BY ("tests_article"."embedding" <-> %s::real[]) ASC LIMIT 40) '
-        'AND "tests_article"."embedding" IS NOT NULL) ORDER BY 7 ASC, "tests_article"."id" LIMIT 10'
+        'AND "tests_article"."embedding" IS NOT NULL) ORDER BY 7 ASC, "tests_article"."id" ASC LIMIT 10'
     )
     assert list(params) == [vector, '"tests_article"', vector]
 

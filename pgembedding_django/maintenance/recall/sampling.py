@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from django.db import connections, transaction
@@ -20,6 +20,8 @@ from pgembedding_django.indexes import HnswIndex
 from pgembedding_django.querysets import EmbeddingQuerySet
 from pgembedding_django.search.explanation import plan_nodes
 from pgembedding_django.search.plans import choose_scan
+from pgembedding_django.search.ranking import plan
+from pgembedding_django.search.search import Ranking, get_ranking
 from pgembedding_django.vectors import Vector, is_zero
 
 __all__ = ["IndexUnusable", "Query", "Recall", "Sample", "draw", "interval", "shuffle", "undone"]
@@ -124,8 +126,9 @@ class Sample:
 
     def check_index(self) -> None:
         """Raise IndexUnusable if no search reads the index, before the rows are read for nothing."""
-        query: Any = self._nearest(self.queries[0][1], exact=False).query
-        scan = choose_scan(query, query.search, self.connection)
+        query = self._nearest(self.queries[0][1], exact=False).query
+        search = cast(Ranking, get_ranking(query)).search
+        scan = choose_scan(query, search, self.connection)
         if not scan.index:
             raise IndexUnusable(f"{self.index.name} cannot be measured: {scan.reason}.")
         with undone(self.rows.db):
@@ -133,7 +136,7 @@ class Sample:
             if not self.plans_index(exact=False):
                 raise IndexUnusable(f"{self.index.name} cannot be measured: no plan of Postgres reads it here.")
         with self.connection.cursor() as cursor:
-            cursor.execute("SELECT to_regclass(%s)::oid::bigint", [self.connection.ops.quote_name(query.search.table)])
+            cursor.execute("SELECT to_regclass(%s)::oid::bigint", [self.connection.ops.quote_name(search.table)])
             (oid,) = cursor.fetchone()
         if obstacle := get_engine(self.connection).scan_obstacle(self.connection, oid):
             raise IndexUnusable(f"{self.index.name} cannot be measured: {obstacle}.")
@@ -162,8 +165,8 @@ class Sample:
 
     def plans_index(self, **options: Any) -> bool:
         """Tell whether Postgres reads the index for the first query."""
-        plan = self._nearest(self.queries[0][1], **options).explain(format="json")
-        return any(node.get("Index Name") in self.names for node in plan_nodes(json.loads(plan)[0]["Plan"]))
+        text = self._nearest(self.queries[0][1], **options).explain(format="json")
+        return any(node.get("Index Name") in self.names for node in plan_nodes(json.loads(text)[0]["Plan"]))
 
     def explain(self) -> str:
         """Tell in words how nearest() runs by itself."""
@@ -192,10 +195,7 @@ class Sample:
 
     def _fetch_through_index(self, rows: QuerySet[Any, Any]) -> tuple[Answer, float]:
         """Run the statement of an index scan by itself, where the queryset would complete a short answer."""
-        query: Any = rows.query
-        compiler = query.get_compiler(connection=self.connection)
-        compiler.scan = choose_scan(query, query.search, self.connection)
-        sql, params = compiler.as_sql()
+        sql, params = plan(rows.query, self.connection).get_compiler(connection=self.connection).as_sql()
         with get_engine(self.connection).scanning(self.connection), self.connection.cursor() as cursor:
             start = perf_counter()
             cursor.execute(sql, params)

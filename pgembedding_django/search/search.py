@@ -1,0 +1,66 @@
+"""What nearest() was asked, and how far it has come: both travel with the query."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from django.db.models.sql import Query
+
+from pgembedding_django.compat.queries import get_companion, set_companion
+from pgembedding_django.engines.base import Scan
+from pgembedding_django.fields import EmbeddingField
+from pgembedding_django.functions import Distance
+from pgembedding_django.indexes import VectorIndex
+from pgembedding_django.vectors import Vector
+
+__all__ = ["Ranking", "Search", "get_ranking", "set_ranking"]
+
+
+@dataclass(frozen=True)
+class Search:
+    """What nearest() was asked, checked."""
+
+    field: EmbeddingField
+    index: VectorIndex | None
+    distance: type[Distance]
+    vector: Vector
+    k: int
+    alias: str
+    max_distance: float | None
+    exact: bool | None
+    ef_search: int | None
+    probes: int | None
+    nearest_of_each: tuple[str, ...]
+    filtered: bool
+
+    @property
+    def table(self) -> str:
+        """The table that has the field's column, and its index."""
+        return self.field.model._meta.db_table
+
+    def within(self, limit: float) -> Search:
+        """Return the same search within a distance too."""
+        return replace(self, max_distance=limit if self.max_distance is None else min(limit, self.max_distance))
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """
+    A search as a query carries it.
+
+    scan: by which the query is compiled; None until it runs, and where it is a part of another statement.
+    cuts_undefined: whether rows whose distance is NaN are left out after they came.
+    """
+
+    search: Search
+    scan: Scan | None = None
+    cuts_undefined: bool = False
+
+
+def get_ranking(query: Query) -> Ranking | None:
+    """Return what nearest() attached to a query, None to any other."""
+    return get_companion(query, Ranking)
+
+
+def set_ranking(query: Query, ranking: Ranking) -> None:
+    set_companion(query, ranking)
