@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db import models, router, transaction
 from django.utils.translation import gettext_lazy as _
@@ -14,6 +14,10 @@ from pgembedding_django.documents.contents import embed_all, gather, make_docume
 from pgembedding_django.documents.querysets import DocumentQuerySet
 from pgembedding_django.documents.rows import TEXTS, CollectionRow, DocumentRow, make_key
 from pgembedding_django.documents.scope import INDEX_NAME
+
+if TYPE_CHECKING:
+    from pgembedding_django.managers import EmbeddingManager
+    from pgembedding_django.querysets import EmbeddingQuerySet
 
 # make_key: the migration names it here.
 __all__ = ["Collection", "Document", "make_key"]
@@ -139,7 +143,27 @@ class Collection(CollectionRow):
         return options
 
 
-class DocumentManager(models.Manager.from_queryset(DocumentQuerySet)["Document"]):  # type: ignore[misc]
+if TYPE_CHECKING:
+
+    class _Manager(EmbeddingManager["Document"]):
+        # As DocumentQuerySet's.
+        def hybrid(
+            self,
+            text: str,
+            k: int = 10,
+            *,
+            fields: Sequence[str] = ("content",),
+            field: str | None = None,
+            config: str | None = None,
+            candidates: int | None = None,
+            alias: str = "score",
+        ) -> EmbeddingQuerySet[Document]: ...
+
+else:
+    _Manager = models.Manager.from_queryset(DocumentQuerySet)
+
+
+class DocumentManager(_Manager):
     """The manager of documents."""
 
 
@@ -163,5 +187,6 @@ class Document(DocumentRow):
         using = kwargs.get("using") or router.db_for_write(type(self), instance=self)
         with transaction.atomic(using=using):
             if "embedding" in (kwargs.get("update_fields") or ["embedding"]):
-                type(self).objects.using(using).hold_dimensions([self])
+                rows: DocumentQuerySet[Document] = DocumentQuerySet(type(self), using=using)
+                rows.hold_dimensions([self])
             super().save(*args, **kwargs)

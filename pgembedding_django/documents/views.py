@@ -53,7 +53,7 @@ class SearchView(View):
             return _refuse(404, "There is no collection of this name.")
         try:
             query, k, conditions = self._read(request)
-            documents: Any = found.documents.filter(parse_filter(conditions))
+            documents = found.documents.filter(parse_filter(conditions))
         except ValueError as error:
             return _refuse(400, str(error))
         try:

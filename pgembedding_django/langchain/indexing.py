@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from types import MethodType
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
 
-from django.apps import apps
 from django.conf import ENVIRONMENT_VARIABLE, settings
 
 from pgembedding_django.bounds import is_integer
 from pgembedding_django.documents.building import check_index
-from pgembedding_django.langchain.setup import APP_LABEL, Database, find_database
+from pgembedding_django.langchain.setup import Database, collections_of, find_database
+
+if TYPE_CHECKING:
+    from pgembedding_django.documents.models import Collection
 
 __all__ = ["ADA_TOKEN_COUNT", "CONNECTION_STRING", "build_all", "build_one", "database_opened_last", "for_class_too"]
 
@@ -24,7 +26,7 @@ ADA_TOKEN_COUNT = 1536
 
 CONNECTION_STRING = "POSTGRES_CONNECTION_STRING"
 
-Options = dict[str, int | None]
+Options = dict[str, Any]
 
 
 class for_class_too(Generic[P, R]):  # noqa: N801 - used as a decorator
@@ -51,7 +53,7 @@ def database_opened_last(opened: Database | None) -> Database:
     return find_database(url, None)
 
 
-def build_one(collection: Any, database: Database, dims: int, options: Options) -> None:
+def build_one(collection: Collection, database: Database, dims: int, options: Options) -> None:
     """Build the index of a collection, which gets its dimensions where it has none."""
     _check_dims(dims)
     if collection.dimensions is None:
@@ -69,9 +71,9 @@ def build_one(collection: Any, database: Database, dims: int, options: Options) 
 def build_all(database: Database, dims: int, options: Options) -> None:
     """Build the index of every collection that has these dimensions."""
     _check_dims(dims)
-    model: Any = apps.get_model(APP_LABEL, "Collection")
-    is_there = model._meta.db_table in database.connection.introspection.table_names()
-    collections = list(model._default_manager.using(database.alias).order_by("name")) if is_there else []
+    stored = collections_of(database).order_by("name")
+    is_there = stored.model._meta.db_table in database.connection.introspection.table_names()
+    collections = list(stored) if is_there else []
     fitting = [collection for collection in collections if collection.dimensions == dims]
     if not fitting:
         there = ", ".join(f'"{each.name}" ({each.dimensions or "none yet"})' for each in collections) or "none"

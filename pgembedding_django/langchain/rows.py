@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from django.apps import apps
 from django.db.models import QuerySet
 from langchain_core.documents import Document
 
@@ -14,9 +13,14 @@ from pgembedding_django.documents.contents import listed, make_documents
 from pgembedding_django.documents.filters import parse_filter
 from pgembedding_django.documents.storable import is_storable
 from pgembedding_django.langchain.search import Filter, Found, SearchMethods
-from pgembedding_django.langchain.setup import APP_LABEL
+from pgembedding_django.langchain.setup import collections_of
 from pgembedding_django.search.diversity import diversify
 from pgembedding_django.vectors import to_vector
+
+if TYPE_CHECKING:
+    # Not at run time: Django is set up when the first store is made.
+    from pgembedding_django.documents.models import Collection
+    from pgembedding_django.documents.rows import DocumentRow
 
 __all__ = ["Columns", "Ids", "Metadatas", "RowMethods", "Vectors", "check_counts"]
 
@@ -26,6 +30,8 @@ Vectors = Iterable[Sequence[float]]
 
 #: Texts, metadatas and ids of one call; None for what it does not give.
 Columns = tuple[list[str], list[dict[str, Any]] | None, list[str | None] | None]
+
+Rows = Iterable["DocumentRow"]
 
 #: What get() can return: the field that it is.
 FIELDS = {"metadatas": "metadata", "documents": "content", "embeddings": "embedding"}
@@ -37,13 +43,11 @@ class RowMethods(SearchMethods):
     collection_name: str
     logger: logging.Logger
 
-    def _collections(self) -> QuerySet[Any]:
-        """The queryset of the collection; its model is known only after Django is set up."""
-        model: Any = apps.get_model(APP_LABEL, "Collection")
-        rows: QuerySet[Any] = model._default_manager.using(self.database.alias)
-        return rows.filter(name=self.collection_name)
+    def _collections(self) -> QuerySet[Collection]:
+        """Return the collection of the store, if it is there."""
+        return collections_of(self.database).filter(name=self.collection_name)
 
-    def _find_collection(self) -> Any:
+    def _find_collection(self) -> Collection:
         collection = self._collections().first()
         if collection is None:
             raise ValueError(f'Collection "{self.collection_name}" was deleted. Call create_collection() first.')
@@ -55,7 +59,7 @@ class RowMethods(SearchMethods):
     def _nearest(self, embedding: Sequence[float], k: int, filter: Filter | None, threshold: float | None) -> Found:
         collection = self._find_collection()
         rows = collection.documents.filter(parse_filter(filter or {})).defer("embedding").nearest(embedding, k)
-        return [(_as_document(row), row.distance) for row in self._relevant(rows, collection, threshold)]
+        return [(_as_document(row), _distance_of(row)) for row in self._relevant(rows, collection, threshold)]
 
     def _diverse(
         self,
@@ -70,21 +74,24 @@ class RowMethods(SearchMethods):
             raise ValueError(f"lambda_mult must be a number from 0 to 1, got {lambda_mult}.")
         collection = self._find_collection()
         rows = collection.documents.filter(parse_filter(filter or {})).nearest(embedding, max(k, fetch_k))
-        rows = self._relevant(rows, collection, threshold)
-        return [(_as_document(row), row.distance) for row in diversify(rows, embedding, k, diversity=1 - lambda_mult)]
+        relevant = self._relevant(rows, collection, threshold)
+        return [
+            (_as_document(row), _distance_of(row))
+            for row in diversify(relevant, embedding, k, diversity=1 - lambda_mult)
+        ]
 
-    def _relevant(self, rows: Iterable[Any], collection: Any, threshold: float | None) -> Iterable[Any]:
+    def _relevant(self, rows: Rows, collection: Collection, threshold: float | None) -> Rows:
         if threshold is None:
             return rows
         relevance = self._relevance_of(collection.distance)
-        return [row for row in rows if relevance(row.distance) >= threshold]
+        return [row for row in rows if relevance(_distance_of(row)) >= threshold]
 
     def _write(self, embeddings: Vectors, columns: Columns, replace: bool = False) -> list[str]:
         texts, metadatas, ids = columns
         embeddings = list(embeddings)
         _check_count("embedding", embeddings, texts)
         collection = self._find_collection()
-        rows = make_documents(collection.document_model, collection, texts, metadatas, ids)
+        rows = make_documents(collection.documents.model, collection, texts, metadatas, ids)
         for position, row in enumerate(rows):
             row.embedding = to_vector(embeddings[position], name=f"The embedding of text {position}")
         (collection.replace if replace else collection.add)(rows)
@@ -119,9 +126,9 @@ class RowMethods(SearchMethods):
         values = list(rows.values_list(*columns.values()))
         return {name: [row[position] for row in values] for position, name in enumerate(columns)}
 
-    def _select(self, ids: Iterable[str] | None, filter: Filter | None) -> QuerySet[Any]:
+    def _select(self, ids: Iterable[str] | None, filter: Filter | None) -> QuerySet[DocumentRow]:
         """Return the documents that have one of some ids and match a filter; None for either is no condition."""
-        rows: QuerySet[Any] = self._find_collection().documents.filter(parse_filter(filter or {}))
+        rows: QuerySet[DocumentRow] = self._find_collection().documents.filter(parse_filter(filter or {}))
         return rows if ids is None else rows.filter(key__in=_keys(ids))
 
     def _get_by_ids(self, ids: Iterable[str]) -> list[Document]:
@@ -152,5 +159,9 @@ def _keys(ids: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(key for key in map(str, listed(ids, "ids")) if is_storable(key)))
 
 
-def _as_document(row: Any) -> Document:
+def _distance_of(row: DocumentRow) -> float:
+    return float(row.__dict__["distance"])
+
+
+def _as_document(row: DocumentRow) -> Document:
     return Document(id=row.key, page_content=row.content, metadata=row.metadata)

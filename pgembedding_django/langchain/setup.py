@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
 
 import django
 from asgiref.sync import sync_to_async
@@ -20,13 +20,17 @@ from django.core.management import call_command
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.executor import MigrationExecutor
+from django.db.models import QuerySet
 
 from pgembedding_django import locks
 from pgembedding_django.compat.database_urls import entry_of
 from pgembedding_django.engines import ENGINES
 from pgembedding_django.operations import create_extension
 
-__all__ = ["APP_LABEL", "Database", "find_database"]
+if TYPE_CHECKING:
+    from pgembedding_django.documents.models import Collection
+
+__all__ = ["APP_LABEL", "Database", "collections_of", "find_database"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -113,6 +117,12 @@ def find_database(connection_string: str | None, using: str | None) -> Database:
             connections.settings[database.alias] = entry_of(connection_string)
             _engines[database.alias] = database.run(find_engine, database)
         return database
+
+
+def collections_of(database: Database) -> QuerySet[Collection]:
+    """Return the collections of a database; their model can be imported only after Django is set up."""
+    model = cast("type[Collection]", apps.get_model(APP_LABEL, "Collection"))
+    return model._default_manager.using(database.alias)
 
 
 def _set_up_django() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -22,6 +22,9 @@ from pgembedding_django.langchain.indexing import (
 )
 from pgembedding_django.langchain.making import DEFAULT_COLLECTION_NAME, MakingMethods
 from pgembedding_django.langchain.setup import Database, find_database
+
+if TYPE_CHECKING:
+    from pgembedding_django.documents.models import Collection
 
 __all__ = ["ADA_TOKEN_COUNT", "PGEmbedding"]
 
@@ -94,7 +97,7 @@ class PGEmbedding(MakingMethods):
         """Make the collection where it is missing; with pre_delete_collection, delete it first."""
         self.database.run(self._create_collection)
 
-    def get_collection(self, session: object = None) -> Any:
+    def get_collection(self, session: object = None) -> Collection | None:
         """Return the Collection, or None where it was deleted; the session of LangChain's class has no meaning here."""
         return self.database.run(self._collections().first)
 
