@@ -278,7 +278,7 @@ def test_ingest_after_a_failure_goes_on_where_it_stopped(folder, monkeypatch, em
     compute = DummyEmbedder.compute
 
     def fail(self, texts):
-        if "Bananas" in texts[0]:
+        if "apples are red" not in texts:
             raise EmbedderUnavailable("No bananas.")
         return compute(self, texts)
 
