@@ -21,6 +21,14 @@ CREATE_REFUSED = {
 }
 
 
+#: Whether the search path begins with another schema, such as that of a tenant: another tenant would not find what
+#: stands there.
+PUBLIC_IS_BEHIND = """
+SELECT 'public' = ANY (current_schemas(false)) AND current_schema() <> 'public'
+    AND has_schema_privilege(to_regnamespace('public'), 'CREATE')
+"""
+
+
 class _CreateForApp(Operation):
     """Create something, or drop it again, in the PostgreSQL databases that the router gives this app."""
 
@@ -208,7 +216,9 @@ def _check_available(connection: BaseDatabaseWrapper, engine: Engine) -> None:
 def _create(connection: BaseDatabaseWrapper, engine: Engine) -> None:
     try:
         with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
-            cursor.execute(_create_statement(engine))
+            cursor.execute(PUBLIC_IS_BEHIND)
+            (behind,) = cursor.fetchone()
+            cursor.execute(_create_statement(engine) + (" SCHEMA public" if behind else ""))
     except DatabaseError as error:
         reason = CREATE_REFUSED.get(sqlstate(error))
         if reason is None:

@@ -319,3 +319,15 @@ def test_replaced_view_may_be_read_by_everybody_forwards_and_backwards(fresh_dat
     assert fresh_database.execute(grants) == [(True,)]
     fresh_database.migrate("pgembedding_django", "0002")
     assert fresh_database.execute(grants) == [(True,)]
+
+
+@pytest.mark.parametrize(("path", "schema"), [("one, public", "public"), ("one", "one"), ("public, one", "public")])
+def test_extension_is_created_where_every_search_path_finds_it(fresh_database, engine, path, schema):
+    fresh_database.execute("CREATE SCHEMA one")
+    fresh_database.execute(f"SET search_path = {path}")
+    create_extension(fresh_database.connection)
+    [(found,)] = fresh_database.execute(
+        "SELECT nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = extnamespace WHERE extname = %s",
+        [engine.extension],
+    )
+    assert found == schema
