@@ -8,6 +8,7 @@ from typing import Any, Self, TypeVar, cast
 from asgiref.sync import sync_to_async
 from django.db.models import Model
 
+from pgembedding_django.embedding.handing import enqueue_rows
 from pgembedding_django.embedding.rows import get_field, stale_rows
 from pgembedding_django.embedding.run import EmbedRun
 from pgembedding_django.embedding.settlement import EmbedReport
@@ -46,6 +47,7 @@ class StaleQuerySet(LoadingQuerySet[M]):
         concurrency: int | None = None,
         limit: int | None = None,
         all: bool = False,
+        enqueue: bool = False,
         progress: Callable[[int], object] | None = None,
     ) -> EmbedReport:
         """
@@ -55,6 +57,8 @@ class StaleQuerySet(LoadingQuerySet[M]):
         batch_size: texts of one call to the embedder. concurrency: calls at once. Both as the embedder suggests unless
             given. limit: the most rows to embed.
         all: embed the rows that are not stale, too.
+        enqueue: hand the stale rows to Django's tasks, in parts of about 1,000; `enqueued` of the report tells how many.
+            Of the other arguments only field and limit go with it.
         progress: called with the number of rows done so far.
         Each batch is committed as it is answered, so that a run that ends early is resumed by the next. Several runs at
         once share the rows. No transaction is open during a call, unless embed() runs inside one. A row that is edited
@@ -64,8 +68,12 @@ class StaleQuerySet(LoadingQuerySet[M]):
         """
         arguments.check_unsliced(self, "embed()", "Say limit=, or filter(pk__in=[...]).")
         self._for_write = True
-        options = {"batch_size": batch_size, "concurrency": concurrency, "limit": limit}
-        return EmbedRun(self, get_field(self.model, field), **options, all=all, progress=progress).run()
+        options = {"batch_size": batch_size, "concurrency": concurrency, "all": all, "progress": progress}
+        if enqueue:
+            if unfit := [name for name, value in options.items() if value]:
+                raise ValueError(f"embed(enqueue=True) takes field= and limit= alone, got {', '.join(unfit)}.")
+            return EmbedReport(enqueued=enqueue_rows(self, get_field(self.model, field), limit=limit))
+        return EmbedRun(self, get_field(self.model, field), limit=limit, **options).run()
 
     async def aembed(self, **options: Any) -> EmbedReport:
         return await sync_to_async(self.embed)(**options)

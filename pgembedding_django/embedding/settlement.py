@@ -35,6 +35,7 @@ class EmbedReport:
         the field may be null. changed: were edited or deleted while their text was under way, so they are stale as
         before.
     failed: could not be embedded. failures: primary key and reason of the first 1,000 of them.
+    enqueued: were handed to Django's tasks instead.
     texts, tokens, requests: texts sent, their tokens as the embedder estimates them, and calls of `embed_each`.
     """
 
@@ -47,6 +48,7 @@ class EmbedReport:
     tokens: int = 0
     requests: int = 0
     seconds: float = 0.0
+    enqueued: int = 0
 
     @property
     def rows(self) -> int:

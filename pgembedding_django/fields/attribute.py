@@ -37,7 +37,7 @@ class VectorAttribute(DeferredAttribute):
         instances = list(instances)
         waiting = {row.pk: row for row in instances if self.field.attname not in row.__dict__ and row.pk is not None}
         manager = self.field.model._base_manager.using(instances[0]._state.db)
-        for pk, *values in manager.filter(pk__in=waiting).values_list("pk", *self._loaded_together):
+        for pk, *values in manager.filter(pk__in=list(waiting)).values_list("pk", *self._loaded_together):
             for name, value in zip(self._loaded_together, values, strict=True):
                 setattr(waiting[pk], name, value)
 

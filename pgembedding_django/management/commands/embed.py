@@ -14,8 +14,10 @@ from django.db import InterfaceError, OperationalError
 from django.template.defaultfilters import pluralize
 from tqdm import tqdm
 
+from pgembedding_django.compat.background import NotEnqueued
 from pgembedding_django.embedders import EmbeddingError
 from pgembedding_django.embedding import EmbedReport, EmbedRun, Estimate, estimate
+from pgembedding_django.embedding.handing import enqueue_rows
 from pgembedding_django.maintenance.rebuilding.targets import parse_target
 from pgembedding_django.management.base import STOPPING, DatabaseCommand, handled
 from pgembedding_django.querysets import every_row
@@ -46,6 +48,9 @@ class Command(DatabaseCommand):
         parser.add_argument(
             "--concurrency", type=int, metavar="N", help="calls at once; the embedder's own unless given"
         )
+        parser.add_argument(
+            "--enqueue", action="store_true", help="hand the stale rows to the workers of Django's tasks"
+        )
         parser.add_argument("--dry-run", action="store_true", help="say what would be sent, and send nothing")
 
     def handle(self, *, label: str, dry_run: bool, interactive: bool, database: str, **options: Any) -> None:
@@ -58,7 +63,10 @@ class Command(DatabaseCommand):
         if not runs:
             self.stdout.write(f"{label}: 0 rows to embed.")
         if not dry_run and (not (interactive and sent) or self.agrees("Continue?")):
-            self._run_all(runs, options["limit"], announced=counted)
+            if options["enqueue"]:
+                self._enqueue_all(runs, options)
+            else:
+                self._run_all(runs, options["limit"], announced=counted)
 
     def _plan(self, label: str, database: str, options: dict[str, Any]) -> list[EmbedRun]:
         """Return what is to be run, one run for most models, and one for each collection of documents."""
@@ -102,6 +110,19 @@ class Command(DatabaseCommand):
         failed = sum(run.report.failed for run in runs)
         if failed:
             raise CommandError(f"{_count(failed, 'row')} could not be embedded; what was stale still is.")
+
+    def _enqueue_all(self, runs: list[EmbedRun], options: dict[str, Any]) -> None:
+        if unfit := [name for name in ("all", "batch_size", "concurrency") if options[name]]:
+            raise CommandError(f"--enqueue takes --limit alone, got --{unfit[0].replace('_', '-')}.")
+        for run in runs:
+            try:
+                count = enqueue_rows(run.queryset, run.field, limit=options["limit"])
+            except (ImproperlyConfigured, NotEnqueued, TypeError) as error:
+                raise CommandError(f"{error} What was handed over is kept.") from error
+            self.stdout.write(
+                f"{_name(run)}: {_count(count, 'stale row')} handed to the workers. What is left tells: "
+                f"manage.py embed {run.field.model._meta.label}.{run.field.name} --dry-run"
+            )
 
     def _run(self, run: EmbedRun) -> None:
         # Shown on a terminal only; identical texts and rows of other workers make a run shorter than announced.
