@@ -24,7 +24,7 @@ from django.db.migrations.operations import (
 from django.db.models import F, FloatField, Func, IntegerField, Model, QuerySet
 
 from pgembedding_django.engines import get_engine
-from pgembedding_django.fields import EmbeddingField, VectorColumn, measured_fields
+from pgembedding_django.fields import EmbeddingField, MeasuredField, measured_fields
 from pgembedding_django.indexes import hnsw_indexes
 from pgembedding_django.operations import create_extension
 from pgembedding_django.vectors import HALF_LIMIT
@@ -73,7 +73,7 @@ def _needs_extension(using: str, plan: Plan) -> bool:
     return (ours and bool(router.allow_migrate(using, APP_LABEL))) or any(_embedding_fields(using, installed_apps))
 
 
-def _embedding_fields(using: str, apps: Apps) -> Iterator[tuple[type[Model], VectorColumn]]:
+def _embedding_fields(using: str, apps: Apps) -> Iterator[tuple[type[Model], MeasuredField]]:
     """Yield the fields that have a column in a database, with their models."""
     for model in apps.get_models():
         if model._meta.managed and not model._meta.proxy and router.allow_migrate_model(using, model):
@@ -150,7 +150,7 @@ def _filled(connection: BaseDatabaseWrapper, field: EmbeddingField) -> QuerySet[
     return field.model._default_manager.using(connection.alias).filter(**{f"{field.name}__isnull": False})
 
 
-def _renew_check(connection: BaseDatabaseWrapper, table: str, field: VectorColumn, check: str) -> None:
+def _renew_check(connection: BaseDatabaseWrapper, table: str, field: MeasuredField, check: str) -> None:
     quote = connection.ops.quote_name
     constraints = _find_checks(connection, quote(table), str(field.column))
     lengths = {name: CHECKED_LENGTH.findall(definition) for name, definition in constraints if name}

@@ -11,7 +11,7 @@ from django.db.models import Model
 
 from pgembedding_django.checks.common import AppConfigs, postgres_aliases
 from pgembedding_django.engines import get_engine_for
-from pgembedding_django.fields import VectorColumn
+from pgembedding_django.fields import MeasuredField
 
 
 def check_arrays(app_configs: AppConfigs = None, **kwargs: Any) -> list[CheckMessage]:
@@ -26,7 +26,7 @@ def check_arrays(app_configs: AppConfigs = None, **kwargs: Any) -> list[CheckMes
         for config in (apps.get_app_configs() if app_configs is None else app_configs)
         for model in config.get_models()
         for field in model._meta.local_fields
-        if isinstance(getattr(field, "base_field", None), VectorColumn)
+        if isinstance(getattr(field, "base_field", None), MeasuredField)
         for engine in _engines_without_arrays(model)
     ]
 

@@ -9,7 +9,7 @@ from django.db import connections, router
 from django.db.models import Model
 
 from pgembedding_django.fields import measured_fields
-from pgembedding_django.indexes import hnsw_indexes
+from pgembedding_django.indexes import vector_indexes
 
 AppConfigs = Sequence[AppConfig] | None
 
@@ -17,7 +17,7 @@ AppConfigs = Sequence[AppConfig] | None
 def embedding_models(app_configs: AppConfigs) -> Iterator[type[Model]]:
     for config in apps.get_app_configs() if app_configs is None else app_configs:
         for model in config.get_models():
-            if not model._meta.proxy and (measured_fields(model, local=True) or hnsw_indexes(model)):
+            if not model._meta.proxy and (measured_fields(model, local=True) or vector_indexes(model)):
                 yield model
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.core.checks import CheckMessage, Error, Warning
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
+from django.db import NotSupportedError
 from django.db.models import Model
 
 from pgembedding_django import conf
@@ -14,8 +15,8 @@ from pgembedding_django.checks.common import AppConfigs, embedding_models, postg
 from pgembedding_django.embedders import get_embedder
 from pgembedding_django.engines import Engine, distance_of_opclass, get_engine_for
 from pgembedding_django.engines.building import bound
-from pgembedding_django.fields import BitField, EmbeddingField, VectorColumn, embedding_fields, measured_fields
-from pgembedding_django.indexes import HnswIndex, hnsw_indexes, is_option_value
+from pgembedding_django.fields import BitField, EmbeddingField, MeasuredField, embedding_fields, measured_fields
+from pgembedding_django.indexes import VectorIndex, is_option_value, vector_indexes
 
 
 def check_models(app_configs: AppConfigs = None, **kwargs: Any) -> list[CheckMessage]:
@@ -64,13 +65,13 @@ def _check_model(model: type[Model], engines: Iterable[Engine]) -> Iterator[Chec
         yield from _check_keys(column)
         for engine in engines:
             yield from _check_field(column, engine)
-    for index in hnsw_indexes(model):
+    for index in vector_indexes(model):
         yield from _check_names(model, index)
         for engine in engines:
             yield from _check_index(model, index, engine)
 
 
-def _check_keys(field: VectorColumn) -> Iterator[CheckMessage]:
+def _check_keys(field: MeasuredField) -> Iterator[CheckMessage]:
     # Bits may stand for the thing itself, as a fingerprint does.
     if not isinstance(field, BitField) and (field.unique or getattr(field, "db_index", False)):
         yield Error(
@@ -82,7 +83,7 @@ def _check_keys(field: VectorColumn) -> Iterator[CheckMessage]:
         )
 
 
-def _check_field(field: VectorColumn, engine: Engine) -> Iterator[CheckMessage]:
+def _check_field(field: MeasuredField, engine: Engine) -> Iterator[CheckMessage]:
     if field.dimensions is not None and field.dimensions > (limit := engine.max_dimensions(field.storage)):
         yield Error(
             f"{field.label} must have at most {limit} dimensions on {engine.name}, got {field.dimensions}.",
@@ -138,10 +139,10 @@ def _check_embedder(field: EmbeddingField) -> Iterator[CheckMessage]:
         )
 
 
-def _check_names(model: type[Model], index: HnswIndex) -> Iterator[CheckMessage]:
+def _check_names(model: type[Model], index: VectorIndex) -> Iterator[CheckMessage]:
     if '"' in index.name:
         yield Error(
-            f"{model.__name__}'s HnswIndex.name must not contain a double quote, got {index.name!r}.",
+            f"{model.__name__}'s {type(index).__name__}.name must not contain a double quote, got {index.name!r}.",
             hint="Django puts the name into DDL as it is.",
             obj=model,
             id="pgembedding.E016",
@@ -149,21 +150,23 @@ def _check_names(model: type[Model], index: HnswIndex) -> Iterator[CheckMessage]
     for opclass in index.opclasses:
         if distance_of_opclass(opclass) is None:
             yield Error(
-                f"{model.__name__}'s HnswIndex.opclasses must be an operator class of HNSW, got {opclass!r}.",
+                f"{model.__name__}'s {type(index).__name__}.opclasses must be an operator class of HNSW, "
+                f"got {opclass!r}.",
                 hint='Give distance= instead, such as distance="cosine".',
                 obj=model,
                 id="pgembedding.E015",
             )
 
 
-def _check_index(model: type[Model], index: HnswIndex, engine: Engine) -> Iterator[CheckMessage]:
+def _check_index(model: type[Model], index: VectorIndex, engine: Engine) -> Iterator[CheckMessage]:
+    options = index.get_options(engine)
     bad = {
         name: value
-        for name, value in index.options.items()
-        if value is not None and not is_option_value(value, engine.index_options[name])
+        for name, option in options.items()
+        if (value := index.options[name]) is not None and not is_option_value(value, option)
     }
     for name, value in bad.items():
-        option = engine.index_options[name]
+        option = options[name]
         yield Error(
             f"{index.name}'s {name} must be an integer from {option.minimum} to {option.maximum} on {engine.name}, "
             f"got {value!r}.",
@@ -187,9 +190,28 @@ def _check_index(model: type[Model], index: HnswIndex, engine: Engine) -> Iterat
         )
     if not bad:
         yield from _check_fit(model, index, engine)
+        yield from _check_kind(model, index, engine)
 
 
-def _check_fit(model: type[Model], index: HnswIndex, engine: Engine) -> Iterator[CheckMessage]:
+def _check_kind(model: type[Model], index: VectorIndex, engine: Engine) -> Iterator[CheckMessage]:
+    """Check that an engine has such an index of a field; other checks say what it lacks altogether."""
+    field = next((field for field in measured_fields(model) if index.fields == [field.name]), None)
+    lacks = index.distance not in engine.operators or (index.precision and not engine.precisions)
+    if field is None or not engine.indexes or lacks or field.storage not in engine.opclasses:
+        return
+    try:
+        engine.check_method(index.suffix, field.storage, index.distance)
+        engine.indexed_expression(field.storage, index.distance, index.precision, field.dimensions or 1)
+    except NotSupportedError as error:
+        yield Error(
+            f"{index.name} cannot be built: {error}",
+            hint="Correct the index in Meta.indexes.",
+            obj=model,
+            id="pgembedding.E035",
+        )
+
+
+def _check_fit(model: type[Model], index: VectorIndex, engine: Engine) -> Iterator[CheckMessage]:
     options = {name: value for name, value in index.options.items() if value is not None}
     problem = engine.check_options(options)
     if problem:
@@ -203,7 +225,7 @@ def _check_fit(model: type[Model], index: HnswIndex, engine: Engine) -> Iterator
         field = model._meta.get_field(index.fields[0])
     except FieldDoesNotExist:
         return  # models.E012 of Django says so.
-    if not isinstance(field, VectorColumn):
+    if not isinstance(field, MeasuredField):
         yield Error(
             f"{index.name} must index an EmbeddingField, but {model.__name__}.{field.name} is a "
             f"{type(field).__name__}.",

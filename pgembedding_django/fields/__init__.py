@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from pgembedding_django.fields.bit import BitField
-from pgembedding_django.fields.column import VectorColumn
 from pgembedding_django.fields.embedding import EmbeddingField
 from pgembedding_django.fields.half import HalfVectorField
 from pgembedding_django.fields.lookup import embedding_fields, measured_fields
+from pgembedding_django.fields.measured import MeasuredField
 from pgembedding_django.fields.sparse import SparseVectorField
 
 __all__ = [
     "BitField",
     "EmbeddingField",
     "HalfVectorField",
+    "MeasuredField",
     "SparseVectorField",
-    "VectorColumn",
     "embedding_fields",
     "measured_fields",
 ]

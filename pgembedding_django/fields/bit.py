@@ -7,14 +7,14 @@ from typing import Any
 from django.utils.translation import gettext_lazy as _
 
 from pgembedding_django.bounds import is_integer
-from pgembedding_django.fields.column import ColumnAttribute, VectorColumn
+from pgembedding_django.fields.measured import ColumnAttribute, MeasuredField
 from pgembedding_django.forms import TextFormField
 from pgembedding_django.vectors import to_bits
 
 __all__ = ["BitField"]
 
 
-class BitField(VectorColumn):
+class BitField(MeasuredField):
     """
     Store bits of fixed length, such as the signs of an embedding or a fingerprint. pgvector only.
 

@@ -15,8 +15,8 @@ from django.utils.translation import gettext_lazy as _
 from pgembedding_django import vectors
 from pgembedding_django.bounds import is_integer
 from pgembedding_django.fields.attribute import VectorAttribute
-from pgembedding_django.fields.column import VectorColumn
 from pgembedding_django.fields.copied import is_copied, when_prepared
+from pgembedding_django.fields.measured import MeasuredField
 from pgembedding_django.fields.source import SUFFIX, DigestField, Source, is_digest
 from pgembedding_django.forms import EmbeddingFormField
 from pgembedding_django.vectors import InvalidVector, Vector, VectorLike, wire
@@ -50,7 +50,7 @@ else:
     Set, Get = TypeVar("Set"), TypeVar("Get")
 
 
-class EmbeddingField(VectorColumn, Generic[Set, Get]):
+class EmbeddingField(MeasuredField, Generic[Set, Get]):
     """
     Store an embedding of fixed length.
 

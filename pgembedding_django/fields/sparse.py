@@ -7,7 +7,7 @@ from typing import Any
 from django.utils.translation import gettext_lazy as _
 
 from pgembedding_django.bounds import is_integer
-from pgembedding_django.fields.column import ColumnAttribute, VectorColumn
+from pgembedding_django.fields.measured import ColumnAttribute, MeasuredField
 from pgembedding_django.forms import TextFormField
 from pgembedding_django.vectors import InvalidVector, SparseVector, to_sparse
 
@@ -17,7 +17,7 @@ __all__ = ["SparseVectorField"]
 MAX_INDEXED = 1_000
 
 
-class SparseVectorField(VectorColumn):
+class SparseVectorField(MeasuredField):
     """
     Store a long vector of which most numbers are zero, such as the weights of words. pgvector only.
 

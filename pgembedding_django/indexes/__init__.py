@@ -17,13 +17,19 @@ __all__ = [
     "declared_index",
     "hnsw_indexes",
     "is_option_value",
+    "vector_indexes",
 ]
 
 
-def hnsw_indexes(model: type[Model]) -> list[HnswIndex]:
-    """Return the HNSW indexes that a model declares, a proxy those of the model behind it."""
+def vector_indexes(model: type[Model]) -> list[VectorIndex]:
+    """Return the indexes of vectors that a model declares, a proxy those of the model behind it."""
     concrete = model._meta.concrete_model or model
-    return [index for index in concrete._meta.indexes if isinstance(index, HnswIndex)]
+    return [index for index in concrete._meta.indexes if isinstance(index, VectorIndex)]
+
+
+def hnsw_indexes(model: type[Model]) -> list[HnswIndex]:
+    """Return those of them that are HNSW indexes, which the maintenance knows."""
+    return [index for index in vector_indexes(model) if isinstance(index, HnswIndex)]
 
 
 def declared_index(field: EmbeddingField, distance: str | None = None) -> VectorIndex | None:

@@ -15,7 +15,7 @@ from pgembedding_django.bounds import is_integer
 from pgembedding_django.engines import DISTANCES, ENGINES, Engine, distance_of_opclass, get_engine, get_engine_for
 from pgembedding_django.engines.base import IndexOption
 from pgembedding_django.engines.building import count_indexed, is_left_invalid, prepare_build
-from pgembedding_django.fields import EmbeddingField, VectorColumn
+from pgembedding_django.fields import EmbeddingField, MeasuredField
 from pgembedding_django.fields.sized import SizedField
 from pgembedding_django.indexes.expressions import read_expression
 
@@ -133,7 +133,7 @@ class VectorIndex(Index):
         _path, args, kwargs = self.deconstruct()
         return args, {name: value for name, value in kwargs.items() if name not in {*self.option_names} - written}
 
-    def adopt_field(self, field: VectorColumn) -> None:
+    def adopt_field(self, field: MeasuredField) -> None:
         """
         Take the field's distance where none is named, and name the operator class where vectors are stored otherwise.
 
@@ -165,7 +165,9 @@ class VectorIndex(Index):
     def get_field(self, model: type[Model]) -> EmbeddingField:
         """Return the indexed field of a model, of one length."""
         field: EmbeddingField = model._meta.get_field(self.fields[0])  # type: ignore[assignment]
-        return field if self.dimensions is None or field.dimensions is not None else SizedField(field, self.dimensions)
+        if self.dimensions is None or field.dimensions is not None or not isinstance(field, EmbeddingField):
+            return field
+        return SizedField(field, self.dimensions)
 
     def get_expression(self, field: EmbeddingField, engine: Engine) -> tuple[str, str]:
         """Return the template of what the index holds of a field's column, and its operator class."""

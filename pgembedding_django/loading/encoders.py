@@ -19,7 +19,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Field
 
 from pgembedding_django.engines import get_engine
-from pgembedding_django.fields import VectorColumn
+from pgembedding_django.fields import MeasuredField
 
 __all__ = ["NULL", "NUMBERS", "get_encoder", "get_packer", "int16", "int32"]
 
@@ -195,7 +195,7 @@ def get_encoder(field: Field[Any, Any], connection: BaseDatabaseWrapper, column_
     Raises NotSupportedError for a type that has no encoder here.
     """
     field = getattr(field, "target_field", field)
-    if isinstance(field, VectorColumn):
+    if isinstance(field, MeasuredField):
         write = get_engine(connection).binary_encoder(field.storage)
         return lambda value: write(field.to_vector(value))
     if re.search(r"\[\d*\]$", field.db_type(connection) or ""):

@@ -14,7 +14,7 @@ from django.db.models import Field, Model, QuerySet
 
 from pgembedding_django.compat.literals import with_literals
 from pgembedding_django.engines import get_engine
-from pgembedding_django.fields import VectorColumn
+from pgembedding_django.fields import MeasuredField
 from pgembedding_django.loading.copying import copy_in, copy_out
 from pgembedding_django.loading.staging import staging_table
 from pgembedding_django.loading.statistics import analyze
@@ -187,7 +187,7 @@ class Transfer:
         """What is written to each column."""
         engine = get_engine(self.target)
         return [
-            f"s.{name}::{engine.cast(field.storage)}" if isinstance(field, VectorColumn) else f"s.{name}"
+            f"s.{name}::{engine.cast(field.storage)}" if isinstance(field, MeasuredField) else f"s.{name}"
             for field, name in zip(self.fields, self.columns, strict=True)
         ]
 

@@ -22,7 +22,7 @@ from pgembedding_django import vectors
 from pgembedding_django.bounds import is_integer
 from pgembedding_django.embedders import RefusedByServer, TextRejected, get_embedder
 from pgembedding_django.engines import MAX_EF_SEARCH
-from pgembedding_django.fields import EmbeddingField, VectorColumn, measured_fields
+from pgembedding_django.fields import EmbeddingField, MeasuredField, measured_fields
 from pgembedding_django.functions import Distance
 from pgembedding_django.indexes import IvfflatIndex, VectorIndex, declared_index
 from pgembedding_django.vectors import InvalidVector, Vector, VectorLike
@@ -216,7 +216,7 @@ def check_exact(exact: object) -> None:
         raise ValueError(f"exact must be True, False or None, got {exact!r}.")
 
 
-def check_length(field: VectorColumn) -> None:
+def check_length(field: MeasuredField) -> None:
     if not isinstance(field, EmbeddingField):
         raise ValueError(f"{field.label} has no length, so its rows cannot be compared. Give the field one.")
 

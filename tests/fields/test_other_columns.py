@@ -23,7 +23,7 @@ from pgembedding_django import (
     SparseVectorField,
 )
 from pgembedding_django.engines import ENGINES
-from pgembedding_django.fields import VectorColumn
+from pgembedding_django.fields import MeasuredField
 
 pytestmark = pytest.mark.pgvector
 
@@ -255,7 +255,7 @@ def test_engine_without_such_a_type_says_so(storage, message):
 
 def test_column_leaves_to_each_kind_what_a_value_is():
     with pytest.raises(NotImplementedError):
-        VectorColumn().to_query([1, 2, 3])
+        MeasuredField().to_query([1, 2, 3])
 
 
 def test_model_without_its_own_embedding_is_ranked_by_the_field_named(isolated):

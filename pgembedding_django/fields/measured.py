@@ -20,7 +20,7 @@ from pgembedding_django.engines.base import Converter
 from pgembedding_django.forms import EmptyValues
 from pgembedding_django.vectors import InvalidVector, SparseVector, Vector
 
-__all__ = ["ColumnAttribute", "VectorColumn"]
+__all__ = ["ColumnAttribute", "MeasuredField"]
 
 if TYPE_CHECKING:
     _Field = Field[Any, Any]
@@ -28,7 +28,7 @@ else:
     _Field = Field
 
 
-class VectorColumn(_Field):
+class MeasuredField(_Field):
     """
     A column whose values the server can measure distances between.
 
@@ -139,7 +139,7 @@ class VectorColumn(_Field):
 class ColumnAttribute(DeferredAttribute):
     """Hold a value in the field's own type from assignment on; what is none stays as it came, to be refused."""
 
-    field: VectorColumn
+    field: MeasuredField
 
     def __set__(self, instance: Model, value: Any) -> None:
         if value is not None and not hasattr(value, "resolve_expression"):
@@ -148,7 +148,7 @@ class ColumnAttribute(DeferredAttribute):
         instance.__dict__[self.field.attname] = value
 
 
-@VectorColumn.register_lookup
+@MeasuredField.register_lookup
 class VectorExact(Exact):
     """Compare with a vector as a parameter that is cast to the column's type."""
 
