@@ -73,8 +73,8 @@ def test_command_counts_one_row_as_one(scripted):
         ),
         (["tests.Memo", "embedding", "title"], "tests.Memo has no EmbeddingField title; it has embedding, loud."),
         (["tests.Memo", "loud", "loud"], "Two fields are compared, got loud twice."),
-        (["tests.Memo", "embedding", "loud", "--k=0"], "k must be a positive integer, got 0."),
-        (["tests.Memo", "embedding", "loud", "--sample=-1"], "sample must be a positive integer, got -1."),
+        (["tests.Memo", "embedding", "loud", "--k=0"], "k must be an integer from 1 to 100,000, got 0."),
+        (["tests.Memo", "embedding", "loud", "--sample=-1"], "sample must be an integer from 1 to 100,000, got -1."),
     ],
 )
 def test_command_of_what_cannot_be_compared_says_why(args, message):

@@ -248,6 +248,7 @@ def test_rebuild_warns_of_a_build_that_will_not_fit(migrated_database):
     ("arguments", "sentence"),
     [
         (["tests.Article.title"], "field must name an EmbeddingField of Article (embedding), got 'title'."),
+        (["no\0such"], 'Database "fresh" has no HNSW index no\0such. manage.py hnsw_indexes lists those that it has.'),
         (["nosuch"], 'Database "fresh" has no HNSW index nosuch. manage.py hnsw_indexes lists those that it has.'),
         (
             ["tests_article_pkey"],
@@ -384,9 +385,8 @@ def test_command_of_a_role_without_rights_says_what_to_grant(migrated_database, 
         call(*command)
     table = "tests_pair" if "tests.Pair" in command else "tests_article"
     assert str(caught.value).startswith(f"permission denied for table {table}. This needs SELECT ")
-    assert str(caught.value).endswith(f"on the table of the model: let the owner grant them to role {role}.") or (
-        command[0] == "measure_recall"
-    )
+    assert " on the table of the model" in str(caught.value)
+    assert str(caught.value).endswith(f": let the owner grant them to role {role}.")
 
 
 def test_rebuild_by_a_role_without_rights_says_what_to_grant(migrated_database, role):

@@ -132,8 +132,13 @@ def test_best_where_none_reaches_the_target_finds_most():
     [
         ({"recall": 0}, "recall must be over 0 and at most 1, got 0."),
         ({"recall": 1.1}, "recall must be over 0 and at most 1, got 1.1."),
-        ({"k": 0}, "k must be at least 1, got 0."),
-        ({"sample_rows": 1}, "sample_rows must be at least 2, got 1."),
+        ({"k": 0}, "k must be an integer from 1 to 100,000, got 0."),
+        ({"sample_rows": 1}, "sample_rows must be an integer from 2 to 2,147,483,647, got 1."),
+        (
+            {"seed": 2**63},
+            "seed must be an integer from -9,223,372,036,854,775,807 to 9,223,372,036,854,775,807, got "
+            "9223372036854775808.",
+        ),
     ],
 )
 def test_tune_of_wrong_arguments_is_refused(options, sentence):

@@ -82,7 +82,7 @@ def _why_not_found(index: str, using: str) -> str:
             "SELECT m.amname FROM pg_class c JOIN pg_am m ON m.oid = c.relam JOIN pg_namespace n "
             "ON n.oid = c.relnamespace WHERE c.relkind IN ('i', 'I') AND m.amname <> 'hnsw' "
             "AND %s IN (c.relname, n.nspname || '.' || c.relname)",
-            [index],
+            [index.replace("\0", "")],  # Which no name has, and no parameter.
         )
         row = cursor.fetchone()
     if row:

@@ -9,6 +9,7 @@ from django.db.models import Model, Q
 from django.template.defaultfilters import pluralize
 
 from pgembedding_django.fields import embedding_fields
+from pgembedding_django.maintenance.recall.sampling import MAX_ROWS, check_integer
 from pgembedding_django.querysets import EmbeddingQuerySet
 
 __all__ = ["Comparison", "compare"]
@@ -43,9 +44,8 @@ def compare(model: type[Model], old: str, new: str, *, sample: int = 100, k: int
     once to draw; embeds nothing.
     Raises ValueError if fewer than two rows have both vectors, and for names and numbers that cannot be used.
     """
-    for name, number in (("sample", sample), ("k", k)):
-        if number < 1:
-            raise ValueError(f"{name} must be a positive integer, got {number!r}.")
+    check_integer("sample", sample, 1, MAX_ROWS)
+    check_integer("k", k, 1, MAX_ROWS)
     _check_names(model, old, new)
     if old == new:
         raise ValueError(f"Two fields are compared, got {old} twice.")

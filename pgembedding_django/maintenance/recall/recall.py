@@ -12,14 +12,20 @@ from uuid import uuid4
 from django.db import DEFAULT_DB_ALIAS, NotSupportedError, connections, transaction
 from django.db.models import BigIntegerField, Func, Model, Value
 
-from pgembedding_django.bounds import is_integer
 from pgembedding_django.engines import GRAPH, MAX_EF_SEARCH, get_engine
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.indexes import HnswIndex, declared_hnsw_index
 from pgembedding_django.maintenance.indexes.declared import advise_missing, load_migrations
 from pgembedding_django.maintenance.indexes.lookup import statuses
 from pgembedding_django.maintenance.indexes.report import BuiltIndex, RecallReport
-from pgembedding_django.maintenance.recall.sampling import IndexUnusable, Sample, draw
+from pgembedding_django.maintenance.recall.sampling import (
+    MAX_ROWS,
+    MAX_SEED,
+    IndexUnusable,
+    Sample,
+    check_integer,
+    draw,
+)
 from pgembedding_django.models import RecallMeasurement
 from pgembedding_django.querysets import EmbeddingQuerySet, every_row
 
@@ -27,9 +33,6 @@ __all__ = ["EF_SEARCH", "MEASURED", "measure_recall", "record"]
 
 #: What is tried unless given: from half of the server's default of hnsw.ef_search, 40, to four times it.
 EF_SEARCH = (20, 40, 80, 160)
-
-#: More rows than this are no sample, and no page of answers.
-MAX_ROWS = 100_000
 
 #: What the history keeps of each row measured.
 MEASURED = ("ef_search", "recall", "low", "high", "p50_ms", "p95_ms")
@@ -67,7 +70,7 @@ def measure_recall(
     REPEATABLE READ READ ONLY transaction: writes of others change nothing in it, and vacuum removes no row that it may
     read until it ends. With pg_embedding, writes to the table wait while the index is searched.
     """
-    _check_numbers(k, sample, ef_search)
+    _check_numbers(k, sample, ef_search, seed)
     connection = connections[using]
     if connection.in_atomic_block:
         raise NotSupportedError(
@@ -189,11 +192,12 @@ def _choose_ef_search(built: BuiltIndex, ef_search: Sequence[int] | None) -> tup
     return (built.ef_search,) if built.ef_search is not None else tuple(sorted(set(ef_search or EF_SEARCH)))
 
 
-def _check_numbers(k: int, sample: int, ef_search: Sequence[int] | None) -> None:
-    bounds = [("k", k, 1, MAX_ROWS), ("sample", sample, 2, MAX_ROWS)]
-    for name, value, least, most in [*bounds, *(("ef_search", value, 1, MAX_EF_SEARCH) for value in ef_search or ())]:
-        if not is_integer(value, least, most):
-            raise ValueError(f"{name} must be an integer from {least:,} to {most:,}, got {value!r}.")
+def _check_numbers(k: int, sample: int, ef_search: Sequence[int] | None, seed: int) -> None:
+    check_integer("k", k, 1, MAX_ROWS)
+    check_integer("sample", sample, 2, MAX_ROWS)
+    check_integer("seed", seed, -MAX_SEED, MAX_SEED)
+    for value in ef_search or ():
+        check_integer("ef_search", value, 1, MAX_EF_SEARCH)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import numpy as np
 from django.db import connections, transaction
 from django.db.models import BigIntegerField, F, Func, QuerySet, TextField, Value
 
+from pgembedding_django.bounds import is_integer
 from pgembedding_django.engines import get_engine
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.indexes import HnswIndex
@@ -24,7 +25,19 @@ from pgembedding_django.search.ranking import plan
 from pgembedding_django.search.search import Ranking, get_ranking
 from pgembedding_django.vectors import Vector, is_zero
 
-__all__ = ["IndexUnusable", "Query", "Recall", "Sample", "draw", "interval", "shuffle", "undone"]
+__all__ = [
+    "MAX_ROWS",
+    "MAX_SEED",
+    "IndexUnusable",
+    "Query",
+    "Recall",
+    "Sample",
+    "check_integer",
+    "draw",
+    "interval",
+    "shuffle",
+    "undone",
+]
 
 #: The quantile of the normal distribution that leaves 2.5% above it: intervals hold the true recall in 95 of 100 cases.
 Z = 1.959964
@@ -34,6 +47,16 @@ DISTANCE = "pgembedding_distance"
 
 Query = tuple[Any, Vector]
 Answer = Sequence[tuple[Any, float]]
+
+
+#: What is no sample and no page of answers any more, and the seeds that the server's hash takes.
+MAX_ROWS, MAX_SEED = 100_000, 2**63 - 1
+
+
+def check_integer(name: str, value: object, least: int, most: int) -> None:
+    """Raise ValueError if a number of rows, candidates or the like is none, or out of bounds."""
+    if not is_integer(value, least, most):
+        raise ValueError(f"{name} must be an integer from {least:,} to {most:,}, got {value!r}.")
 
 
 class IndexUnusable(Exception):

@@ -17,7 +17,17 @@ from django.template.defaultfilters import pluralize
 from pgembedding_django.engines import get_engine
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.indexes import HnswIndex, declared_hnsw_index
-from pgembedding_django.maintenance.recall.sampling import Query, Recall, Sample, draw, shuffle, undone
+from pgembedding_django.maintenance.recall.sampling import (
+    MAX_ROWS,
+    MAX_SEED,
+    Query,
+    Recall,
+    Sample,
+    check_integer,
+    draw,
+    shuffle,
+    undone,
+)
 from pgembedding_django.maintenance.recall.scratch import INDEX, copied_rows, copy_rows, variant
 from pgembedding_django.querysets import EmbeddingQuerySet
 from pgembedding_django.search.arguments import embedding_field
@@ -127,7 +137,7 @@ def tune(
     Reads the table once. The copy is a temporary table in a transaction that is rolled back, so nothing is left behind
     whatever ends it; until then the table cannot be altered, and vacuum removes no row that dies meanwhile.
     """
-    check_tuning(model, field, recall=recall, k=k, sample_rows=sample_rows, using=using)
+    check_tuning(model, field, recall=recall, k=k, sample_rows=sample_rows, seed=seed, using=using)
     rows: EmbeddingQuerySet[Any] = EmbeddingQuerySet(model, using=using)
     found = rows.get_embedding_field(field)
     builds = _fitting_builds(found, using)
@@ -170,14 +180,14 @@ def tune(
 
 
 def check_tuning(
-    model: type[models.Model], field: str | None, *, recall: float, k: int, sample_rows: int, using: str
+    model: type[models.Model], field: str | None, *, recall: float, k: int, sample_rows: int, seed: int, using: str
 ) -> None:
     """Raise what tune() raises for its arguments, before anything is read."""
     if not 0 < recall <= 1:
         raise ValueError(f"recall must be over 0 and at most 1, got {recall!r}.")
-    for name, value, least in (("k", k, 1), ("sample_rows", sample_rows, 2)):
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value!r}.")
+    check_integer("k", k, 1, MAX_ROWS)
+    check_integer("sample_rows", sample_rows, 2, 2**31 - 1)
+    check_integer("seed", seed, -MAX_SEED, MAX_SEED)
     _fitting_builds(embedding_field(model, field), using)
 
 

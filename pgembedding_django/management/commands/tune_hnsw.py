@@ -59,11 +59,11 @@ class Command(DatabaseCommand):
                 bar.total = total
                 bar.update(done - bar.n)
 
-            return tune(model, field, seed=options["seed"], progress=show, **_limits(options))
+            return tune(model, field, progress=show, **_limits(options))
 
 
 def _limits(options: dict[str, Any]) -> dict[str, Any]:
-    names = ("recall", "k", "sample_rows")
+    names = ("recall", "k", "sample_rows", "seed")
     return {"using": options["database"], **{name: options[name] for name in names}}
 
 
