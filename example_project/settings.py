@@ -2,14 +2,16 @@
 Settings of the example; no environment variable is needed.
 
 DATABASE_URL: a Postgres of your own, such as "postgres://user:password@localhost/pydocs", instead of the embedded one.
-OPENAI_API_KEY: embed with OpenAI (paid) instead of wordllama (offline). Run `manage.py demo` after a change:
-    vectors of two models cannot be compared.
+EMBEDDER: "openai" embeds with OpenAI, which charges your OPENAI_API_KEY, instead of wordllama, which is offline. Run
+    `manage.py demo` after a change: vectors of two models cannot be compared.
 """
 
 import os
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import environ
+from django.core.exceptions import ImproperlyConfigured
 
 from pgembedding_django.testing import embedded
 
@@ -18,6 +20,8 @@ ROOT = Path(__file__).resolve().parent.parent
 EMBEDDED_DATA = ROOT / ".postgres" / "demo"
 
 if "DATABASE_URL" in os.environ:
+    if env.DB_SCHEMES.get(urlsplit(os.environ["DATABASE_URL"]).scheme) != "django.db.backends.postgresql":
+        raise ImproperlyConfigured("DATABASE_URL must name a Postgres: postgres://user:password@localhost/pydocs")
     DATABASES = {"default": env.db("DATABASE_URL")}
 else:
     DATABASES = {"default": embedded.database(EMBEDDED_DATA, version=18)}
@@ -30,7 +34,8 @@ OPENAI = {
     # Whoever runs the demo would rather know at once than wait for a server that is away.
     "OPTIONS": {"model": "text-embedding-3-small", "dimensions": DIMENSIONS, "deadline": 3},
 }
-PGEMBEDDING = {"EMBEDDERS": {"default": OPENAI if env("OPENAI_API_KEY", default="") else OFFLINE}}
+# A key that is in the environment for something else is not used.
+PGEMBEDDING = {"EMBEDDERS": {"default": OPENAI if env("EMBEDDER", default="") == "openai" else OFFLINE}}
 
 # For a machine of your own only: a known key, and every error shown.
 SECRET_KEY = "example"
@@ -74,6 +79,7 @@ ROOT_URLCONF = "example_project.urls"
 STATIC_URL = "static/"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
 USE_TZ = True
 
 # wordllama sets up the root logger, for every message of every library, unless it has a handler already.

@@ -20,6 +20,7 @@ else:
 DATABASES["default"]["TEST"] = {"NAME": f"test_pgembedding_{os.getpid()}"}
 
 SECRET_KEY = "tests"
+TIME_ZONE = "UTC"
 USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 INSTALLED_APPS = [

@@ -297,12 +297,46 @@ def test_demo_after_a_change_of_embedder_embeds_again(site):
 @pytest.mark.pgvector
 def test_demo_with_openai_out_of_reach_says_so(site):
     # Nothing listens on port 9 ("discard").
-    done = site.run("demo", f"--limit={SECTIONS}", OPENAI_API_KEY="none", OPENAI_BASE_URL="http://127.0.0.1:9/v1")
+    key = {"OPENAI_API_KEY": "none", "OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}
+    done = site.run("demo", f"--limit={SECTIONS}", EMBEDDER="openai", **key)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
-        "CommandError: The sections could not be embedded: http://127.0.0.1:9/v1 cannot be reached (ConnectError)."
+        "CommandError: The demo stops where the embedder did: http://127.0.0.1:9/v1 cannot be reached (ConnectError)."
     )
     assert "Embedder  text-embedding-3-small, paid for by your OPENAI_API_KEY\n" in done.stdout
+
+
+@pytest.mark.pgvector
+def test_demo_sends_nothing_away_because_a_key_is_there(site):
+    done = site.run("demo", f"--limit={SECTIONS}", OPENAI_API_KEY="none", OPENAI_BASE_URL="http://127.0.0.1:9/v1")
+    assert "Embedder  WordLlamaEmbedder, offline (EMBEDDER=openai uses your OPENAI_API_KEY)\n" in done.stdout
+    assert done.returncode == 0
+
+
+@pytest.mark.pgvector
+def test_demo_prints_commands_that_work(site):
+    lines = site.first.partition("Where to look next\n")[2].splitlines()
+    commands = {line.split("manage.py ")[1].split()[0]: line.strip() for line in lines if "manage.py " in line}
+    assert list(commands) == ["runserver", "createsuperuser", "hnsw_indexes", "measure_recall"]
+    for name in ("hnsw_indexes", "measure_recall"):
+        command, _, _what = commands[name].partition("  ")
+        done = subprocess.run(command, shell=True, cwd=ROOT, env=site.environment, capture_output=True, text=True)
+        assert "section_embedding_hnsw" in done.stdout, command
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("postgres://nobody@localhost:9/pydocs", "The database cannot be used: "),
+        ("mysql://nobody@localhost/pydocs", "DATABASE_URL must name a Postgres: "),
+        ("localhost", "DATABASE_URL must name a Postgres: "),
+    ],
+)
+def test_wrong_database_url_is_answered_in_one_sentence(site, url, sentence):
+    done = site.run("demo", DATABASE_URL=url)
+    assert done.returncode == 1
+    assert done.stderr.startswith(sentence)
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.pgvector

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shlex
+import sys
 import time
+from pathlib import Path
 
 from django.core.management import BaseCommand, CommandError, call_command
 from django.db import connection
@@ -12,6 +15,7 @@ from tqdm import tqdm
 from example_project.pydocs import loading
 from example_project.pydocs.corpus import entries
 from example_project.pydocs.models import Section
+from example_project.pydocs.search import search
 from pgembedding_django.embedders import EmbeddingError, get_embedder
 
 QUESTIONS = ["how do I catch an exception?", "pick a random element from a list", "split a string at commas"]
@@ -20,12 +24,12 @@ NEIGHBOURS = 5
 #: Characters of the bar of distance 0; a row at distance 1 has none.
 BAR = 20
 
+#: Commands of manage.py, and what they show.
 NEXT = (
-    ("make serve", "the search page at http://127.0.0.1:8000/ (python manage.py runserver)"),
-    ("python manage.py createsuperuser", "a login for http://127.0.0.1:8000/admin/"),
-    ("python manage.py hnsw_indexes", "the state of its index, as the admin shows it"),
-    ("python manage.py measure_recall pydocs.Section", "how much of the exact answers the index finds"),
-    ("README.md", "the same in a project of your own"),
+    ("runserver", "the search page at http://127.0.0.1:8000/"),
+    ("createsuperuser", "a login for http://127.0.0.1:8000/admin/"),
+    ("hnsw_indexes", "the state of its index, as the admin shows it"),
+    ("measure_recall pydocs.Section", "how much of the exact answers the index finds"),
 )
 
 
@@ -37,12 +41,18 @@ class Command(BaseCommand):
 
     def handle(self, *, limit, **options):
         self.stdout.write(self.style.MIGRATE_HEADING("\nAsk the Python documentation\n"))
-        self._prepare(limit)
-        # The first text of all loads the model; the times below are those of a server that has been asked before.
-        get_embedder().embed_query(QUESTIONS[0])
+        try:
+            self._prepare(limit)
+            self._answer_all()
+        except EmbeddingError as error:
+            raise CommandError(f"The demo stops where the embedder did: {error}") from error
+        self._show_next()
+
+    def _answer_all(self):
+        # The times below are those of a server that has been asked before.
+        search("hello")
         for question in QUESTIONS:
             self._answer(question)
-        self._show_next()
 
     def _prepare(self, limit):
         self._say("Database", _database())
@@ -59,17 +69,12 @@ class Command(BaseCommand):
         # Shown on a terminal only, and gone when it is done.
         total = Section.objects.stale().count()
         with tqdm(desc="  embedding", total=total, unit=" sections", leave=False, disable=None) as bar:
-            try:
-                embedded = Section.objects.embed(progress=lambda done: bar.update(done - bar.n)).embedded
-            except EmbeddingError as error:
-                raise CommandError(f"The sections could not be embedded: {error}") from error
+            embedded = Section.objects.embed(progress=lambda done: bar.update(done - bar.n)).embedded
         seconds = time.perf_counter() - started
         return f"{embedded:,} embedded in {seconds:.1f} s" if embedded else "up to date"
 
     def _answer(self, question):
-        started = time.perf_counter()
-        rows = list(Section.objects.nearest(question, NEIGHBOURS))
-        took = (time.perf_counter() - started) * 1000
+        rows, took = search(question, k=NEIGHBOURS)
         self.stdout.write(f"\n{self.style.MIGRATE_LABEL(question)}  ({took:.1f} ms)")
         for row in rows:
             bar = "━" * round(BAR * max(0, 1 - row.distance))
@@ -77,8 +82,11 @@ class Command(BaseCommand):
 
     def _show_next(self):
         self.stdout.write(self.style.MIGRATE_HEADING("\nWhere to look next\n"))
-        for what, why in NEXT:
-            self.stdout.write(f"  {what:46}  {why}")
+        if variables := [name for name in ("DATABASE_URL", "EMBEDDER") if name in os.environ]:
+            self.stdout.write(f"  With {' and '.join(variables)} set as it was here:")
+        for command, what in NEXT:
+            self.stdout.write(f"  {_manage()} {command:29}  {what}")
+        self.stdout.write("\nREADME.md tells the same for a project of your own.")
 
     def _say(self, what, value):
         self.stdout.write(f"  {what:9} {value}")
@@ -94,9 +102,15 @@ def _database():
 def _embedder():
     embedder = get_embedder()
     name = getattr(embedder, "model", type(embedder).__name__)
-    if os.environ.get("OPENAI_API_KEY"):
+    if embedder.sends_to:
         return f"{name}, paid for by your OPENAI_API_KEY"
-    return f"{name}, offline (set OPENAI_API_KEY to use OpenAI's)"
+    return f"{name}, offline (EMBEDDER=openai uses your OPENAI_API_KEY)"
+
+
+def _manage():
+    """Return how manage.py is called from the folder that the shell is in."""
+    python = os.path.relpath(sys.executable) if Path(sys.executable).is_relative_to(Path.cwd()) else sys.executable
+    return shlex.join([python, sys.argv[0]])
 
 
 def _summary(changes):
