@@ -1,10 +1,14 @@
 """A Postgres server that a test may kill, and processes that use it."""
 
+import atexit
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tempfile import mkdtemp
 
 import pytest
 from django.conf import settings as django_settings
@@ -30,10 +34,22 @@ def django_db_setup(django_db_setup, django_db_blocker):
             prepare(cursor)
 
 
+def make_folder():
+    """
+    Make a folder for a server, which is gone when the process ends, behind the server.
+
+    Not one of pytest's: where root runs the tests, the server is another user's, and pytest closes its folders to
+    others whenever a second run begins.
+    """
+    folder = Path(mkdtemp(prefix="pgembedding-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
 @pytest.fixture(scope="module")
-def server(tmp_path_factory, django_db_blocker):
+def server(django_db_blocker):
     """A server of its own, which may be killed or started again."""
-    folder = tmp_path_factory.mktemp("postgres") / "data"
+    folder = make_folder() / "data"
     entry = embedded.database(folder, version=VERSION)
     running = folder / "postmaster.pid"
     started = process_id(running)

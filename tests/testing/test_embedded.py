@@ -8,6 +8,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from pgembedding_django.testing.embedded import database, forget_killed_processes
+from tests.support.servers import make_folder
 
 #: Start the server of a folder, tell its process and version, and wait for a line before ending.
 SCRIPT = """
@@ -68,9 +69,9 @@ def is_running(folder):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder():
     """A folder with a cluster that ran once and stands still."""
-    folder = tmp_path_factory.mktemp("embedded") / "made" / "data"
+    folder = make_folder() / "made" / "data"
     process = Process(folder)
     process.told()
     assert process.end() == 0
