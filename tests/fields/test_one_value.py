@@ -52,6 +52,17 @@ def test_vectors_are_counted_and_grouped(note):
     assert [(row["embedding"], row["rows"]) for row in counted] == [([1, 2, 3], 1), (VECTOR, 2)]
 
 
+@pytest.mark.pgvector
+@pytest.mark.parametrize("parameter", [lambda v: v, str, list, lambda v: v.tolist()])
+def test_vector_is_a_parameter_of_raw_sql(parameter):
+    Article.objects.create(title="a", embedding=VECTOR)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT embedding <-> %s::vector FROM tests_article", [parameter(VECTOR)])
+        assert cursor.fetchall() == [(0.0,)]
+    [row] = Article.objects.raw("SELECT * FROM tests_article WHERE embedding = %s::vector", [parameter(VECTOR)])
+    assert row.embedding == VECTOR
+
+
 @pytest.mark.parametrize("option", ["list_display", "readonly_fields"])
 def test_plain_admin_shows_the_vector(settings, admin_client, option):
     article = Article.objects.create(title="a", embedding=VECTOR)
