@@ -66,6 +66,19 @@ if TYPE_CHECKING:
             probes: int | None = None,
             alias: str = "distance",
         ) -> EmbeddingQuerySet[M]: ...
+        def nearest_each(
+            self,
+            queries: Iterable[Query],
+            k: int = 10,
+            *,
+            field: str | None = None,
+            distance: str | type[Distance] | None = None,
+            max_distance: float | None = None,
+            exact: bool | None = None,
+            ef_search: int | None = None,
+            alias: str = "distance",
+        ) -> list[list[M]]: ...
+        async def anearest_each(self, queries: Iterable[Query], k: int = 10, **options: Any) -> list[list[M]]: ...
         def hybrid(
             self,
             text: str,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Self, TypeVar, cast
 
+from asgiref.sync import sync_to_async
 from django.db import connections
 from django.db.models import Model
 from django.db.models.sql import Query
@@ -18,6 +19,7 @@ from pgembedding_django.functions import Distance, get_distance
 from pgembedding_django.indexes import HnswIndex, declared_index
 from pgembedding_django.loading.load import check_vectors
 from pgembedding_django.search import arguments
+from pgembedding_django.search.batch import answer_each
 from pgembedding_django.search.explanation import explain_scan
 from pgembedding_django.search.hybrid import HybridQuery, fuse_ranks, rank_by_words
 from pgembedding_django.search.ranking import cut, nearest_of_each, plan, rank
@@ -117,6 +119,35 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
             rows = rows.filter(HasLength(found))
         ranked = rank(nearest_of_each(rows, search), search)
         return ranked if limit is None else cut(ranked, limit)
+
+    def nearest_each(
+        self,
+        queries: Iterable[arguments.Query],
+        k: int = 10,
+        *,
+        field: str | None = None,
+        distance: str | type[Distance] | None = None,
+        max_distance: float | None = None,
+        exact: bool | None = None,
+        ef_search: int | None = None,
+        alias: str = "distance",
+    ) -> list[list[M]]:
+        """
+        Return the k nearest rows to each of many queries: nearest(), asked in one statement.
+
+        queries: vectors, texts or instances, as nearest() takes them, or an array of shape (n, d).
+        k, field, distance, max_distance, exact, ef_search, alias: as of nearest().
+        Returns a list of rows for each query, in the order of the queries, each as complete as nearest()'s. A row that
+            is near several queries is an instance in each, with its own distance.
+        Two statements: the keys and distances of all answers, then the rows. Behind distinct() or values(), with an
+            index of reduced precision and on SQLite, the queries are asked one after the other.
+        Raises as nearest() does.
+        """
+        options = {"field": field, "distance": distance, "exact": exact, "ef_search": ef_search}
+        return answer_each(self, self.nearest, list(queries), arguments.checked_k(k), max_distance, alias, **options)
+
+    async def anearest_each(self, queries: Iterable[arguments.Query], k: int = 10, **options: Any) -> list[list[M]]:
+        return await sync_to_async(self.nearest_each)(queries, k, **options)
 
     def hybrid(
         self,

@@ -1,0 +1,186 @@
+"""nearest_each(): the answers to many queries in one statement, each as complete as nearest() gives it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar, cast
+
+from django.core.exceptions import EmptyResultSet
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import Expression, F, Field, Model, QuerySet
+from django.db.models.query import ModelIterable
+from django.db.models.sql.compiler import SQLCompiler
+
+from pgembedding_django.engines import Engine, get_engine
+from pgembedding_django.engines.base import Scan
+from pgembedding_django.fields.sized import SizedField
+from pgembedding_django.search import arguments
+from pgembedding_django.search.direction import HasDirection
+from pgembedding_django.search.plans import Search, choose_scan
+from pgembedding_django.search.scans import NearestQuery, Scanned
+
+__all__ = ["answer_each"]
+
+M = TypeVar("M", bound=Model)
+
+#: The common table of the vectors that are asked for.
+ASKED = '"pgembedding_asked"'
+
+#: Primary key and distance of the rows that answer one query, the nearest first.
+Answer = list[tuple[Any, float]]
+
+
+class AskedVector(Expression):
+    """The vector of the query that an answer is for, in the statement of them all."""
+
+    def __init__(self, output_field: Field[Any, Any]) -> None:
+        super().__init__(output_field=output_field)
+
+    def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> Any:
+        return f'{ASKED}."vector"', ()
+
+
+def answer_each(
+    rows: QuerySet[M],
+    nearest: Callable[..., QuerySet[M]],
+    queries: Sequence[Any],
+    k: int,
+    max_distance: float | None,
+    alias: str,
+    **options: Any,
+) -> list[list[M]]:
+    """
+    Answer each query, in one statement where that can be and else one after the other.
+
+    nearest: the method of these rows. options: what it takes.
+    """
+    if not queries:
+        return []
+    # An instance is left out of its own answer.
+    asked = k + any(isinstance(query, Model) for query in queries)
+    ranking = nearest(queries[0], asked, alias=alias, **options)
+    query = cast(NearestQuery, ranking.query)
+    connection = connections[ranking.db]
+    scan = choose_scan(query, query.search, connection)
+    if not _is_plain(rows, query.search, scan, get_engine(connection)):
+        single = {**options, "alias": alias, "max_distance": max_distance}
+        return [list(nearest(each, k, **single)) for each in queries]
+    batch = _Batch(rows, query.search, connection)
+    answers = batch.answer([batch.vector(each) for each in queries], scan)
+    limit = None if max_distance is None else arguments.checked_limit(max_distance)
+    kept = [_kept(answer, batch.own_key(each), k, limit) for answer, each in zip(answers, queries, strict=True)]
+    return batch.instances(kept)
+
+
+def _is_plain(rows: QuerySet[Any], search: Search, scan: Scan, engine: Engine) -> bool:
+    """Tell whether a ranking of primary keys by another vector is the same statement with that vector."""
+    query = rows.query
+    return (
+        engine.copies
+        and not scan.candidates
+        and not search.nearest_of_each
+        and not isinstance(search.field, SizedField)
+        and rows._iterable_class is ModelIterable
+        and not (query.distinct or query.select_for_update or query.group_by is not None)
+    )
+
+
+def _kept(answer: Answer, own_key: Any, k: int, limit: float | None) -> Answer:
+    others = [(key, distance) for key, distance in answer if own_key is None or key != own_key][:k]
+    return others if limit is None else [(key, distance) for key, distance in others if distance <= limit]
+
+
+def _scans(scan: Scan) -> Iterator[Scan]:
+    """Yield the scans of which each one answers the queries that the one before left short; the last is exact."""
+    if scan.max_scan_tuples and scan.margin == 1:
+        yield replace(scan, max_scan_tuples=0)  # To be ready to go on costs time also where nothing is missing.
+    yield scan
+    if scan.index:
+        yield Scan(reason="the index found too few rows")
+
+
+class _Batch:
+    """Searches of the same rows by several vectors."""
+
+    def __init__(self, rows: QuerySet[Any], search: Search, connection: BaseDatabaseWrapper) -> None:
+        self.rows, self.search, self.connection = rows, search, connection
+
+    def vector(self, query: Any) -> Any:
+        vector = arguments.query_vector(self.rows.model, self.search.field, query)
+        arguments.check_direction(self.search.field, self.search.distance, vector)
+        return vector
+
+    def own_key(self, query: Any) -> Any:
+        """Return the primary key of a query that is a row of these."""
+        is_row = arguments.is_instance(query, self.rows.model) and arguments.is_row_of(self.rows.db, query)
+        return query.pk if is_row else None
+
+    def answer(self, vectors: Sequence[Any], scan: Scan) -> list[Answer]:
+        """Answer by one scan for each vector, and again those that it answered short."""
+        answers: list[Answer] = [[] for _ in vectors]
+        missing = list(range(len(vectors)))
+        for each in _scans(scan):
+            wanted = self.search.k * each.margin
+            found = self._run([vectors[place] for place in missing], each, wanted) if missing else []
+            for place, answer in zip(missing, found, strict=True):
+                answers[place] = answer[: self.search.k]
+            missing = [place for place, answer in zip(missing, found, strict=True) if len(answer) < wanted]
+        return answers
+
+    def _run(self, vectors: Sequence[Any], scan: Scan, limit: int) -> list[Answer]:
+        engine, field = get_engine(self.connection), self.search.field
+        answers: list[Answer] = [[] for _ in vectors]
+        try:
+            sql, params = self._compile(scan, limit)
+        except EmptyResultSet:
+            return answers
+        statement = (
+            f'WITH {ASKED} AS MATERIALIZED (SELECT t::{engine.cast(field.storage)} AS "vector", "place" '
+            f'FROM unnest(%s::text[]) WITH ORDINALITY AS u(t, "place")) '
+            f'SELECT {ASKED}."place", "found".* FROM {ASKED} CROSS JOIN LATERAL ({sql}) AS "found"'
+        )
+        with engine.scanning(self.connection), self.connection.cursor() as cursor:
+            cursor.execute(statement, [[engine.encode(vector) for vector in vectors], *params])
+            for place, *key, distance in cursor.fetchall():
+                answers[place - 1].append((tuple(key) if len(key) > 1 else key[0], distance))
+        return [sorted(answer, key=lambda row: row[1]) for answer in answers]
+
+    def _compile(self, scan: Scan, limit: int) -> tuple[str, Sequence[Any]]:
+        """Return the ranking of primary keys by the vector that is asked for."""
+        search, rows = self.search, self.rows.order_by()
+        measured = search.distance(search.field.get_operand(), AskedVector(search.field))
+        measured.ranks = True
+        found = rows.filter(Scanned(rows.query, search))
+        if search.distance.distance == "cosine":
+            found = found.filter(HasDirection(search))
+        ties = [] if scan.reads_in_order else ["pk"]
+        ranked = found.annotate(**{search.alias: measured}).order_by(F(search.alias).asc(), *ties)
+        # Django counts a composite key as one column where it orders by the place of another (ticket 37354).
+        key = [field.attname for field in rows.model._meta.pk_fields]
+        compiler: Any = ranked.values_list(*key, search.alias)[:limit].query.get_compiler(connection=self.connection)
+        compiler.scan = scan
+        return cast("tuple[str, Sequence[Any]]", compiler.as_sql())
+
+    def instances(self, answers: Sequence[Answer]) -> list[list[Any]]:
+        """Return the rows of each answer with their distances; of one that several answers have, an instance each."""
+        uses = Counter(key for answer in answers for key, _ in answer)
+        rows = {row.pk: row for row in self.rows.order_by().filter(pk__in=list(uses))} if uses else {}
+        found: list[list[Any]] = []
+        for answer in answers:
+            instances = [
+                (rows[key] if uses[key] == 1 else _twin(rows[key]), distance) for key, distance in answer if key in rows
+            ]
+            for instance, distance in instances:
+                setattr(instance, self.search.alias, distance)
+            found.append([instance for instance, _ in instances])
+        return found
+
+
+def _twin(row: Model) -> Model:
+    """Return another instance of a row; copy() would look the model up by name."""
+    twin: Any = type(row).__new__(type(row))
+    twin.__setstate__(row.__reduce__()[2])
+    return cast(Model, twin)
