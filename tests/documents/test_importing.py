@@ -2,7 +2,6 @@
 
 import io
 import json
-from urllib.parse import quote, urlencode
 from uuid import UUID
 
 import numpy as np
@@ -12,6 +11,7 @@ from django.db import connections
 
 from pgembedding_django.documents.importing import source as source_module
 from pgembedding_django.documents.models import Collection
+from tests.support.urls import url_of
 
 pytestmark = pytest.mark.django_db
 
@@ -47,10 +47,7 @@ def source(fresh_database, engine):
 
 @pytest.fixture
 def url(source):
-    entry = source.connection.settings_dict
-    password = f":{quote(entry['PASSWORD'])}" if entry["PASSWORD"] else ""
-    place = urlencode({"host": entry["HOST"], "port": entry["PORT"] or 5432})
-    return f"postgresql+psycopg://{entry['USER']}{password}@/{source.name}?{place}"
+    return url_of(source.connection.settings_dict, name=source.name, driver="psycopg")
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import io
 import os
 import subprocess
 from pathlib import Path
-from urllib.parse import quote, urlencode
 
 import numpy as np
 import pytest
@@ -18,6 +17,7 @@ from django.db import connection
 
 from pgembedding_django.documents.models import Collection
 from tests.settings import ROOT
+from tests.support.urls import url_of
 
 WRITER = Path(__file__).with_name("writer.py")
 PYTHON = Path(os.environ.get("LANGCHAIN_PYTHON", ROOT / ".venv" / "langchain" / "bin" / "python"))
@@ -32,14 +32,11 @@ pytestmark = [
 @pytest.fixture
 def url(db):
     """The URL of the database of the tests, without tables of LangChain from an earlier test."""
-    entry = connection.settings_dict
-    password = f":{quote(entry['PASSWORD'])}" if entry["PASSWORD"] else ""
-    place = urlencode({"host": entry["HOST"] or "localhost", "port": entry["PORT"] or 5432})
     apart = connection.copy("apart")
     with apart.cursor() as cursor:
         cursor.execute("DROP TABLE IF EXISTS langchain_pg_embedding, langchain_pg_collection, store")
     apart.close()
-    return f"postgresql+psycopg://{entry['USER']}{password}@/{entry['NAME']}?{place}"
+    return url_of(connection.settings_dict, driver="psycopg")
 
 
 def write(store, url):
