@@ -206,6 +206,10 @@ class VectorIndex(Index):
             self._prepare_build(field, opclass, str(statement.parts["condition"]), schema_editor)
         return statement
 
+    def memory_of_row(self, engine: Engine, opclass: str, dimensions: int) -> int:
+        """Return the bytes of memory that a build holds for each row; 0 where none is held or known."""
+        return 0
+
     def _drop_invalid(self, model: type[Model], schema_editor: BaseDatabaseSchemaEditor) -> None:
         """Drop what an interrupted AddIndexConcurrently left under the name, so that running it again succeeds."""
         if is_left_invalid(schema_editor.connection, self.name, schema_editor.quote_name(model._meta.db_table)):
@@ -215,9 +219,8 @@ class VectorIndex(Index):
         self, field: EmbeddingField, opclass: str, condition: str, schema_editor: BaseDatabaseSchemaEditor
     ) -> None:
         """Give the build the memory of its graph, within PGEMBEDDING["BUILD_MEMORY"], and log what it lacks."""
-        connection, dimensions = schema_editor.connection, cast(int, field.dimensions)
-        options = {"m": str(self.m)} if self.m is not None else {}
-        row = get_engine(connection).graph_size(opclass, 1, dimensions, options)
+        connection = schema_editor.connection
+        row = self.memory_of_row(get_engine(connection), opclass, cast(int, field.dimensions))
         if not row:
             return
         table, column = map(schema_editor.quote_name, (field.model._meta.db_table, str(field.column)))

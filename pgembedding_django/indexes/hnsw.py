@@ -6,6 +6,7 @@ from typing import Any
 
 from django.db.models import Index
 
+from pgembedding_django.engines import Engine
 from pgembedding_django.indexes.base import VectorIndex
 
 __all__ = ["HnswIndex"]
@@ -49,3 +50,6 @@ class HnswIndex(VectorIndex):
         super().__init__(*expressions, **kwargs)
         self.m, self.ef_construction = m, ef_construction
         self.ef_search, self.max_elements = ef_search, max_elements
+
+    def memory_of_row(self, engine: Engine, opclass: str, dimensions: int) -> int:
+        return engine.graph_size(opclass, 1, dimensions, {"m": str(self.m)} if self.m is not None else {})

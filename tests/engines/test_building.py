@@ -7,7 +7,7 @@ from django.db.models import Q
 
 from pgembedding_django.checks import check_models
 from pgembedding_django.engines.building import count_indexed
-from pgembedding_django.indexes import HnswIndex
+from pgembedding_django.indexes import HnswIndex, IvfflatIndex
 from pgembedding_django.maintenance import rebuild
 from pgembedding_django.maintenance.rebuilding.jobs import repair
 from tests.models import Article
@@ -160,6 +160,12 @@ def test_rows_of_a_partitioned_table_are_those_of_the_largest_partition(ready_da
     assert count_indexed(connection, '"p"', '"e"', "") == 5
     assert count_indexed(connection, '"p"', '"e"', " WHERE id = 1") == 3
     assert count_indexed(connection, '"p"', '"e"', " WHERE id = 9") == 0
+
+
+def test_index_without_a_graph_is_announced_by_nothing(database, caplog):
+    with connections["fresh"].schema_editor() as editor:
+        editor.add_index(Article, IvfflatIndex(fields=["embedding"], name="article_lists", lists=4))
+    assert caplog.text == ""
 
 
 def test_condition_of_an_index_limits_the_rows_that_are_counted(database, caplog):
