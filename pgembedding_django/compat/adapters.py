@@ -13,7 +13,7 @@ def send_as_text(cls: type) -> None:
         import psycopg
         from psycopg.types.string import StrDumperUnknown
 
-        class TextDumper(StrDumperUnknown):
+        class TextDumper(StrDumperUnknown):  # type: ignore[misc]
             def dump(self, obj: object) -> bytes | bytearray | memoryview | None:
                 return str(obj).encode()
 
