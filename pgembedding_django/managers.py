@@ -76,6 +76,7 @@ if TYPE_CHECKING:
             max_distance: float | None = None,
             exact: bool | None = None,
             ef_search: int | None = None,
+            probes: int | None = None,
             alias: str = "distance",
         ) -> list[list[M]]: ...
         async def anearest_each(self, queries: Iterable[Query], k: int = 10, **options: Any) -> list[list[M]]: ...

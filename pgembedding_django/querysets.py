@@ -130,20 +130,21 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
         max_distance: float | None = None,
         exact: bool | None = None,
         ef_search: int | None = None,
+        probes: int | None = None,
         alias: str = "distance",
     ) -> list[list[M]]:
         """
         Return the k nearest rows to each of many queries: nearest(), asked in one statement.
 
         queries: vectors, texts or instances, as nearest() takes them, or an array of shape (n, d).
-        k, field, distance, max_distance, exact, ef_search, alias: as of nearest().
+        k, field, distance, max_distance, exact, ef_search, probes, alias: as of nearest().
         Returns a list of rows for each query, in the order of the queries, each as complete as nearest()'s. A row that
             is near several queries is an instance in each, with its own distance.
         Two statements: the keys and distances of all answers, then the rows. Behind distinct() or values(), with an
             index of reduced precision and on SQLite, the queries are asked one after the other.
         Raises as nearest() does.
         """
-        options = {"field": field, "distance": distance, "exact": exact, "ef_search": ef_search}
+        options = {"field": field, "distance": distance, "exact": exact, "ef_search": ef_search, "probes": probes}
         return answer_each(self, self.nearest, list(queries), arguments.checked_k(k), max_distance, alias, **options)
 
     async def anearest_each(self, queries: Iterable[arguments.Query], k: int = 10, **options: Any) -> list[list[M]]:

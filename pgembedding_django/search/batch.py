@@ -14,13 +14,15 @@ from django.db.models import Expression, F, Field, Model, QuerySet
 from django.db.models.query import ModelIterable
 from django.db.models.sql.compiler import SQLCompiler
 
+from pgembedding_django.compat.queries import compiled, key_names
 from pgembedding_django.engines import Engine, get_engine
 from pgembedding_django.engines.base import Scan
 from pgembedding_django.fields.sized import SizedField
 from pgembedding_django.search import arguments
+from pgembedding_django.search.conditions import RankingDistance, Scanned
 from pgembedding_django.search.direction import HasDirection
-from pgembedding_django.search.plans import Search, choose_scan
-from pgembedding_django.search.scans import NearestQuery, Scanned
+from pgembedding_django.search.plans import EXACT, choose_scan
+from pgembedding_django.search.search import Ranking, Search, get_ranking, set_ranking
 
 __all__ = ["answer_each"]
 
@@ -62,13 +64,12 @@ def answer_each(
     # An instance is left out of its own answer.
     asked = k + any(isinstance(query, Model) for query in queries)
     ranking = nearest(queries[0], asked, alias=alias, **options)
-    query = cast(NearestQuery, ranking.query)
-    connection = connections[ranking.db]
-    scan = choose_scan(query, query.search, connection)
-    if not _is_plain(rows, query.search, scan, get_engine(connection)):
+    search, connection = cast(Ranking, get_ranking(ranking.query)).search, connections[ranking.db]
+    scan = choose_scan(ranking.query, search, connection)
+    if not _is_plain(rows, search, scan, get_engine(connection)):
         single = {**options, "alias": alias, "max_distance": max_distance}
         return [list(nearest(each, k, **single)) for each in queries]
-    batch = _Batch(rows, query.search, connection)
+    batch = _Batch(rows, search, connection)
     answers = batch.answer([batch.vector(each) for each in queries], scan)
     limit = None if max_distance is None else arguments.checked_limit(max_distance)
     kept = [_kept(answer, batch.own_key(each), k, limit) for answer, each in zip(answers, queries, strict=True)]
@@ -95,11 +96,11 @@ def _kept(answer: Answer, own_key: Any, k: int, limit: float | None) -> Answer:
 
 def _scans(scan: Scan) -> Iterator[Scan]:
     """Yield the scans of which each one answers the queries that the one before left short; the last is exact."""
-    if scan.max_scan_tuples and scan.margin == 1:
+    if scan.max_scan_tuples and not scan.enough:
         yield replace(scan, max_scan_tuples=0)  # To be ready to go on costs time also where nothing is missing.
     yield scan
     if scan.index:
-        yield Scan(reason="the index found too few rows")
+        yield EXACT
 
 
 class _Batch:
@@ -123,7 +124,7 @@ class _Batch:
         answers: list[Answer] = [[] for _ in vectors]
         missing = list(range(len(vectors)))
         for each in _scans(scan):
-            wanted = self.search.k * each.margin
+            wanted = each.enough or self.search.k
             found = self._run([vectors[place] for place in missing], each, wanted) if missing else []
             for place, answer in zip(missing, found, strict=True):
                 answers[place] = answer[: self.search.k]
@@ -151,18 +152,19 @@ class _Batch:
     def _compile(self, scan: Scan, limit: int) -> tuple[str, Sequence[Any]]:
         """Return the ranking of primary keys by the vector that is asked for."""
         search, rows = self.search, self.rows.order_by()
-        measured = search.distance(search.field.get_operand(), AskedVector(search.field))
-        measured.ranks = True
+        distance = search.distance(search.field.get_operand(), AskedVector(search.field))
         found = rows.filter(Scanned(rows.query, search))
         if search.distance.distance == "cosine":
             found = found.filter(HasDirection(search))
-        ties = [] if scan.reads_in_order else ["pk"]
-        ranked = found.annotate(**{search.alias: measured}).order_by(F(search.alias).asc(), *ties)
         # Django counts a composite key as one column where it orders by the place of another (ticket 37354).
-        key = [field.attname for field in rows.model._meta.pk_fields]
-        compiler: Any = ranked.values_list(*key, search.alias)[:limit].query.get_compiler(connection=self.connection)
-        compiler.scan = scan
-        return cast("tuple[str, Sequence[Any]]", compiler.as_sql())
+        keys = key_names(rows.model)
+        # The distances are all that is read here, so that no second ranking is needed.
+        planned = replace(scan, listed=0, enough=0)
+        order = [F(search.alias).asc(), *([] if planned.reads_in_order else keys)]
+        ranked = found.annotate(**{search.alias: RankingDistance(distance)}).order_by(*order)
+        answer = ranked.values_list(*keys, search.alias)[:limit]
+        set_ranking(answer.query, Ranking(search, planned))
+        return compiled(answer, self.connection)
 
     def instances(self, answers: Sequence[Answer]) -> list[list[Any]]:
         """Return the rows of each answer with their distances; of one that several answers have, an instance each."""
