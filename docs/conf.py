@@ -1,7 +1,6 @@
 """Settings of the documentation; `make docs` builds it."""
 
 import sys
-import tomllib
 from pathlib import Path
 
 import django
@@ -23,8 +22,10 @@ settings.configure(
 )
 django.setup()
 
+import pgembedding_django  # noqa: E402 - its apps want settings
+
 project = "pgembedding_django"
-release = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+release = pgembedding_django.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "house_docstrings"]
 exclude_patterns = ["_build"]
