@@ -63,7 +63,7 @@ def _find_obstacle(query: Query, scan: Scan, table: str, connection: BaseDatabas
     if found is None:
         return f"the index is missing. {ADVICE}"
     valid, oid, names = found
-    if obstacle := get_engine(connection).scan_obstacle(connection, oid):
+    if obstacle := get_engine(connection).scan_obstacle(connection, oid):  # pragma: no cover - pg_embedding
         return f"{obstacle}. {ADVICE}"
     if _reads(query, scan, names, connection):
         return ""

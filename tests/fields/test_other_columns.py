@@ -267,5 +267,5 @@ def test_model_without_its_own_embedding_is_ranked_by_the_field_named(isolated):
         class Meta:
             app_label = "tests"
 
-    assert Both.objects.nearest([1, 2, 3], exact=True).query.search.field.name == "embedding"
-    assert Both.objects.nearest("101", field="bits", exact=True).query.search.field.name == "bits"
+    assert Both.objects.all().get_embedding_field(None).name == "embedding"
+    assert Both.objects.all().get_embedding_field("bits").name == "bits"
