@@ -1,8 +1,8 @@
 """Indexes of pg_embedding that no migration of this project made; its guard is plain SQL, which any server runs."""
 
 import pytest
-from django.core.checks import run_checks
 
+from pgembedding_django.checks import check_indexes
 from pgembedding_django.engines import ENGINES, guard
 from pgembedding_django.maintenance.indexes.catalogue import list_indexes
 from pgembedding_django.maintenance.indexes.diagnosis import State
@@ -29,7 +29,7 @@ def states():
 
 def test_indexes_without_the_guard_are_unguarded_and_a_check_names_each(unguarded):
     assert states() == dict.fromkeys([INDEX, "pair_one_cosine", "pair_two_l1"], State.UNGUARDED)
-    messages = [each for each in run_checks(tags=["database"], databases=["fresh"]) if each.id == "pgembedding.W036"]
+    messages = [each for each in check_indexes(databases=["fresh"]) if each.id == "pgembedding.W036"]
     assert [each.msg for each in messages] == [
         f'Index public.{name} of table {table} in database "fresh" is not guarded.'
         for name, table in [(INDEX, "tests_article"), ("pair_one_cosine", "tests_pair"), ("pair_two_l1", "tests_pair")]

@@ -161,9 +161,8 @@ class Sample:
         with self.connection.cursor() as cursor:
             cursor.execute("SELECT to_regclass(%s)::oid::bigint", [self.connection.ops.quote_name(search.table)])
             (oid,) = cursor.fetchone()
-        if obstacle := get_engine(self.connection).scan_obstacle(
-            self.connection, oid
-        ):  # pragma: no cover - pg_embedding
+        obstacle = get_engine(self.connection).scan_obstacle(self.connection, oid)
+        if obstacle:  # pragma: no cover - pg_embedding
             raise IndexUnusable(f"{self.index.name} cannot be measured: {obstacle}.")
 
     def by_default(self) -> Recall:
