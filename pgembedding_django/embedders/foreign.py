@@ -23,5 +23,8 @@ def read_exception(error: Exception, name: str) -> EmbeddingError:
     told = f"{type(error).__name__} {status}" if status else type(error).__name__
     passing = isinstance(error, ConnectionError | TimeoutError)
     if passing or (isinstance(status, int) and (status in PASSING or status >= 500)):
-        return EmbedderUnavailable(f"{name} raised {told}.")
+        unavailable = EmbedderUnavailable(f"{name} raised {told}.")
+        # Too many requests is never about a text.
+        unavailable.is_about_no_text = status == 429
+        return unavailable
     return EmbeddingError(f"{name} raised {told}.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -96,6 +97,8 @@ class OpenAIEmbedder(Embedder):
         self.max_tokens, self.too_long = max_tokens, too_long
         self.dimensions = dimensions or DIMENSIONS.get(model)
         self._asked = {"model": model, **({"dimensions": dimensions} if dimensions else {})}
+        #: The process, its endpoint, and what closes the connections.
+        self._opening = threading.Lock()
         self._opened: tuple[int, Endpoint, weakref.finalize[Any, Any]] | None = None
 
     @property
@@ -114,15 +117,23 @@ class OpenAIEmbedder(Embedder):
         return self._query(text, self._call(min(self.deadline, QUERY_DEADLINE)))
 
     async def acompute_each(self, texts: list[str]) -> list[Any]:
-        return await _in_thread(self._each, texts, self._call(self.deadline))
+        return await self._in_thread(self._each, texts, self.deadline)
 
     async def acompute_query(self, text: str) -> Any:
-        return await _in_thread(self._query, text, self._call(min(self.deadline, QUERY_DEADLINE)))
+        return await self._in_thread(self._query, text, min(self.deadline, QUERY_DEADLINE))
 
     def close(self) -> None:
         if self._opened is not None:
             self._opened[2]()
             self._opened = None
+
+    async def _in_thread(self, function: Callable[[Any, Call], T], asked: Any, patience: float) -> T:
+        """Run a call in a thread; one that is cancelled sends nothing more."""
+        call = await asyncio.to_thread(self._call, patience)
+        try:
+            return await asyncio.to_thread(function, asked, call)
+        finally:
+            call.stopped.set()
 
     def _each(self, texts: list[str], call: Call) -> list[Any]:
         fitted = self._fit(texts)
@@ -174,13 +185,14 @@ class OpenAIEmbedder(Embedder):
 
     def _call(self, patience: float) -> Call:
         """Begin a call of the process's endpoint, which opens at the first request: of a process, and after a fork."""
-        pid = os.getpid()
-        if self._opened is None or self._opened[0] != pid:
-            client = self._make_client()
-            secrets = Secrets(self._key, *self._address.secrets)
-            endpoint = Endpoint(client, secrets, self.sends_to, self.timeout, self.concurrency, self._asked)
-            self._opened = pid, endpoint, weakref.finalize(self, _close, pid, client)
-        return Call(self._opened[1], patience=patience)
+        with self._opening:
+            pid = os.getpid()
+            if self._opened is None or self._opened[0] != pid:
+                client = self._make_client()
+                secrets = Secrets(self._key, *self._address.secrets)
+                endpoint = Endpoint(client, secrets, self.sends_to, self.timeout, self.concurrency, self._asked)
+                self._opened = pid, endpoint, weakref.finalize(self, _close, pid, client)
+            return Call(self._opened[1], patience=patience)
 
     @property
     def _address(self) -> Address:
@@ -216,14 +228,6 @@ class OpenAIEmbedder(Embedder):
             # Retries are the call's, which tries until a deadline.
             max_retries=0,
         )
-
-
-async def _in_thread(function: Callable[..., T], argument: Any, call: Call) -> T:
-    """Run a call in a thread; one that is cancelled sends nothing more."""
-    try:
-        return await asyncio.to_thread(function, argument, call)
-    finally:
-        call.stopped.set()
 
 
 def _close(pid: int, client: OpenAI) -> None:

@@ -57,7 +57,7 @@ class StaleQuerySet(LoadingQuerySet[M]):
         batch_size: texts of one call to the embedder. concurrency: calls at once. Both as the embedder suggests unless
             given. limit: the most rows to embed.
         all: embed the rows that are not stale, too.
-        enqueue: hand the stale rows to Django's tasks, in parts of about 1,000; `enqueued` of the report tells how many.
+        enqueue: hand the stale rows to Django's tasks, in parts of about 1,000; the report's `enqueued` tells how many.
             Of the other arguments only field and limit go with it.
         progress: called with the number of rows done so far.
         Each batch is committed as it is answered, so that a run that ends early is resumed by the next. Several runs at
@@ -68,7 +68,7 @@ class StaleQuerySet(LoadingQuerySet[M]):
         """
         arguments.check_unsliced(self, "embed()", "Say limit=, or filter(pk__in=[...]).")
         self._for_write = True
-        options = {"batch_size": batch_size, "concurrency": concurrency, "all": all, "progress": progress}
+        options: dict[str, Any] = {"batch_size": batch_size, "concurrency": concurrency, "all": all, "progress": progress}
         if enqueue:
             if unfit := [name for name, value in options.items() if value]:
                 raise ValueError(f"embed(enqueue=True) takes field= and limit= alone, got {', '.join(unfit)}.")

@@ -112,6 +112,18 @@ def test_text_that_code_of_others_raises_for_is_isolated(monkeypatch, error, wra
     assert [outcome.tolist() for outcome in outcomes[:2] + outcomes[3:]] == [[1, 1]] * 3
 
 
+def test_too_many_requests_are_not_made_more():
+    calls = []
+
+    def busy(texts):
+        calls.append(texts)
+        raise Status(429)
+
+    with pytest.raises(EmbedderUnavailable, match="Status 429"):
+        CallableEmbedder(function=busy).embed(["a", "b"])
+    assert calls == [["a", "b"]]
+
+
 def test_callable_that_yields_and_then_raises_is_caught_too():
     def function(texts):
         yield [1, 2]

@@ -214,6 +214,23 @@ def test_embed_threads_share_the_connections_and_the_limit(server, make):
     assert found == {text: [vector_of(text)] for text in "abcdefgh"}
 
 
+def test_embed_threads_that_come_first_open_one_client(server, make, monkeypatch):
+    embedder, opened, begun = make(), [], threading.Barrier(4, timeout=30)
+    make_client = OpenAIEmbedder._make_client
+    monkeypatch.setattr(OpenAIEmbedder, "_make_client", lambda self: opened.append(1) or make_client(self))
+
+    def ask():
+        begun.wait()
+        embedder.embed(["a"])
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(opened) == 1
+
+
 def test_aembed_gives_what_embed_gives(server, embedder):
     async def ask():
         return await asyncio.gather(embedder.aembed(TEXTS), embedder.aembed_query("abc"), embedder.aembed_each(["g"]))
