@@ -68,7 +68,8 @@ class StaleQuerySet(LoadingQuerySet[M]):
         """
         arguments.check_unsliced(self, "embed()", "Say limit=, or filter(pk__in=[...]).")
         self._for_write = True
-        options: dict[str, Any] = {"batch_size": batch_size, "concurrency": concurrency, "all": all, "progress": progress}
+        options: dict[str, Any] = {"batch_size": batch_size, "concurrency": concurrency}
+        options |= {"all": all, "progress": progress}
         if enqueue:
             if unfit := [name for name, value in options.items() if value]:
                 raise ValueError(f"embed(enqueue=True) takes field= and limit= alone, got {', '.join(unfit)}.")
