@@ -1,13 +1,14 @@
 """What Django does with the value of a field, where it takes it for one value."""
 
 import pytest
+from django.contrib import admin
 from django.core.exceptions import ValidationError
 from django.db import connection, models
 from django.db.models import Count
 
 from pgembedding_django import EmbeddingField, Vector
 from tests.admin import serve, staff
-from tests.models import Article
+from tests.models import Article, Section
 
 pytestmark = pytest.mark.django_db
 
@@ -61,6 +62,44 @@ def test_vector_is_a_parameter_of_raw_sql(parameter):
         assert cursor.fetchall() == [(0.0,)]
     [row] = Article.objects.raw("SELECT * FROM tests_article WHERE embedding = %s::vector", [parameter(VECTOR)])
     assert row.embedding == VECTOR
+
+
+def test_vectors_are_looked_up_as_other_values_are(note):
+    rows = [note.objects.create(name=name, embedding=vector) for name, vector in [("a", VECTOR), ("b", [1, 2, 3])]]
+    assert list(note.objects.filter(embedding__in=[VECTOR, [9, 9, 9]])) == rows[:1]
+    assert list(note.objects.exclude(embedding=VECTOR)) == rows[1:]
+    assert note.objects.get_or_create(embedding=VECTOR, defaults={"name": "c"}) == (rows[0], False)
+    assert note.objects.update_or_create(name="b", defaults={"embedding": VECTOR}) == (rows[1], False)
+    assert list(note.objects.values_list("embedding", flat=True).distinct()) == [VECTOR]
+    assert note.objects.filter(embedding=VECTOR).union(note.objects.filter(name="a")).count() == 2
+
+
+def test_set_or_key_of_vectors_is_refused(note):
+    row = note.objects.create(name="a", embedding=VECTOR)
+    with pytest.raises(TypeError, match="unhashable type: 'Vector'"):
+        dict.fromkeys([row.embedding])
+    with pytest.raises(ValueError, match=r"in_bulk\(\)'s field_name must be a unique field"):
+        note.objects.in_bulk(field_name="embedding")
+
+
+class ArticleInline(admin.TabularInline):
+    model = Article
+    fields = ["title", "embedding"]
+
+
+@pytest.mark.parametrize("readonly", [(), ("embedding",)])
+def test_plain_inline_keeps_the_vector(settings, admin_client, readonly):
+    section = Section.objects.create(name="s")
+    article = Article.objects.create(title="a", section=section, embedding=VECTOR)
+    inline = type("SomeInline", (ArticleInline,), {"readonly_fields": readonly})
+    serve(settings, Section, mixin=False, inlines=[inline])
+    url = f"/admin/tests/section/{section.pk}/change/"
+    form = admin_client.get(url).context["inline_admin_formsets"][0].formset.management_form
+    sent = {f"{form.prefix}-{name}": value for name, value in form.initial.items()}
+    row = {"0-id": article.pk, "0-section": section.pk, "0-title": "b"}
+    sent |= {f"{form.prefix}-{name}": value for name, value in row.items()}
+    assert admin_client.post(url, {"name": "s", **sent}).status_code == 302
+    assert Article.objects.values_list("title", "embedding").get() == ("b", VECTOR)
 
 
 @pytest.mark.parametrize("option", ["list_display", "readonly_fields"])
