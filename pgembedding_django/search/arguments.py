@@ -75,6 +75,8 @@ MAX_K = 2**31 - 1
 def embedding_field(model: type[Model], name: str | None) -> EmbeddingField:
     """Return the field that a method is about: the one named, else the only one; its vectors have one length."""
     field = find_field(model, name)
+    if not isinstance(field, EmbeddingField):
+        raise ValueError(f"{field.label} is a {type(field).__name__}, which only nearest() knows.")
     if field.dimensions is None:
         raise ValueError(f"{field.label} has no dimensions, which only nearest() can do without.")
     return field

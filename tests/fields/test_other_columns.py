@@ -267,5 +267,21 @@ def test_model_without_its_own_embedding_is_ranked_by_the_field_named(isolated):
         class Meta:
             app_label = "tests"
 
-    assert Both.objects.all().get_embedding_field(None).name == "embedding"
-    assert Both.objects.all().get_embedding_field("bits").name == "bits"
+    assert Both.objects.all().get_searched_field(None).name == "embedding"
+    assert Both.objects.all().get_searched_field("bits").name == "bits"
+    with pytest.raises(ValueError) as caught:
+        Both.objects.all().get_embedding_field("bits")
+    assert str(caught.value) == "Both.bits is a BitField, which only nearest() knows."
+
+
+def test_bits_without_a_length_are_ranked_by_nothing(isolated):
+    class Short(models.Model):
+        words = SparseVectorField()
+        objects = EmbeddingManager()
+
+        class Meta:
+            app_label = "tests"
+
+    with pytest.raises(ValueError) as caught:
+        Short.objects.nearest([1, 2, 3])
+    assert str(caught.value) == "Short.words has no length, so its rows cannot be compared. Give the field one."
