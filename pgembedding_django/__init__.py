@@ -16,6 +16,7 @@ from pgembedding_django.operations import CreateEmbeddingExtension
 from pgembedding_django.querysets import EmbeddingQuerySet
 from pgembedding_django.search.diversity import diversify
 from pgembedding_django.search.models import search_all
+from pgembedding_django.search.reranking import arerank, rerank
 from pgembedding_django.vectors import SparseVector, Vector
 
 __version__ = "0.1.0"
@@ -39,6 +40,8 @@ __all__ = [
     "SparseVector",
     "SparseVectorField",
     "Vector",
+    "arerank",
     "diversify",
+    "rerank",
     "search_all",
 ]

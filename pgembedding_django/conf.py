@@ -31,6 +31,14 @@ def embedders() -> Mapping[str, Mapping[str, Any]]:
     return found
 
 
+def rerankers() -> Mapping[str, Mapping[str, Any]]:
+    """Return PGEMBEDDING["RERANKERS"]: alias to {"BACKEND": dotted path, "OPTIONS": keyword arguments}."""
+    found = _setting().get("RERANKERS", {})
+    if not isinstance(found, Mapping):
+        raise ImproperlyConfigured(f'PGEMBEDDING["RERANKERS"] must be a dict, got {type(found).__name__}.')
+    return found
+
+
 def build_memory() -> str | None:
     """Return PGEMBEDDING["BUILD_MEMORY"], such as "2GB": the most that a build of an index may use, or None."""
     size = _setting().get("BUILD_MEMORY")
