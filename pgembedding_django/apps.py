@@ -17,7 +17,6 @@ class PgembeddingConfig(AppConfig):
         from pgembedding_django import checks, contrib
         from pgembedding_django import migrating as signals
         from pgembedding_django.compat.adapters import send_as_text
-        from pgembedding_django.compat.parameters import write_vectors
         from pgembedding_django.embedding import sync
         from pgembedding_django.engines.arrays import read_arrays
         from pgembedding_django.engines.sqlite import add_functions
@@ -27,7 +26,6 @@ class PgembeddingConfig(AppConfig):
         send_as_text(Vector)
         pre_migrate.connect(signals.prepare_database, sender=self, dispatch_uid="pgembedding_django")
         post_migrate.connect(signals.finish_database, sender=self, dispatch_uid="pgembedding_django")
-        connection_created.connect(write_vectors, dispatch_uid="pgembedding_django.parameters")
         connection_created.connect(add_functions, dispatch_uid="pgembedding_django.sqlite")
         connection_created.connect(read_arrays, dispatch_uid="pgembedding_django")
         for model in apps.get_models():

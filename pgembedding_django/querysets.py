@@ -21,7 +21,7 @@ from pgembedding_django.loading.load import check_vectors
 from pgembedding_django.search import arguments
 from pgembedding_django.search.batch import answer_each
 from pgembedding_django.search.explanation import explain_scan
-from pgembedding_django.search.hybrid import HybridQuery, fuse_ranks, rank_by_words
+from pgembedding_django.search.hybrid import HybridQuery, fuse_ranks
 from pgembedding_django.search.ranking import cut, nearest_of_each, plan, rank
 from pgembedding_django.search.running import is_ranking, run_rankings
 from pgembedding_django.search.search import Ranking, Search, get_ranking
@@ -176,8 +176,10 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
         Source: reciprocal rank fusion, see pgembedding_django.search.hybrid.
         """
         get_engine(connections[self.db]).check_words()
+        from pgembedding_django.search.words import check_words, rank_by_words
+
         arguments.check_text(text)
-        arguments.check_words(self.model, fields)
+        check_words(self.model, fields)
         arguments.check_each(self, "hybrid()")
         k = arguments.checked_k(k)
         arguments.check_alias(self.model, self.query.annotations, alias)

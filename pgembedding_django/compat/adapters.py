@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from django.db.backends.postgresql.psycopg_any import is_psycopg3
-
 __all__ = ["send_as_text"]
 
 
 def send_as_text(cls: type) -> None:
     """Make the driver send the values of a class as their str(), of which the server makes what stands beside it."""
+    try:
+        from django.db.backends.postgresql.psycopg_any import is_psycopg3
+    except ImportError:  # pragma: no cover - a project on SQLite has no driver
+        return
     if is_psycopg3:  # pragma: no cover - where psycopg 3 is installed
         import psycopg
         from psycopg.types.string import StrDumperUnknown

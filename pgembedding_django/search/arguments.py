@@ -13,7 +13,6 @@ from decimal import Decimal
 from types import FrameType
 from typing import Any, TypeAlias, TypeGuard, cast
 
-from django.contrib.postgres.search import SearchVectorField
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
 from django.db import router
 from django.db.models import Model, OuterRef, QuerySet
@@ -39,7 +38,6 @@ __all__ = [
     "check_text",
     "check_unranked",
     "check_unsliced",
-    "check_words",
     "checked_candidates",
     "checked_cut",
     "checked_ef_search",
@@ -49,7 +47,6 @@ __all__ = [
     "find_field",
     "is_instance",
     "is_row_of",
-    "is_search_vector",
     "query_vector",
     "warn_of_other_index",
 ]
@@ -243,25 +240,6 @@ def check_text(text: object) -> None:
             f"hybrid() searches by at most {MAX_WORDS:,} words, got {words:,}. Shorten the text, or ask nearest(), "
             "which takes any that the embedder takes."
         )
-
-
-def check_words(model: type[Model], fields: Sequence[str]) -> None:
-    vectors_ = [field.name for field in measured_fields(model)]
-    if (
-        isinstance(fields, str)
-        or not fields
-        or not all(isinstance(name, str) and name not in vectors_ for name in fields)
-    ):
-        raise ValueError(f"fields must be a list of names of text fields, got {fields!r}.")
-    if len(fields) > 1 and any(is_search_vector(model, name) for name in fields):
-        raise ValueError(f"fields must name text fields, or a SearchVectorField alone, got {fields!r}.")
-
-
-def is_search_vector(model: type[Model], name: str) -> bool:
-    """Tell whether a field stores words as Postgres searches them, so that an index may serve it."""
-    found = [field for field in model._meta.get_fields() if field.name == name]
-    # A GeneratedField has another field's output.
-    return any(isinstance(getattr(field, "output_field", field), SearchVectorField) for field in found)
 
 
 def check_unsliced(rows: QuerySet[Any], method: str, remedy: str) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
-from django.contrib.postgres.search import SearchQuery, SearchRank, SearchVector
 from django.db import ProgrammingError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import BooleanField, F, FloatField, Func, QuerySet
@@ -16,12 +15,11 @@ from django.db.models.sql.compiler import SQLCompiler
 
 from pgembedding_django.compat.queries import key_names, mixed, replace_query
 from pgembedding_django.engines import get_engine
-from pgembedding_django.search.arguments import is_search_vector
 from pgembedding_django.search.plans import EXACT, choose_scan
 from pgembedding_django.search.ranking import with_scan
 from pgembedding_django.search.search import Ranking, get_ranking
 
-__all__ = ["HybridQuery", "fuse_ranks", "rank_by_words"]
+__all__ = ["HybridQuery", "fuse_ranks"]
 
 #: How strongly the first ranks count before the later ones (Cormack, Clarke and Buettcher, "Reciprocal Rank Fusion
 #: outperforms Condorcet and individual Rank Learning Methods", 2009: k = 60).
@@ -45,28 +43,6 @@ COMPLETED = (
     '(SELECT * FROM "found" WHERE (SELECT count(*) FROM "found") >= {enough}) '
     'UNION ALL SELECT * FROM ({exact}) AS "exact" WHERE (SELECT count(*) FROM "found") < {enough}'
 )
-
-
-class ParsedOnce(SearchQuery):
-    """The words of a text, parsed once: websearch_to_tsquery() is stable, so Postgres calls it for every row."""
-
-    def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, *args: Any, **extra: Any) -> Any:
-        sql, params = super().as_sql(compiler, connection, *args, **extra)
-        return f"(SELECT {sql})", params
-
-
-def rank_by_words(rows: QuerySet[Any], text: str, fields: list[str], config: str | None) -> Any:
-    """
-    Return the rows that have the words of a text in some fields, the best first, by Postgres's full-text search.
-
-    fields: text fields, or a SearchVectorField alone, which is searched as it is stored.
-    """
-    options: dict[str, Any] = {} if config is None else {"config": config}
-    stored = is_search_vector(rows.model, fields[0])
-    vector: Any = F(fields[0]) if stored else SearchVector(*fields, **options)
-    query = ParsedOnce(text, search_type="websearch", **options)
-    matching = rows.annotate(_words=vector, _rank=SearchRank(vector, query)).filter(_words=query)
-    return matching.order_by("-_rank", "pk")
 
 
 def fuse_ranks(

@@ -1,0 +1,56 @@
+"""The ranking by words that hybrid() joins: a module apart, since a project on SQLite has no driver of Postgres."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.contrib.postgres.search import SearchQuery, SearchRank, SearchVector, SearchVectorField
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import F, Model, QuerySet
+from django.db.models.sql.compiler import SQLCompiler
+
+from pgembedding_django.fields import measured_fields
+
+__all__ = ["check_words", "rank_by_words"]
+
+
+class ParsedOnce(SearchQuery):
+    """The words of a text, parsed once: websearch_to_tsquery() is stable, so Postgres calls it for every row."""
+
+    def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, *args: Any, **extra: Any) -> Any:
+        sql, params = super().as_sql(compiler, connection, *args, **extra)
+        return f"(SELECT {sql})", params
+
+
+def check_words(model: type[Model], fields: Sequence[str]) -> None:
+    vectors_ = [field.name for field in measured_fields(model)]
+    if (
+        isinstance(fields, str)
+        or not fields
+        or not all(isinstance(name, str) and name not in vectors_ for name in fields)
+    ):
+        raise ValueError(f"fields must be a list of names of text fields, got {fields!r}.")
+    if len(fields) > 1 and any(is_search_vector(model, name) for name in fields):
+        raise ValueError(f"fields must name text fields, or a SearchVectorField alone, got {fields!r}.")
+
+
+def rank_by_words(rows: QuerySet[Any], text: str, fields: list[str], config: str | None) -> Any:
+    """
+    Return the rows that have the words of a text in some fields, the best first, by Postgres's full-text search.
+
+    fields: text fields, or a SearchVectorField alone, which is searched as it is stored.
+    """
+    options: dict[str, Any] = {} if config is None else {"config": config}
+    stored = is_search_vector(rows.model, fields[0])
+    vector: Any = F(fields[0]) if stored else SearchVector(*fields, **options)
+    query = ParsedOnce(text, search_type="websearch", **options)
+    matching = rows.annotate(_words=vector, _rank=SearchRank(vector, query)).filter(_words=query)
+    return matching.order_by("-_rank", "pk")
+
+
+def is_search_vector(model: type[Model], name: str) -> bool:
+    """Tell whether a field stores words as Postgres searches them, so that an index may serve it."""
+    found = [field for field in model._meta.get_fields() if field.name == name]
+    # A GeneratedField has another field's output.
+    return any(isinstance(getattr(field, "output_field", field), SearchVectorField) for field in found)
