@@ -14,6 +14,7 @@ from pgembedding_django.checks import check_models
 from pgembedding_django.engines import ENGINES
 from pgembedding_django.indexes import declared_index, is_option_value
 from tests.support.maintenance import BUILDING
+from tests.support.notes import make_note
 from tests.support.waiting import wait_for
 
 PGVECTOR, PG_EMBEDDING = ENGINES["pgvector"], ENGINES["pg_embedding"]
@@ -42,18 +43,6 @@ BAD_NAME = 'a" on xt(id); drop table xt; --'
 
 def hnsw(**options):
     return HnswIndex(**{"fields": ["embedding"], "name": "note_hnsw", **options})
-
-
-def make_note(*declared, dimensions=3, storage="single"):
-    class Note(models.Model):
-        kind = models.IntegerField(default=0)
-        embedding = EmbeddingField(dimensions=dimensions, null=True, storage=storage)
-
-        class Meta:
-            app_label = "tests"
-            indexes = list(declared)
-
-    return Note
 
 
 @pytest.fixture

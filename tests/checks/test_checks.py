@@ -13,6 +13,7 @@ from pgembedding_django.admin import EmbeddingAdminMixin
 from pgembedding_django.checks import check_admins, check_databases, check_models
 from pgembedding_django.engines import ENGINES
 from tests.models import Article
+from tests.support.notes import make_note
 
 DUMMY = {"BACKEND": "pgembedding_django.embedders.dummy.DummyEmbedder"}
 BAD_OPCLASS = "vector_l2_ops) ; drop table xt; --"
@@ -24,18 +25,6 @@ class Nowhere:
 
     def allow_migrate(self, db, app_label, **hints):
         return app_label != "tests"
-
-
-def make_note(*indexes, base=models.Model, **options):
-    class Note(base):
-        title = models.CharField(max_length=200)
-        embedding = EmbeddingField(**{"dimensions": 3, "null": True, **options})
-
-        class Meta:
-            app_label = "tests"
-
-    Note._meta.indexes = list(indexes)
-    return Note
 
 
 def hnsw(**options):

@@ -5,11 +5,10 @@ import weakref
 import numpy as np
 import pytest
 from django.core.exceptions import ImproperlyConfigured
-from django.db import IntegrityError, NotSupportedError, connection, connections, models, transaction
+from django.db import IntegrityError, NotSupportedError, connection, connections, transaction
 from django.db.backends.dummy import base as dummy
 from django.test.utils import CaptureQueriesContext
 
-from pgembedding_django import EmbeddingField
 from pgembedding_django.engines import (
     DISTANCES,
     ENGINES,
@@ -23,6 +22,7 @@ from pgembedding_django.engines.base import Scan
 from pgembedding_django.engines.extension import parse_version
 from pgembedding_django.functions import DISTANCE_CLASSES
 from pgembedding_django.operations import create_extension
+from tests.support.notes import make_note
 
 PGVECTOR, PG_EMBEDDING = ENGINES["pgvector"], ENGINES["pg_embedding"]
 
@@ -262,15 +262,9 @@ def test_column_type_holds_the_dimensions_where_the_server_knows_them(type_engin
 # The CHECK of pg_embedding's column
 
 
-def make_note(dimensions):
-    class Note(models.Model):
-        embedding = EmbeddingField(dimensions=dimensions, null=True)
-
-        class Meta:
-            app_label = "tests"
-
+def create_note(dimensions):
     with connection.schema_editor() as editor:
-        editor.create_model(Note)
+        editor.create_model(make_note(dimensions=dimensions))
 
 
 def insert(array):
@@ -293,7 +287,7 @@ BAD_ARRAYS = [
 @pytest.mark.parametrize("array", [*BAD_ARRAYS, "'{1,2}'", "'{1,2,3,4}'"])
 def test_column_check_refuses_in_raw_sql_what_no_vector_is(isolated, settings, array):
     settings.PGEMBEDDING = {"ENGINE": "pg_embedding"}
-    make_note(3)
+    create_note(3)
     with pytest.raises(IntegrityError, match='violates check constraint "tests_note_embedding_check"'):
         insert(array)
 
@@ -302,7 +296,7 @@ def test_column_check_refuses_in_raw_sql_what_no_vector_is(isolated, settings, a
 @pytest.mark.parametrize("array", BAD_ARRAYS)
 def test_column_check_without_dimensions_refuses_the_same_but_the_length(isolated, settings, array):
     settings.PGEMBEDDING = {"ENGINE": "pg_embedding"}
-    make_note(None)
+    create_note(None)
     insert("'{1,2,3,4}'")
     with pytest.raises(IntegrityError, match='violates check constraint "tests_note_embedding_check"'):
         insert(array)
@@ -312,7 +306,7 @@ def test_column_check_without_dimensions_refuses_the_same_but_the_length(isolate
 @pytest.mark.parametrize("array", ["'{1,2,3}'", "NULL", "'{-0,0,1e-30}'", "'[5:7]={1,2,3}'"])
 def test_column_check_takes_vectors_and_null(isolated, settings, array):
     settings.PGEMBEDDING = {"ENGINE": "pg_embedding"}
-    make_note(3)
+    create_note(3)
     insert(array)
 
 

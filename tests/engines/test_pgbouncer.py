@@ -8,10 +8,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from tests.models import Article
+from tests.support.many import QUERY, RANKED, VECTORS, N, ids
+from tests.support.tables import load_articles
 from tests.support.waiting import wait_until
 
 PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
@@ -32,18 +33,12 @@ listen_addr =
 unix_socket_dir = {folder}
 """
 
-VECTORS = np.random.default_rng(5).standard_normal((2000, 3)).astype(np.float32)
-QUERY = np.array([0.1, 0.2, -0.3], dtype=np.float32)
-RANKED = np.argsort(np.linalg.norm(VECTORS.astype(np.float64) - QUERY, axis=1)).tolist()
-
 
 @pytest.fixture
 def pooled(ready_database):
-    """A database of 2,000 articles whose clients all share one server connection."""
+    """A database of N articles whose clients all share one server connection."""
     ready_database.migrate()
-    rows = (Article(title=str(i), published=i % 2 == 0, embedding=vector) for i, vector in enumerate(VECTORS))
-    Article.objects.using("fresh").bulk_load(rows)
-    ready_database.execute("ANALYZE tests_article")
+    load_articles(VECTORS, "fresh")
     # The table is so small that a server may rather sort it.
     ready_database.execute(f"ALTER DATABASE {ready_database.name} SET enable_sort = off")
     entry = ready_database.connection.settings_dict
@@ -78,10 +73,6 @@ def _wait_for_socket(folder, bouncer):
         return (folder / ".s.PGSQL.6432").exists()
 
     wait_until(is_there)
-
-
-def ids(rows):
-    return [int(row.title) for row in rows]
 
 
 def test_nearest_through_a_transaction_pool_finds_the_nearest(pooled):
@@ -127,7 +118,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-@pytest.mark.parametrize(("lease", "left"), [("0", 2000), ("600", 0)], ids=["over", "running"])
+@pytest.mark.parametrize(("lease", "left"), [("0", N), ("600", 0)], ids=["over", "running"])
 def test_claim_of_a_worker_killed_behind_a_transaction_pool_ends_with_its_lease(pooled, lease, left):
     """The session in which it claimed belongs to the pooler, and lives on."""
     environment = pooled.environment(LEASE=lease)

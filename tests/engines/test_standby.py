@@ -18,6 +18,7 @@ from pgembedding_django.maintenance.indexes.diagnosis import State
 from tests.models import Article
 from tests.support.databases import Throwaway, throwaway
 from tests.support.many import QUERY, RANKED, VECTORS, ids, ranked
+from tests.support.tables import load_articles
 from tests.support.waiting import wait_for
 
 
@@ -25,10 +26,7 @@ from tests.support.waiting import wait_for
 def primary(template, django_db_blocker):
     """A database with the alias "fresh" and N articles."""
     with django_db_blocker.unblock(), throwaway("fresh", template) as database:
-        Article.objects.using("fresh").bulk_load(
-            Article(title=str(i), published=i % 2 == 0, embedding=vector) for i, vector in enumerate(VECTORS)
-        )
-        database.execute("ANALYZE tests_article")
+        load_articles(VECTORS, "fresh")
         yield database
 
 

@@ -7,7 +7,8 @@ from django.db.migrations.autodetector import MigrationAutodetector
 from django.db.migrations.state import ModelState, ProjectState
 from django.test.utils import CaptureQueriesContext, isolate_apps
 
-from pgembedding_django import EmbeddingField, EmbeddingManager, HnswIndex
+from pgembedding_django import EmbeddingField, HnswIndex
+from tests.support.notes import make_note
 
 CREATE_NOTE = """migrations.CreateModel("Note", [
     ("id", models.BigAutoField(primary_key=True)),
@@ -26,19 +27,9 @@ all_ways = pytest.mark.parametrize(
 )
 
 
-def make_note(storage, **declared):
+def stored(storage, **declared):
     with isolate_apps("tests"):
-
-        class Note(models.Model):
-            embedding = EmbeddingField(dimensions=3, null=True, storage=storage)
-
-            objects = EmbeddingManager()
-
-            class Meta:
-                app_label = "tests"
-                indexes = [HnswIndex(fields=["embedding"], name="note_hnsw", **declared)]
-
-    return Note
+        return make_note(HnswIndex(fields=["embedding"], name="note_hnsw", **declared), storage=storage)
 
 
 def plan(*found):
@@ -70,7 +61,7 @@ def column(database):
 @pytest.mark.pgvector
 @all_ways
 def test_index_is_made_again_in_both_directions(ready_database, declared):
-    single, half = make_note("single", **declared), make_note("half", **declared)
+    single, half = stored("single", **declared), stored("half", **declared)
     migrate(ready_database, None, single)
     single.objects.using("fresh").create(embedding=[1.5, -2, 0.25])
     before, opclass = column(ready_database), column(ready_database)[1]
@@ -83,7 +74,7 @@ def test_index_is_made_again_in_both_directions(ready_database, declared):
 
 @pytest.mark.pgvector
 def test_migration_of_it_reversed_leaves_the_first_index(ready_database):
-    single, half = make_note("single"), make_note("half")
+    single, half = stored("single"), stored("half")
     migrate(ready_database, None, single)
     migration, before = plan(single, half)
     with ready_database.connection.schema_editor() as editor:
@@ -95,7 +86,7 @@ def test_migration_of_it_reversed_leaves_the_first_index(ready_database):
 
 @pytest.mark.pgvector
 def test_sql_of_it_shows_all_three_statements(ready_database):
-    single, half = make_note("single"), make_note("half")
+    single, half = stored("single"), stored("half")
     shown = [line for line in migrate(ready_database, single, half, collect_sql=True) if not line.startswith("--")]
     assert shown == [
         'DROP INDEX IF EXISTS "note_hnsw";',
@@ -107,11 +98,11 @@ def test_sql_of_it_shows_all_three_statements(ready_database):
 @all_ways
 @pytest.mark.parametrize("storage", ["single", "half"])
 def test_storage_kept_makes_no_migration(storage, declared):
-    assert plan(make_note(storage, **declared), make_note(storage, **declared))[0] is None
+    assert plan(stored(storage, **declared), stored(storage, **declared))[0] is None
 
 
 def test_operator_class_that_is_unknown_stays_for_the_check_to_name():
-    (index,) = make_note("half", opclasses=["gin_trgm_ops"])._meta.indexes
+    (index,) = stored("half", opclasses=["gin_trgm_ops"])._meta.indexes
     assert index.opclasses == ["gin_trgm_ops"]
 
 
@@ -138,7 +129,7 @@ def test_storage_of_an_abstract_model_is_what_its_heirs_have():
 @pytest.mark.pgvector
 @pytest.mark.parametrize("precision", ["half", "binary"])
 def test_index_of_reduced_precision_is_made_again_too(ready_database, precision):
-    single, half = make_note("single", precision=precision), make_note("half", precision=precision)
+    single, half = stored("single", precision=precision), stored("half", precision=precision)
     migrate(ready_database, None, single)
     single.objects.using("fresh").create(embedding=[1.5, -2, 0.25])
     opclass = column(ready_database)[1]

@@ -12,6 +12,7 @@ from django.db import connection
 from pgembedding_django import HnswIndex
 from pgembedding_django.models import RecallMeasurement
 from tests.models import Article
+from tests.support.tables import load_articles
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -20,12 +21,7 @@ NAME = "article_embedding_hnsw"
 
 @pytest.fixture
 def many():
-    vectors = np.random.default_rng(5).standard_normal((1000, 3)).astype(np.float32)
-    Article.objects.bulk_load(
-        Article(title=str(i), published=i % 2 == 0, embedding=vector) for i, vector in enumerate(vectors)
-    )
-    with connection.cursor() as cursor:
-        cursor.execute("ANALYZE tests_article")
+    load_articles(np.random.default_rng(5).standard_normal((1000, 3)).astype(np.float32))
 
 
 @pytest.fixture

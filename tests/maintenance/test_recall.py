@@ -14,6 +14,7 @@ from pgembedding_django.maintenance.recall.recall import measure_recall, record
 from pgembedding_django.maintenance.recall.sampling import IndexUnusable, interval
 from pgembedding_django.models import RecallMeasurement
 from tests.models import Article, Pair, Required
+from tests.support.tables import load_articles
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -28,12 +29,7 @@ EF_SEARCH = [5, 40] if ON_PGVECTOR else None
 
 @pytest.fixture
 def many():
-    """N articles whose title is their place in VECTORS; every second is published; statistics are fresh."""
-    Article.objects.bulk_load(
-        Article(title=str(i), published=i % 2 == 0, embedding=vector) for i, vector in enumerate(VECTORS)
-    )
-    with connection.cursor() as cursor:
-        cursor.execute("ANALYZE tests_article")
+    load_articles(VECTORS)
 
 
 def rebuild(*indexes):

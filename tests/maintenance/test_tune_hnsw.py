@@ -8,14 +8,14 @@ from django.core.management import CommandError, call_command
 
 from pgembedding_django import HnswIndex
 from tests.models import Article
+from tests.support.tables import load_articles
 
 pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
 def many():
-    vectors = np.random.default_rng(8).standard_normal((500, 3)).astype(np.float32)
-    Article.objects.bulk_load(Article(title="", embedding=vector) for vector in vectors)
+    load_articles(np.random.default_rng(8).standard_normal((500, 3)).astype(np.float32))
 
 
 def run(*args):

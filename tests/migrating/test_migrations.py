@@ -4,15 +4,15 @@ import os
 import pytest
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
-from django.db import NotSupportedError, connections, models
+from django.db import NotSupportedError, connections
 from django.db.migrations.recorder import MigrationRecorder
 from django.db.utils import DatabaseError, DataError, IntegrityError
 from django.test.utils import CaptureQueriesContext, isolate_apps
 
-from pgembedding_django import EmbeddingField
 from pgembedding_django.checks import check_indexes
 from pgembedding_django.maintenance.indexes.catalogue import list_indexes
 from pgembedding_django.migrating import finish_database
+from tests.support.notes import make_note
 
 CREATE_NOTE = """migrations.CreateModel("Note", [
     ("id", models.BigAutoField(primary_key=True)),
@@ -398,22 +398,12 @@ def note_table(fresh_database, settings):
 
     def make(before, after):
         with isolate_apps("tests"), fresh_database.connection.schema_editor() as editor:
-            editor.create_model(make_note(before))
+            editor.create_model(make_note(dimensions=before))
         with isolate_apps("tests") as registry:
-            make_note(after)
+            make_note(dimensions=after)
         return registry
 
     return make
-
-
-def make_note(dimensions):
-    class Note(models.Model):
-        embedding = EmbeddingField(dimensions=dimensions, null=True)
-
-        class Meta:
-            app_label = "tests"
-
-    return Note
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,18 @@
 
 import pytest
 from django.apps import apps
-from django.db import connection
+from django.db import connection, connections
 
 from tests.support.many import VECTORS
+
+
+def load_articles(vectors, using="default"):
+    """Store articles whose title is their place among the vectors; each second is published; statistics are fresh."""
+    Article = apps.get_model("tests", "Article")
+    rows = (Article(title=str(i), published=i % 2 == 0, embedding=vector) for i, vector in enumerate(vectors))
+    Article.objects.using(using).bulk_load(rows, rebuild_indexes=True)
+    with connections[using].cursor() as cursor:
+        cursor.execute("ANALYZE tests_article")
 
 
 @pytest.fixture
@@ -16,12 +25,8 @@ def empty_index(db):
 
 @pytest.fixture
 def many(empty_index):
-    """N articles whose title is their place in VECTORS; every second is published; statistics are fresh."""
-    Article = apps.get_model("tests", "Article")
-    rows = (Article(title=str(i), published=i % 2 == 0, embedding=vector) for i, vector in enumerate(VECTORS))
-    Article.objects.bulk_load(rows, rebuild_indexes=True)
-    with connection.cursor() as cursor:
-        cursor.execute("ANALYZE tests_article")
+    """N articles of VECTORS, as load_articles() stores them."""
+    load_articles(VECTORS)
 
 
 @pytest.fixture
