@@ -83,7 +83,7 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
         """
         arguments.check_unsliced(self, "nearest()", "Rank them through filter(pk__in=rows.values('pk')).")
         arguments.check_groups(self, "nearest()")
-        found = self.get_searched_field(field)
+        found = self.get_measured_field(field)
         k = arguments.checked_k(k)
         arguments.check_exact(exact)
         arguments.check_alias(self.model, self.query.annotations, alias)
@@ -258,8 +258,12 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
     def get_embedding_field(self, name: str | None) -> EmbeddingField:
         return arguments.embedding_field(self.model, name)
 
+    def get_measured_field(self, name: str | None) -> EmbeddingField:
+        """Return the field of a search, which may hold bits or sparse vectors."""
+        return arguments.find_measured_field(self.model, name)
+
     def get_searched_field(self, name: str | None) -> EmbeddingField:
-        """Return the field of a search, which may have no dimensions: its rows of the query's length are ranked."""
+        """Return an embedding field that may have no dimensions."""
         return arguments.find_field(self.model, name)
 
     def _ranked_by(self) -> str:

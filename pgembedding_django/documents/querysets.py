@@ -135,7 +135,7 @@ class DocumentQuerySet(EmbeddingQuerySet[D]):
         self._check_field(name)
         return CollectionField(self._get_collection(), self.model)
 
-    get_searched_field = get_embedding_field
+    get_searched_field = get_measured_field = get_embedding_field
 
     def _check_field(self, name: str | None) -> None:
         if name not in (None, "embedding"):

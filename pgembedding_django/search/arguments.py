@@ -45,6 +45,7 @@ __all__ = [
     "checked_limit",
     "embedding_field",
     "find_field",
+    "find_measured_field",
     "is_instance",
     "is_row_of",
     "query_vector",
@@ -72,8 +73,6 @@ MAX_K = 2**31 - 1
 def embedding_field(model: type[Model], name: str | None) -> EmbeddingField:
     """Return the field that a method is about: the one named, else the only one; its vectors have one length."""
     field = find_field(model, name)
-    if not isinstance(field, EmbeddingField):
-        raise ValueError(f"{field.label} is a {type(field).__name__}, which only nearest() knows.")
     if field.dimensions is None:
         raise ValueError(f"{field.label} has no dimensions, which only nearest() can do without.")
     return field
@@ -81,6 +80,14 @@ def embedding_field(model: type[Model], name: str | None) -> EmbeddingField:
 
 def find_field(model: type[Model], name: str | None) -> EmbeddingField:
     """Return that field even where its vectors may have any length."""
+    field: MeasuredField = find_measured_field(model, name)
+    if not isinstance(field, EmbeddingField):
+        raise ValueError(f"{field.label} is a {type(field).__name__}, which only nearest() knows.")
+    return field
+
+
+def find_measured_field(model: type[Model], name: str | None) -> EmbeddingField:
+    """Return the field that nearest() is about, of bits or sparse vectors too."""
     label = model.__name__
     columns = {field.name: field for field in measured_fields(model)}
     embeddings = {name: field for name, field in columns.items() if isinstance(field, EmbeddingField)}

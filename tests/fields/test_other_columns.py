@@ -267,10 +267,10 @@ def test_model_without_its_own_embedding_is_ranked_by_the_field_named(isolated):
         class Meta:
             app_label = "tests"
 
-    assert Both.objects.all().get_searched_field(None).name == "embedding"
-    assert Both.objects.all().get_searched_field("bits").name == "bits"
+    assert Both.objects.all().get_measured_field(None).name == "embedding"
+    assert Both.objects.all().get_measured_field("bits").name == "bits"
     with pytest.raises(ValueError) as caught:
-        Both.objects.all().get_embedding_field("bits")
+        Both.objects.vectors(field="bits")
     assert str(caught.value) == "Both.bits is a BitField, which only nearest() knows."
 
 
