@@ -101,6 +101,7 @@ if TYPE_CHECKING:
             concurrency: int | None = None,
             limit: int | None = None,
             all: bool = False,
+            enqueue: bool = False,
             progress: Callable[[int], object] | None = None,
         ) -> EmbedReport: ...
         async def aembed(self, **options: Any) -> EmbedReport: ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import copy
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Self, TypedDict, cast
 
 from django.db import connections
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
@@ -19,9 +19,22 @@ from pgembedding_django.fields import EmbeddingField, MeasuredField
 from pgembedding_django.fields.sized import SizedField
 from pgembedding_django.indexes.expressions import read_expression
 
-__all__ = ["VectorIndex", "is_option_value"]
+__all__ = ["IndexArguments", "VectorIndex", "is_option_value"]
 
 PRECISIONS = ("half", "binary")
+
+
+class IndexArguments(TypedDict, total=False):
+    """What an index of any kind takes by name."""
+
+    fields: list[str] | tuple[str, ...]
+    name: str | None
+    distance: str | None
+    precision: str | None
+    dimensions: int | None
+    condition: Q | None
+    opclasses: list[str] | tuple[str, ...]
+    db_tablespace: str | None
 
 
 class VectorIndex(Index):

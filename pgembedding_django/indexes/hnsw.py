@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 from django.db.models import Index
 
 from pgembedding_django.engines import Engine
-from pgembedding_django.indexes.base import VectorIndex
+from pgembedding_django.indexes.base import IndexArguments, VectorIndex
 
 __all__ = ["HnswIndex"]
 
@@ -45,7 +45,7 @@ class HnswIndex(VectorIndex):
         ef_construction: int | None = None,
         ef_search: int | None = None,
         max_elements: int | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[IndexArguments],
     ) -> None:
         super().__init__(*expressions, **kwargs)
         self.m, self.ef_construction = m, ef_construction

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Unpack
 
 from django.db.models import Index
 
 from pgembedding_django.engines import Engine
 from pgembedding_django.engines.base import IndexOption
-from pgembedding_django.indexes.base import VectorIndex
+from pgembedding_django.indexes.base import IndexArguments, VectorIndex
 
 __all__ = ["IvfflatIndex"]
 
@@ -33,7 +33,9 @@ class IvfflatIndex(VectorIndex):
     max_name_length = Index.max_name_length - len(Index.suffix) + len(suffix)
     option_names = ("lists", "probes")
 
-    def __init__(self, *expressions: Any, lists: int | None = None, probes: int | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, *expressions: Any, lists: int | None = None, probes: int | None = None, **kwargs: Unpack[IndexArguments]
+    ) -> None:
         super().__init__(*expressions, **kwargs)
         self.lists, self.probes = lists, probes
 
