@@ -469,7 +469,8 @@ def test_measure_recall_of_a_collection_that_cannot_be_measured_says_why(transac
     assert str(caught.value) == expected.format(index=name_of(collection))
 
 
-def test_list_of_indexes_names_the_collection():
+def test_list_of_indexes_names_the_collection(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
     collection, _ = fill("hand\nbook")
     collection.create_hnsw_index(concurrently=False)
     assert f"{name_of(collection)} (hand\ufffdbook)" in tell("hnsw_indexes")

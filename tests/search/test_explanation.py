@@ -130,8 +130,7 @@ def test_explanation_of_a_search_for_nothing_asks_for_no_plan(many):
     assert rows.explain_nearest().startswith(f"Index scan on {NAME}")
 
 
-def test_explanation_of_counts_without_statistics_says_that_they_are_guesses(empty_index):
-    execute("DELETE FROM pg_statistic WHERE starelid = 'tests_article'::regclass")  # of rows that were committed
+def test_explanation_of_counts_without_statistics_says_that_they_are_guesses(empty_index, no_statistics):
     Article.objects.bulk_create(Article(title=str(i), embedding=[1, 2, i]) for i in range(2000))
     rows = Article.objects.filter(title__startswith="1").nearest(QUERY)
     assert rows.explain_nearest().endswith(GUESSES)
@@ -139,7 +138,7 @@ def test_explanation_of_counts_without_statistics_says_that_they_are_guesses(emp
     assert "statistics" not in rows.explain_nearest()
 
 
-def test_explanation_of_an_index_that_is_not_read_says_that_there_are_no_statistics():
+def test_explanation_of_an_index_that_is_not_read_says_that_there_are_no_statistics(empty_index, no_statistics):
     execute(f"DROP INDEX {NAME}")
     rows = Article.objects.nearest(QUERY)
     assert rows.explain_nearest() == f"{UNFILTERED}the index is missing. {ADVICE}{GUESSES}"

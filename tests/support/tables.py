@@ -30,6 +30,13 @@ def many(empty_index):
 
 
 @pytest.fixture
+def no_statistics(db):
+    """Forget what ANALYZE has seen of articles that other tests committed."""
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM pg_statistic WHERE starelid = 'tests_article'::regclass")
+
+
+@pytest.fixture
 def force_index(db):
     """Forbid sequential scans and sorts, so that a plan without the index would show."""
     with connection.cursor() as cursor:
