@@ -84,6 +84,7 @@ def test_records_are_compared_and_restored():
     assert Letter.history.as_of(after.history_date).get().embedding == TWO
 
 
+@pytest.mark.filterwarnings(r"ignore:Calling select_related\(\)")  # django-simple-history on Django 6.1.
 def test_history_pages_of_the_admin_are_served(settings, admin_client):
     letter = Letter.objects.create(title="a", embedding=ONE)
     letter.embedding = TWO
