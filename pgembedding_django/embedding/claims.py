@@ -88,7 +88,7 @@ class Claims:
         if self.shared and self.connection.in_atomic_block:
             self._forget_statistics()
         with transaction.atomic(using=self.using):
-            locked = self._rows(pks).select_for_update(skip_locked=True).values_list("pk", flat=True)
+            locked = self._rows(pks).select_for_update(skip_locked=True, no_key=True).values_list("pk", flat=True)
             # Asked again once the rows are locked: somebody may have claimed or embedded them in between.
             rows = list(read_rows(self.free(self._rows(list(locked))).order_by("pk"), self.source))
             claimed = [row for row in rows if row.text and (fresh_too or row.is_stale)]

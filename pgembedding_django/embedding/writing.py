@@ -56,7 +56,7 @@ class Writer:
         nested = self.connection.in_atomic_block
         with transaction.atomic(using=self.using):
             rows = base_rows(self.field, self.using).filter(pk__in=[row.pk for row, _ in embedded]).order_by("pk")
-            locked = read_rows(rows.select_for_update(), self.field.text_source, texts=False)
+            locked = read_rows(rows.select_for_update(no_key=True), self.field.text_source, texts=False)
             now = {row.pk: row for row in locked}
             wanted = [(row, vector) for row, vector in embedded if row.pk in now and _is_wanted(row, now[row.pk])]
             if len(wanted) >= COPY_FROM and self._may_stage:
@@ -124,7 +124,7 @@ def write_vector(row: Row, vector: Vector | None, field: EmbeddingField, using: 
         unchanged = rows.filter(same_text, **same_vector, **known)
         return _update(unchanged, row, vector, field) > 0
     with transaction.atomic(using=using):
-        now = next(read_rows(rows.select_for_update(), source, texts=False), None)
+        now = next(read_rows(rows.select_for_update(no_key=True), source, texts=False), None)
         return now is not None and _is_wanted(row, now) and _update(rows, row, vector, field) > 0
 
 

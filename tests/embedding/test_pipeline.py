@@ -700,6 +700,15 @@ def backend_pid():
         return cursor.fetchone()[0]
 
 
+@committed
+def test_embed_takes_rows_that_another_transaction_refers_to(scripted):
+    """As by a foreign key to them."""
+    add("a")
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM tests_article FOR KEY SHARE")
+        assert in_thread(Article.objects.embed).embedded == 1
+
+
 def test_claim_of_a_living_session_is_respected(scripted):
     add("a")
     claim_all()
