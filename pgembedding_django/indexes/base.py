@@ -73,7 +73,7 @@ class VectorIndex(Index):
         opclasses: list[str] | tuple[str, ...] = (),
         db_tablespace: str | None = None,
     ) -> None:
-        kind = type(self).__name__
+        kind = self.kind
         if expressions:
             field, precision, distance = read_expression(expressions, kind)
             fields = [field]
@@ -249,10 +249,15 @@ class VectorIndex(Index):
         get_engine(schema_editor.connection).after_remove_index(model, schema_editor)
         return statement
 
+    @property
+    def kind(self) -> str:
+        """What messages call its class."""
+        return type(self).__name__
+
     def _check_sql(self, engine: Engine) -> None:
         """Refuse what Django would put into DDL as it is: migrations can run without system checks."""
         self._check_name()
-        kind = type(self).__name__
+        kind = self.kind
         if self.opclasses and distance_of_opclass(self.opclasses[0]) is None:
             raise ValueError(f"{kind}.opclasses must be an operator class of HNSW, got {self.opclasses[0]!r}.")
         for name, option in self.get_options(engine).items():
@@ -264,7 +269,7 @@ class VectorIndex(Index):
 
     def _check_name(self) -> None:
         if '"' in self.name:
-            raise ValueError(f"{type(self).__name__}.name must not contain a double quote, got {self.name!r}.")
+            raise ValueError(f"{self.kind}.name must not contain a double quote, got {self.name!r}.")
 
 
 def is_option_value(value: object, option: Any) -> bool:
