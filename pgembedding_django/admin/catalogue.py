@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any
 
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -96,7 +95,7 @@ def measurements_of(status: HnswIndexStatus) -> list[RecallMeasurement]:
 
 def draw_latest(measurements: Sequence[RecallMeasurement]) -> SafeString:
     """Draw the curve of the newest measurement, "" where there is none."""
-    latest: list[Any] = [each for each in measurements if each.run == measurements[0].run]
+    latest = [each for each in measurements if each.run == measurements[0].run]
     if not latest:
         return SafeString()
     title = _("Recall of the %(k)d nearest") % {"k": latest[0].k}

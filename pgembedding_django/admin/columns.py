@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from django.contrib import admin
 from django.db.models import Model
@@ -39,6 +38,6 @@ class ReadableVector:
 
 
 @admin.display(description=_("distance"))
-def distance_column(row: Any) -> str:
+def distance_column(row: Model) -> str:
     """Return the distance of a row that was searched for, to four decimals, as people write numbers."""
     return str(number_format(round(getattr(row, DISTANCE), 4), decimal_pos=4))

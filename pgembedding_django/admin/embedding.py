@@ -16,7 +16,7 @@ from django.utils.translation import ngettext
 from pgembedding_django.admin.search import rankable
 from pgembedding_django.compat import background
 from pgembedding_django.embedders import EmbeddingError
-from pgembedding_django.embedding import tasks
+from pgembedding_django.embedding import EmbedReport, tasks
 from pgembedding_django.fields import EmbeddingField, embedding_fields
 from pgembedding_django.fields.source import InvalidSource
 
@@ -90,7 +90,7 @@ def _alias(selected: QuerySet[Any]) -> str:
     return router.db_for_write(selected.model)
 
 
-def _told(field: EmbeddingField, report: Any, count: int) -> tuple[int, str]:
+def _told(field: EmbeddingField, report: EmbedReport, count: int) -> tuple[int, str]:
     text = _("%(field)s: %(embedded)d embedded, %(fresh)d fresh already, %(skipped)d without text, %(failed)d failed.")
     level = messages.WARNING if report.failed else messages.SUCCESS
     return level, text % {

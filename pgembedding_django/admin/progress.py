@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
 
 from django.http import HttpRequest
 from django.template.defaultfilters import filesizeformat
@@ -25,12 +24,12 @@ class RunView:
 
     @property
     def done(self) -> bool:
-        return bool(self.progress["done"])
+        return self.progress["done"]
 
     @property
     def percent(self) -> float | None:
         """What the bar shows, None where nobody knows."""
-        return self.progress["percent"]  # type: ignore[no-any-return]
+        return self.progress["percent"]
 
     @cached_property
     def words(self) -> str:
@@ -59,7 +58,7 @@ class RunView:
         before, after = self.run.size_before, self.run.size_after
         return "" if before is None or after is None else f"{filesizeformat(before)} → {filesizeformat(after)}"
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, int | float | bool | str | None]:
         return {"id": self.run.pk, "done": self.done, "percent": self.percent, "words": self.words}
 
 

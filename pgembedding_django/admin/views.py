@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 from urllib.parse import urlencode
 
 from django import VERSION, forms
@@ -45,7 +45,7 @@ def rebuild_view(model_admin: IndexAdmin, request: HttpRequest) -> HttpResponse:
         chosen = select(request)
     except LookupError as error:
         return _back(model_admin, request, str(error.args[0]))
-    form: Any = RebuildForm(request.POST or None)
+    form = RebuildForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
         started = _start(request, lambda person: _rebuild(chosen, person, form))
         if started:
@@ -53,7 +53,7 @@ def rebuild_view(model_admin: IndexAdmin, request: HttpRequest) -> HttpResponse:
     count = len(chosen)
     title = ngettext("Rebuild %(count)d HNSW index", "Rebuild %(count)d HNSW indexes", count) % {"count": count}
     adminform = AdminForm(form, [(None, {"fields": list(form.fields)})], {}, model_admin=model_admin)
-    builds = [_build(report) for report in report_indexes(chosen, database())]
+    builds = [_build(report, report.status) for report in report_indexes(chosen, database()) if report.status]
     return _page(model_admin, request, "rebuild", title, adminform=adminform, builds=builds)
 
 
@@ -124,15 +124,24 @@ def _start(request: HttpRequest, start: Callable[[str], list[IndexRun]]) -> list
     return started
 
 
-def _build(report: IndexReport) -> dict[str, Any]:
-    status: Any = report.status
-    return {
-        "report": report,
-        "rows": columns.rows(status),
-        "memory": estimate_memory(status, database()),
-        "disk": estimate_disk(status, database()),
-        "warning": warn_of_memory(status, None, database()),
-    }
+class Build(TypedDict):
+    """What is said of an index before it is rebuilt; memory, disk: in bytes, None where the rows are not known."""
+
+    report: IndexReport
+    rows: str
+    memory: int | None
+    disk: int
+    warning: str
+
+
+def _build(report: IndexReport, status: HnswIndexStatus) -> Build:
+    return Build(
+        report=report,
+        rows=columns.rows(status),
+        memory=estimate_memory(status, database()),
+        disk=estimate_disk(status, database()),
+        warning=warn_of_memory(status, None, database()),
+    )
 
 
 def _key(step: Step) -> str:
@@ -149,7 +158,13 @@ def _url(model_admin: IndexAdmin, name: str) -> str:
 
 
 def _page(
-    model_admin: IndexAdmin, request: HttpRequest, name: str, title: str, *, media: Any = None, **context: Any
+    model_admin: IndexAdmin,
+    request: HttpRequest,
+    name: str,
+    title: str,
+    *,
+    media: forms.Media | None = None,
+    **context: object,
 ) -> TemplateResponse:
     request.current_app = model_admin.admin_site.name
     shown = {

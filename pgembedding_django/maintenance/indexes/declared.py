@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import cast
 
 from django.apps import apps
 from django.db import connections, router
@@ -86,7 +86,7 @@ def creation_times(declared: Iterable[Declaration], using: str) -> dict[tuple[in
     for each in found:
         migration, applied = _find_migration(loader, each.model, each.index.name) or (None, False)
         if migration and applied:
-            record: Any = loader.applied_migrations[migration.app_label, migration.name]
+            record = cast("MigrationRecorder.Migration", loader.applied_migrations[migration.app_label, migration.name])
             times[each.table_oid, each.index.name] = record.applied
     return times
 

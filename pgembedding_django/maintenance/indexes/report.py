@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 from pgembedding_django.engines import GRAPH, MAX_EF_SEARCH
 from pgembedding_django.maintenance.recall.sampling import Recall
@@ -55,7 +55,7 @@ class RecallReport:
     filters: str
     size: int
     k: int
-    queries: tuple[Any, ...]
+    queries: tuple[object, ...]
     default: Recall
     reads_index: bool
     explained: str

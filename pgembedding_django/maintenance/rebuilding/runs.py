@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
-from typing import Any
+from typing import TypedDict
 
 from django.db import Error, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -20,6 +21,7 @@ from pgembedding_django.maintenance.rebuilding.session import IndexBusy, Session
 from pgembedding_django.models import HnswIndexStatus, IndexRun
 
 __all__ = [
+    "RunProgress",
     "claim",
     "current_status",
     "give_up_late",
@@ -35,6 +37,30 @@ UNFINISHED = (IndexRun.Status.QUEUED, IndexRun.Status.RUNNING)
 #: How long a run may wait for its connection, by whether a worker takes it up: one may have builds of hours before it,
 #: while a thread or a command connects at once, or is refused within 127 s (tcp_syn_retries of Linux).
 PATIENCE = {True: timedelta(days=1), False: timedelta(minutes=5)}
+
+
+class RunProgress(TypedDict):
+    """
+    Where a run is.
+
+    label: the status in words. percent: of the whole, None where nobody knows. blocked_by: the backends it waits for.
+    part: which one is being built, of how many parts. seconds: since it began.
+    """
+
+    id: int
+    index: str
+    action: str
+    status: str
+    label: str
+    done: bool
+    phase: str
+    percent: float | None
+    blocked_by: list[int]
+    part: int
+    parts: int
+    seconds: float
+    notice: str
+    error: str
 
 
 def queue_run(run: IndexRun, using: str) -> IndexRun:
@@ -92,7 +118,7 @@ def claim(queued: QuerySet[IndexRun], session: Session) -> list[IndexRun]:
     return list(IndexRun.objects.using(session.using).filter(pk__in=ids, **backend).order_by("pk"))
 
 
-def unfinished_runs(using: str, **filters: Any) -> list[IndexRun]:
+def unfinished_runs(using: str, **filters: str) -> list[IndexRun]:
     """Return what is queued or running; what was interrupted is neither."""
     runs = IndexRun.objects.using(using).filter(status__in=UNFINISHED, **filters)
     return [run for run in runs if current_status(run) in UNFINISHED]
@@ -106,11 +132,9 @@ def current_status(run: IndexRun) -> str:
     return IndexRun.Status.INTERRUPTED if _is_lost(run) else run.status
 
 
-def progress_of(run: IndexRun) -> dict[str, Any]:
+def progress_of(run: IndexRun) -> RunProgress:
     """
     Return where a run is, as JSON holds it.
-
-    percent: of the whole, None where nobody knows. blocked_by: the backends that it waits for.
     """
     status = IndexRun.Status(current_status(run))
     found = read_progress(_connection(run), run.pid) if status == IndexRun.Status.RUNNING and run.pid else None
@@ -196,5 +220,5 @@ def _has_backend(run: IndexRun) -> bool:
         return cursor.fetchone() is not None
 
 
-def _connection(run: IndexRun) -> Any:
+def _connection(run: IndexRun) -> BaseDatabaseWrapper:
     return connections[str(run._state.db)]

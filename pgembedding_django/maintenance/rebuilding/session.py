@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import datetime
@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from django.db import Error, OperationalError, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from pgembedding_django import locks
 from pgembedding_django.compat.notices import hear_notices
@@ -57,7 +58,7 @@ class Session:
     ) -> None:
         check_memory(maintenance_work_mem)
         self.using, self.give_up = using, give_up
-        self.settings: dict[str, Any] = dict.fromkeys(TIMEOUTS, 0)
+        self.settings: dict[str, str | int] = dict.fromkeys(TIMEOUTS, 0)
         if maintenance_work_mem is not None:
             self.settings["maintenance_work_mem"] = maintenance_work_mem
         if parallel_workers is not None:
@@ -85,7 +86,7 @@ class Session:
     ) -> None:
         self.connection.close()
 
-    def fetch(self, sql: str, params: list[Any] | None = None) -> list[tuple[Any, ...]]:
+    def fetch(self, sql: str, params: Sequence[object] | None = None) -> list[tuple[Any, ...]]:
         """Run one statement and return its rows."""
         with self.connection.cursor() as cursor:
             cursor.execute(sql, params)
@@ -169,7 +170,7 @@ def quote(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _copy(using: str) -> Any:
+def _copy(using: str) -> BaseDatabaseWrapper:
     """Return a connection that is in no pool, as the settings made for a build must not stay behind."""
     connection = connections[using].copy(using)
     connection.settings_dict.get("OPTIONS", {}).pop("pool", None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from django.db.models import Model, Q
 from django.template.defaultfilters import pluralize
@@ -25,13 +24,13 @@ class Comparison:
 
     k: int
     candidates: int
-    overlaps: dict[Any, float]
+    overlaps: dict[object, float]
 
     @property
     def mean(self) -> float:
         return sum(self.overlaps.values()) / len(self.overlaps)
 
-    def worst(self, count: int) -> list[tuple[Any, float]]:
+    def worst(self, count: int) -> list[tuple[object, float]]:
         """Return primary key and overlap of the rows that the two agree on least, the worst first."""
         return sorted(self.overlaps.items(), key=lambda item: item[1])[:count]
 
@@ -50,7 +49,7 @@ def compare(model: type[Model], old: str, new: str, *, sample: int = 100, k: int
     if old == new:
         raise ValueError(f"Two fields are compared, got {old} twice.")
     both = Q(**{f"{old}__isnull": False, f"{new}__isnull": False})
-    rows: EmbeddingQuerySet[Any] = EmbeddingQuerySet(model, using=using).filter(both)
+    rows: EmbeddingQuerySet[Model] = EmbeddingQuerySet(model, using=using).filter(both)
     candidates = rows.count()
     if candidates < 2:
         raise ValueError(
@@ -69,6 +68,6 @@ def _check_names(model: type[Model], *names: str) -> None:
             raise ValueError(f"{model._meta.label} has no EmbeddingField {name}; it has {', '.join(known) or 'none'}.")
 
 
-def _overlap(rows: EmbeddingQuerySet[Any], row: Model, old: str, new: str, k: int) -> float:
+def _overlap(rows: EmbeddingQuerySet[Model], row: Model, old: str, new: str, k: int) -> float:
     by_old, by_new = ({near.pk for near in rows.nearest(row, k, field=name).only("pk")} for name in (old, new))
     return len(by_old & by_new) / k

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 from django.db import connections, transaction
-from django.db.models import BigIntegerField, F, Func, QuerySet, TextField, Value
+from django.db.models import BigIntegerField, F, Func, Model, QuerySet, TextField, Value
 
 from pgembedding_django.bounds import is_integer
 from pgembedding_django.engines import get_engine
@@ -45,8 +45,8 @@ Z = 1.959964
 #: The annotation of the rows measured; no model should have a field of this name.
 DISTANCE = "pgembedding_distance"
 
-Query = tuple[Any, Vector]
-Answer = Sequence[tuple[Any, float]]
+Query = tuple[object, Vector]
+Answer = Sequence[tuple[object, float]]
 
 
 #: What is no sample and no page of answers any more, and the seeds that the server's hash takes.
@@ -82,7 +82,7 @@ class Recall:
     found: tuple[int, ...] = field(repr=False)
 
 
-def shuffle(rows: EmbeddingQuerySet[Any], field: EmbeddingField, *, seed: int) -> EmbeddingQuerySet[Any]:
+def shuffle(rows: EmbeddingQuerySet[Model], field: EmbeddingField, *, seed: int) -> EmbeddingQuerySet[Model]:
     """Return the rows with a vector in an order that tells nothing of their age or their place in the table."""
     keys = [F(each.attname) for each in rows.model._meta.pk_fields]
     row = Func(*keys, template="ROW(%(expressions)s)::text", output_field=TextField())
@@ -90,7 +90,9 @@ def shuffle(rows: EmbeddingQuerySet[Any], field: EmbeddingField, *, seed: int) -
     return rows.filter(**{f"{field.name}__isnull": False}).order_by(order, "pk")
 
 
-def draw(rows: EmbeddingQuerySet[Any], field: EmbeddingField, index: HnswIndex, *, size: int, seed: int) -> list[Query]:
+def draw(
+    rows: EmbeddingQuerySet[Model], field: EmbeddingField, index: HnswIndex, *, size: int, seed: int
+) -> list[Query]:
     """
     Draw rows as queries.
 
@@ -116,7 +118,7 @@ class Sample:
 
     def __init__(
         self,
-        rows: EmbeddingQuerySet[Any],
+        rows: EmbeddingQuerySet[Model],
         field: EmbeddingField,
         index: HnswIndex,
         queries: Sequence[Query],
@@ -201,7 +203,7 @@ class Sample:
         with self.connection.cursor() as cursor:
             cursor.execute("SET LOCAL enable_sort = off; SET LOCAL jit = off")
 
-    def _nearest(self, vector: Vector, **options: Any) -> EmbeddingQuerySet[Any]:
+    def _nearest(self, vector: Vector, **options: Any) -> EmbeddingQuerySet[Model]:
         return self.rows.nearest(
             vector, self.k + 1, field=self.field.name, distance=self.index.distance, alias=DISTANCE, **options
         )
@@ -228,7 +230,7 @@ class Sample:
             return [(tuple(key), distance) for *key, distance in found], seconds
         return found, seconds
 
-    def _without(self, pk: Any, answer: Answer) -> Answer:
+    def _without(self, pk: object, answer: Answer) -> Answer:
         # pg_embedding may repeat a row; a dict keeps the first of each.
         return [other for other in dict(answer).items() if other[0] != pk][: self.k]
 

@@ -13,11 +13,13 @@ from pgembedding_django.querysets import EmbeddingQuerySet
 
 __all__ = ["INDEX", "copied_rows", "copy_rows", "variant"]
 
+Rows = EmbeddingQuerySet[models.Model]
+
 #: The temporary table and its index.
 TABLE, INDEX = "pgembedding_tune", "pgembedding_tune_hnsw"
 
 
-def copy_rows(rows: EmbeddingQuerySet[Any], field: EmbeddingField, index: HnswIndex) -> EmbeddingQuerySet[Any]:
+def copy_rows(rows: Rows, field: EmbeddingField, index: HnswIndex) -> Rows:
     """Copy the vectors of rows to a temporary table, and return a queryset of them as copied_rows() does."""
     connection: Any = connections[rows.db]
     _check_temporary(rows.db)
@@ -39,7 +41,7 @@ def copy_rows(rows: EmbeddingQuerySet[Any], field: EmbeddingField, index: HnswIn
     return copied_rows(field, index, rows.db)
 
 
-def copied_rows(field: EmbeddingField, index: HnswIndex, using: str) -> EmbeddingQuerySet[Any]:
+def copied_rows(field: EmbeddingField, index: HnswIndex, using: str) -> Rows:
     """Return a queryset of the copy, whose searches go through an index like a declared one."""
     return EmbeddingQuerySet(_stand_in(field, index), using=using)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import count, groupby
 from operator import itemgetter
 from time import perf_counter
-from typing import Any, cast
+from typing import cast
 
 from django.db import DEFAULT_DB_ALIAS, NotSupportedError, connections, models
 from django.db.migrations.writer import MigrationWriter
@@ -138,7 +138,7 @@ def tune(
     whatever ends it; until then the table cannot be altered, and vacuum removes no row that dies meanwhile.
     """
     check_tuning(model, field, recall=recall, k=k, sample_rows=sample_rows, seed=seed, using=using)
-    rows: EmbeddingQuerySet[Any] = EmbeddingQuerySet(model, using=using)
+    rows: EmbeddingQuerySet[models.Model] = EmbeddingQuerySet(model, using=using)
     found = rows.get_embedding_field(field)
     builds = _fitting_builds(found, using)
     name = f"{model._meta.model_name}_{found.name}_hnsw"[: HnswIndex.max_name_length]
@@ -222,7 +222,7 @@ def _try_precisions(
             return
 
 
-def _sample(rows: EmbeddingQuerySet[Any], queries: list[Query], k: int) -> Sample:
+def _sample(rows: EmbeddingQuerySet[models.Model], queries: list[Query], k: int) -> Sample:
     field = rows.get_embedding_field(None)
     return Sample(
         rows, field, cast(HnswIndex, declared_hnsw_index(field)), queries, names=[INDEX], k=k, step=lambda: None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 from django.core.exceptions import ObjectDoesNotExist
 from django.core.management.base import CommandError, CommandParser, no_translations
@@ -206,7 +206,7 @@ def _is(report: IndexReport, target: str) -> bool:
     return target in (report.name, report.label)
 
 
-def _show(bar: Any, run: IndexRun, progress: Progress) -> None:
+def _show(bar: tqdm[NoReturn], run: IndexRun, progress: Progress) -> None:
     bar.n = (100 * (run.part - 1) + progress.percent) / run.parts
     pids = progress.blocked_by
     waits = f", waits for backend{pluralize(pids)} {', '.join(map(str, pids))}" if pids else ""
