@@ -91,7 +91,7 @@ def _freshness(row: Model, field: EmbeddingField) -> tuple[Freshness | None, str
         return Freshness.MISSING, ""
     if field.source is None:
         return None, ""
-    stored = EmbeddingQuerySet(type(row), using=row._state.db).filter(pk=row.pk)
+    stored: EmbeddingQuerySet[Model] = EmbeddingQuerySet(type(row), using=row._state.db).filter(pk=row.pk)
     try:
         return (Freshness.STALE if stored.stale(field=field.name).exists() else Freshness.FRESH), ""
     except InvalidSource as error:

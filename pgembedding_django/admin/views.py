@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 from urllib.parse import urlencode
 
 from django import VERSION, forms
@@ -45,7 +45,7 @@ def rebuild_view(model_admin: IndexAdmin, request: HttpRequest) -> HttpResponse:
         chosen = select(request)
     except LookupError as error:
         return _back(model_admin, request, str(error.args[0]))
-    form = RebuildForm(request.POST or None)
+    form: Any = RebuildForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
         started = _start(request, lambda person: _rebuild(chosen, person, form))
         if started:
@@ -71,8 +71,8 @@ def repair_view(model_admin: IndexAdmin, request: HttpRequest) -> HttpResponse:
         started = _start(request, lambda person: start_repair(agreed, using=database(), person=person))
         if started:
             return HttpResponseRedirect(runs_url(model_admin, started))
-    context = {"steps": [(_key(step), step) for step in steps]}
-    return _page(model_admin, request, "repair", _("Repair HNSW indexes"), **context)
+    shown = [(_key(step), step) for step in steps]
+    return _page(model_admin, request, "repair", _("Repair HNSW indexes"), steps=shown)
 
 
 def runs_view(model_admin: IndexAdmin, request: HttpRequest) -> HttpResponse:

@@ -107,19 +107,29 @@ def perform_rebuild(run: IndexRun, session: Session, progress: Watch | None = No
             adopts = bool(engine.unguarded_tables(session.connection, known))
             sound = not adopts and not engine.unsound_tables(session.connection, [table.table_oid])
             parts = _parts(status if sound else table, found, same_table=not sound)
-            run.parts = len(parts)
-            for run.part, part in enumerate(parts, 1):
-                run.save()
-                if run.parameters.get("maintenance_work_mem") is None:
-                    give_memory(session.connection, estimate_memory(part, session.using) or 0)
-                with explained(part, session):
-                    session.run(_statement(part, found, run), progress)
+            _build(parts, found, run, session, progress)
             if adopts:
                 engine.guard_table(session.connection, f"{quote(table.schema)}.{quote(table.table)}")
             elif not sound:
                 engine.mark_sound(session.connection, table.table_oid)
             _drop_leftovers(parts, session)
             analyze(f"{quote(table.schema)}.{quote(table.table)}", session.connection)
+
+
+def _build(
+    parts: list[HnswIndexStatus],
+    found: list[HnswIndexStatus],
+    run: IndexRun,
+    session: Session,
+    progress: Watch | None,
+) -> None:
+    run.parts = len(parts)
+    for run.part, part in enumerate(parts, 1):
+        run.save()
+        if run.parameters.get("maintenance_work_mem") is None:
+            give_memory(session.connection, estimate_memory(part, session.using) or 0)
+        with explained(part, session):
+            session.run(_statement(part, found, run), progress)
 
 
 def _drop_leftovers(parts: list[HnswIndexStatus], session: Session) -> None:

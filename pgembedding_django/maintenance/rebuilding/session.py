@@ -86,7 +86,7 @@ class Session:
     ) -> None:
         self.connection.close()
 
-    def fetch(self, sql: str, params: Sequence[object] | None = None) -> list[tuple[Any, ...]]:
+    def fetch(self, sql: str, params: Sequence[int | str] | None = None) -> list[tuple[Any, ...]]:
         """Run one statement and return its rows."""
         with self.connection.cursor() as cursor:
             cursor.execute(sql, params)

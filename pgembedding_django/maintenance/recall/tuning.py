@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
 from itertools import count, groupby
@@ -222,7 +222,7 @@ def _try_precisions(
             return
 
 
-def _sample(rows: EmbeddingQuerySet[models.Model], queries: list[Query], k: int) -> Sample:
+def _sample(rows: EmbeddingQuerySet[models.Model], queries: Sequence[Query], k: int) -> Sample:
     field = rows.get_embedding_field(None)
     return Sample(
         rows, field, cast(HnswIndex, declared_hnsw_index(field)), queries, names=[INDEX], k=k, step=lambda: None
