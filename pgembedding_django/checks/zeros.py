@@ -50,6 +50,8 @@ def _count(field: EmbeddingField, connection: BaseDatabaseWrapper) -> tuple[int,
         engine = get_engine(connection)
     except ImproperlyConfigured:
         return 0, 0  # E007 says so.
+    if connection.vendor == "postgresql" and not engine.version(connection):
+        return 0, 0  # E020, W021 or E023 says so.
     quote = connection.ops.quote_name
     table, column = quote(field.model._meta.db_table), quote(str(field.column))
     operand = f"({column} {engine.operator('cosine')} {column})" if engine.undefined_is_nan else column

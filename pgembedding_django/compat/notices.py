@@ -40,7 +40,7 @@ def hear_notices(connection: BaseDatabaseWrapper, listener: Callable[[str], obje
             raw.notices.listeners.append(listener)
 
 
-class _PrimaryMessage:
+class _PrimaryMessage:  # pragma: no cover - psycopg 3
     """What psycopg 3 calls with notices, equal for the same listener."""
 
     def __init__(self, listener: Callable[[str], object]) -> None:

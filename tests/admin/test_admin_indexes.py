@@ -312,10 +312,11 @@ def test_whole_catalogue_is_read_for_the_list_alone():
     assert reads(requests[0], "django_migrations") > 0
 
 
-def test_action_on_all_pages_of_the_list_leads_to_the_page_that_asks():
-    chosen = {"action": "rebuild_selected", "_selected_action": [label()], "index": "0", "select_across": "1"}
+@pytest.mark.parametrize("page", ["rebuild", "repair"])
+def test_action_on_all_pages_of_the_list_leads_to_the_page_that_asks(page):
+    chosen = {"action": f"{page}_selected", "_selected_action": [label()], "index": "0", "select_across": "1"}
     answer = staff(*CARE).post(f"{INDEXES}?q={INDEX}", chosen)
-    assert answer.headers["Location"] == f"{INDEXES}rebuild/?index={label()}"
+    assert answer.headers["Location"] == f"{INDEXES}{page}/?index={label()}"
 
 
 # The page of one
@@ -405,7 +406,7 @@ def test_detail_of_no_index_leads_back_with_a_message(pk):
 
 def test_scans_are_shown_with_the_time_since_which_they_count():
     since = datetime(2026, 3, 4, 5, 6, tzinfo=UTC)
-    assert scans(HnswIndexStatus(scans=1234, stats_reset=since)) == "1,234 since 03/03/2026 11:06 p.m."
+    assert scans(HnswIndexStatus(scans=1234, stats_reset=since)) == "1,234 since 03/04/2026 5:06 a.m."
     assert scans(HnswIndexStatus(scans=1234)) == "1,234"
 
 

@@ -151,8 +151,8 @@ def _advise_bloated(status: HnswIndexStatus, engine: Engine) -> str:
     if status.size < SMALL_SIZE or status.rows is None or status.dimensions is None:
         return ""
     fresh = engine.index_size(status.opclass, status.rows, status.dimensions, status.options)
-    if not fresh or status.size < BLOATED_SIZE_FACTOR * fresh:
-        return ""
+    if (status.rows and not fresh) or status.size < BLOATED_SIZE_FACTOR * max(fresh, 1):
+        return ""  # Of vectors whose size is not known, or not bloated.
     return _("A new one of the same rows would have %(percent)d%% of its size. Rebuild it.") % {
         "percent": 100 * fresh / status.size
     }
