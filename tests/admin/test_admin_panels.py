@@ -224,3 +224,10 @@ def test_other_buttons_of_the_page_do_what_they_did(register, admin_client):
     answer = admin_client.post(f"{ARTICLES}{article.pk}/change/", {"title": "b", "_save": "Save"})
     assert answer.headers["Location"] == ARTICLES
     assert Article.objects.stale().count() == 1
+
+
+def test_page_of_a_vector_without_direction_lists_nothing_similar(settings, admin_client):
+    serve(settings, Pair)
+    Pair.objects.create(one=[1, 2])
+    answer = page_of(admin_client, Pair.objects.create(one=[0, 0]))
+    assert [panel.similar for panel in answer.context["vector_panels"]] == [[], []]
