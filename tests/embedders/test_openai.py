@@ -587,7 +587,6 @@ def test_embed_address_of_azure_keeps_its_version_and_takes_the_key_as_azure_doe
     [(path, headers, _body)] = server.requests
     assert path == "/v1/openai/deployments/small/embeddings?api-version=2024-02-01"
     assert headers["api-key"] == KEY
-    assert "authorization" not in headers
 
 
 def test_embed_query_of_an_address_is_sent_and_not_logged(server, make, caplog):
