@@ -12,7 +12,7 @@ from django.db.models.sql.compiler import SQLCompiler
 from pgembedding_django.engines import get_engine
 from pgembedding_django.fields.embedding import EmbeddingField
 
-__all__ = ["HasLength", "SizedField"]
+__all__ = ["HasLength", "SizedField", "indexed_lengths"]
 
 
 class SizedField(EmbeddingField):
@@ -32,6 +32,12 @@ class SizedField(EmbeddingField):
 
     def get_operand(self) -> Any:
         return OfLength(F(self.name), output_field=self)
+
+
+def indexed_lengths(field: EmbeddingField) -> set[int]:
+    """Return the lengths of which the model declares an index of a field without dimensions."""
+    declared = (index for index in field.model._meta.indexes if index.fields == [field.name])
+    return {index.dimensions for index in declared if getattr(index, "dimensions", None) is not None}
 
 
 class OfLength(Func):

@@ -22,6 +22,7 @@ from pgembedding_django.bounds import is_integer
 from pgembedding_django.embedders import RefusedByServer, TextRejected, get_embedder
 from pgembedding_django.engines import MAX_EF_SEARCH
 from pgembedding_django.fields import EmbeddingField, MeasuredField, measured_fields
+from pgembedding_django.fields.sized import SizedField, indexed_lengths
 from pgembedding_django.functions import Distance
 from pgembedding_django.indexes import IvfflatIndex, VectorIndex, declared_index
 from pgembedding_django.vectors import InvalidVector, Vector, VectorLike
@@ -73,9 +74,15 @@ MAX_K = 2**31 - 1
 def embedding_field(model: type[Model], name: str | None) -> EmbeddingField:
     """Return the field that a method is about: the one named, else the only one; its vectors have one length."""
     field = find_field(model, name)
-    if field.dimensions is None:
-        raise ValueError(f"{field.label} has no dimensions, which only nearest() can do without.")
-    return field
+    if field.dimensions is not None:
+        return field
+    lengths = indexed_lengths(field)
+    if len(lengths) != 1:
+        raise ValueError(
+            f"{field.label} has no dimensions, which only nearest() can do without, unless its indexes are of one "
+            f"length, got {len(lengths)} lengths."
+        )
+    return SizedField(field, *lengths)
 
 
 def find_field(model: type[Model], name: str | None) -> EmbeddingField:

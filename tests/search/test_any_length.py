@@ -4,6 +4,8 @@ import pytest
 from django.db import connection, models
 
 from pgembedding_django import EmbeddingField, EmbeddingManager, HnswIndex, Vector
+from pgembedding_django.maintenance import measure_recall
+from pgembedding_django.maintenance.recall.tuning import tune
 from pgembedding_django.models import HnswIndexStatus
 from tests.models import Loose
 
@@ -129,3 +131,43 @@ def test_vector_stays_as_it_was():
     row.embedding = [1, 2, 3, 4]
     row.save()
     assert Loose.objects.get().embedding == Vector([1, 2, 3, 4])
+
+
+# Recall
+
+
+@pytest.fixture
+def lengths(transactional_db, monkeypatch):
+    """Give Loose an index of two dimensions, and rows of two lengths."""
+    index = HnswIndex(fields=["embedding"], name="loose_2", dimensions=2)
+    monkeypatch.setattr(Loose._meta, "indexes", [index])
+    with connection.schema_editor() as editor:
+        editor.add_index(Loose, index)
+    Loose.objects.bulk_load(Loose(embedding=[i, 1]) for i in range(60))
+    Loose.objects.bulk_load(Loose(embedding=[i, 1, 2]) for i in range(40))
+    yield index
+    with connection.schema_editor() as editor:
+        editor.remove_index(Loose, index)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_recall_of_an_index_of_one_length_is_measured(lengths):
+    report = measure_recall(Loose, sample=10, k=5)
+    assert (report.index.name, report.field, report.default.recall) == ("loose_2", "embedding", 1)
+    asked = Loose.objects.filter(pk__in=report.queries).values_list("embedding", flat=True)
+    assert {len(vector) for vector in asked} == {2}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_index_of_one_length_is_tuned(lengths):
+    assert tune(Loose, recall=0.5, k=3, sample_rows=50).rows == 50
+
+
+def test_recall_of_indexes_of_several_lengths_is_refused(monkeypatch):
+    monkeypatch.setattr(Loose._meta, "indexes", [hnsw(2), hnsw(3)])
+    with pytest.raises(ValueError) as caught:
+        Loose.objects.all().get_embedding_field(None)
+    assert str(caught.value) == (
+        "Loose.embedding has no dimensions, which only nearest() can do without, unless its indexes are of one length, "
+        "got 2 lengths."
+    )

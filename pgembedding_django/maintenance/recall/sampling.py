@@ -17,6 +17,7 @@ from django.db.models import BigIntegerField, F, Func, Model, QuerySet, TextFiel
 from pgembedding_django.bounds import is_integer
 from pgembedding_django.engines import get_engine
 from pgembedding_django.fields import EmbeddingField
+from pgembedding_django.fields.sized import HasLength, SizedField
 from pgembedding_django.indexes import HnswIndex
 from pgembedding_django.querysets import EmbeddingQuerySet
 from pgembedding_django.search.explanation import plan_nodes
@@ -87,6 +88,7 @@ def shuffle(rows: EmbeddingQuerySet[Model], field: EmbeddingField, *, seed: int)
     keys = [F(each.attname) for each in rows.model._meta.pk_fields]
     row = Func(*keys, template="ROW(%(expressions)s)::text", output_field=TextField())
     order = Func(row, Value(seed), function="hashtextextended", output_field=BigIntegerField())
+    rows = rows.filter(HasLength(field)) if isinstance(field, SizedField) else rows
     return rows.filter(**{f"{field.name}__isnull": False}).order_by(order, "pk")
 
 

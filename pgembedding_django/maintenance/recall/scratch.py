@@ -26,9 +26,11 @@ def copy_rows(rows: Rows, field: EmbeddingField, index: HnswIndex) -> Rows:
     quote, meta = connection.ops.quote_name, field.model._meta
     chosen, params = rows.values("pk").query.sql_with_params()
     keys = ", ".join(quote(str(each.column)) for each in meta.pk_fields)
+    # Where the column holds vectors of any length, these have one.
+    column = f"{quote(str(field.column))}::{field.db_type(connection)}"
     statement = (
         f"CREATE TEMPORARY TABLE {TABLE} ON COMMIT DROP AS "
-        f"SELECT row_number() OVER () AS id, {quote(str(field.column))} AS embedding FROM {quote(meta.db_table)} "
+        f"SELECT row_number() OVER () AS id, {column} AS embedding FROM {quote(meta.db_table)} "
         f"WHERE ({keys}) IN ({chosen})"
     )
     with connection.cursor() as cursor:
