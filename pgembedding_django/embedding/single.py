@@ -23,14 +23,16 @@ class Written(NamedTuple):
     digest: str | None
 
 
-def embed_one(field: EmbeddingField, pk: Any, using: str) -> Written | None:
+def embed_one(field: EmbeddingField, pk: Any, using: str, *, claimed_too: bool = False) -> Written | None:
     """
-    Embed one row if it is stale and no run of embed() is about to embed it.
+    Embed one row if it is stale.
 
+    claimed_too: also where a run of embed() is about to embed it, which then leaves it as it is.
     Returns what was written, None where nothing was: the row is fresh, gone, or was edited meanwhile.
     Raises TextRejected if its text cannot be embedded, and whatever else the embedder raises.
     """
-    rows = Claims(field, using).free(base_rows(field, using).filter(pk=pk))
+    rows = base_rows(field, using).filter(pk=pk)
+    rows = rows if claimed_too else Claims(field, using).free(rows)
     row = next(read_rows(rows, field.text_source), None)
     if row is None or not row.is_stale:
         return None

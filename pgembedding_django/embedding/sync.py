@@ -73,7 +73,8 @@ def _after_save(
 
 
 def _embed_saved(field: EmbeddingField, instance: Model, using: str) -> None:
-    written = embed_one(field, instance.pk, using)
+    # A run that has claimed the row has read the text before it was saved.
+    written = embed_one(field, instance.pk, using, claimed_too=True)
     if written is None:
         instance.refresh_from_db(using=using, fields=[field.name, field.digest_name])
         return

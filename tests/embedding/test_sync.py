@@ -242,6 +242,15 @@ def test_save_of_other_columns_and_the_text_takes_two_statements_more(scripted):
     assert [query["sql"].split()[0] for query in sent] == ["UPDATE", "SELECT", "UPDATE"]
 
 
+def test_save_of_the_text_of_a_row_that_a_run_has_claimed_embeds_it(scripted):
+    row = Saved.objects.create(text="a")
+    with Claims(get_field(Saved, None), "default") as claims:
+        claims.take([row.pk], fresh_too=True)
+        row.text = "bb"
+        row.save(update_fields=["text"])
+    assert vector(Saved) == vector_of("bb")
+
+
 # sync="task"
 
 
