@@ -23,6 +23,7 @@ from pgembedding_django import (
     SparseVectorField,
 )
 from pgembedding_django.engines import ENGINES
+from pgembedding_django.engines.sqlite import SqliteEngine
 from pgembedding_django.fields import MeasuredField
 
 pytestmark = pytest.mark.pgvector
@@ -240,17 +241,18 @@ def test_columns_have_the_server_s_types(Page):
     assert BitField().db_type(connection) == "bit"
 
 
+@pytest.mark.parametrize("engine", [ENGINES["pg_embedding"], SqliteEngine()], ids=["pg_embedding", "sqlite"])
 @pytest.mark.parametrize(
     ("storage", "message"),
     [
-        ("sparse", "pg_embedding cannot store sparse vectors. Use an EmbeddingField."),
-        ("bit", "pg_embedding cannot store bits to measure distances of. Use an EmbeddingField."),
+        ("sparse", "cannot store sparse vectors. Use an EmbeddingField."),
+        ("bit", "cannot store bits to measure distances of. Use an EmbeddingField."),
     ],
 )
-def test_engine_without_such_a_type_says_so(storage, message):
+def test_engine_without_such_a_type_says_so(engine, storage, message):
     with pytest.raises(NotSupportedError) as caught:
-        ENGINES["pg_embedding"].column_type(3, storage)
-    assert str(caught.value) == message
+        engine.column_type(3, storage)
+    assert str(caught.value) == f"{engine.name} {message}"
 
 
 def test_column_leaves_to_each_kind_what_a_value_is():
