@@ -80,15 +80,15 @@ def gather(collection: CollectionRow, documents: Iterable[D]) -> list[D]:
 
     Raises ValueError for a document of another collection, and ValidationError for one that Postgres would refuse.
     """
-    found: dict[str, D] = {}
+    by_key: dict[str, D] = {}
     for document in documents:
         if document.collection_id is None:
             document.collection = cast(Any, collection)
         elif document.collection_id != collection.pk:
             raise ValueError(f'Document "{document.key}" is of another collection than "{collection.name}".')
         document.check_storable()
-        found[document.key] = document
-    return list(found.values())
+        by_key[document.key] = document
+    return list(by_key.values())
 
 
 def embed_all(collection: CollectionRow, documents: Sequence[DocumentRow]) -> None:
@@ -112,9 +112,9 @@ def reuse_vectors(collection: CollectionRow, documents: Sequence[DocumentRow], s
     for document in documents:
         document.digest = source.digest(source.text(document))
     same = stored.filter(digest__in={document.digest for document in documents}, embedding__isnull=False)
-    known = dict(same.values_list("digest", "embedding"))
+    vectors = dict(same.values_list("digest", "embedding"))
     for document in documents:
-        document.embedding = known.get(document.digest)
+        document.embedding = vectors.get(document.digest)
 
 
 def embed_missing(collection: CollectionRow, documents: Sequence[DocumentRow]) -> dict[str, EmbeddingError]:

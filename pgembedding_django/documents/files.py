@@ -38,23 +38,23 @@ def find_files(paths: Iterable[str | Path], *, follow_links: bool = False) -> Fo
     follow_links: read files outside of these folders, or hidden in them, to which a link in them leads.
     Hidden files and folders are left out, links to folders are not followed, and a file found twice counts once.
     """
-    found = FoundFiles()
+    sources = FoundFiles()
     paths = list(paths)
-    found.roots = [_resolve(path) for path in paths if str(path) and os.path.isdir(path)]
-    for given in paths:
-        path = _resolve(given)
-        if not str(given):  # As "$UNSET" leaves it in a shell, not the folder where the shell is.
-            found.unread.append(('""', "names no file"))
-        elif path in found.roots:
-            _walk(path, found, follow_links)
+    sources.roots = [_resolve(path) for path in paths if str(path) and os.path.isdir(path)]
+    for name in paths:
+        path = _resolve(name)
+        if not str(name):  # As "$UNSET" leaves it in a shell, not the folder where the shell is.
+            sources.unread.append(('""', "names no file"))
+        elif path in sources.roots:
+            _walk(path, sources, follow_links)
         elif not os.path.lexists(path):
-            found.unread.append((source_of(path), "does not exist"))
+            sources.unread.append((source_of(path), "does not exist"))
         elif path.suffix.lower() not in LOADERS:
-            found.unread.append((source_of(path), f"is none of {', '.join(LOADERS)}"))
+            sources.unread.append((source_of(path), f"is none of {', '.join(LOADERS)}"))
         else:
-            found.files.append(path)
-    found.files = sorted(set(found.files))
-    return found
+            sources.files.append(path)
+    sources.files = sorted(set(sources.files))
+    return sources
 
 
 def source_of(path: Path) -> str:
@@ -62,26 +62,26 @@ def source_of(path: Path) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def _walk(root: Path, found: FoundFiles, follow_links: bool) -> None:
+def _walk(root: Path, sources: FoundFiles, follow_links: bool) -> None:
     """Add what lies below a folder."""
 
     def report(error: OSError) -> None:
-        found.unread.append((source_of(Path(error.filename)), f"cannot be read: {error.strerror}"))
+        sources.unread.append((source_of(Path(error.filename)), f"cannot be read: {error.strerror}"))
 
     for folder, folders, names in os.walk(root, onerror=report):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
             if not name.startswith(".") and Path(name).suffix.lower() in LOADERS:
-                _add(Path(folder, name), found, follow_links)
+                _add(Path(folder, name), sources, follow_links)
 
 
-def _add(path: Path, found: FoundFiles, follow_links: bool) -> None:
+def _add(path: Path, sources: FoundFiles, follow_links: bool) -> None:
     target = _resolve(path)
-    refusal = None if target == path else _refuse(target, found.roots, follow_links)
+    refusal = None if target == path else _refuse(target, sources.roots, follow_links)
     if refusal is None:
-        found.files.append(target)
+        sources.files.append(target)
     else:
-        found.unread.append((source_of(path), f"is a link to {source_of(target)}, which {refusal}"))
+        sources.unread.append((source_of(path), f"is a link to {source_of(target)}, which {refusal}"))
 
 
 def _refuse(target: Path, roots: list[Path], follow_links: bool) -> str | None:

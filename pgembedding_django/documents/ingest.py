@@ -106,12 +106,12 @@ class Ingest:
                 pending = []
         self._store(pending)
 
-    def prune(self, found: FoundFiles) -> None:
+    def prune(self, files: FoundFiles) -> None:
         """Delete the documents of files that lay below the paths looked through, and are not there any more."""
-        here = set(map(source_of, found.files))
+        here = set(map(source_of, files.files))
         sources = self._ingested().order_by().values_list("metadata__source", flat=True).distinct()
         for source in sources:
-            if source not in here and found.covers(source):
+            if source not in here and files.covers(source):
                 self._ingested(source).delete()
                 self.report.removed += 1
 
@@ -121,20 +121,20 @@ class Ingest:
         split = f"{self.chunk_size}:{self.chunk_overlap}:{self._identity}:".encode()
         fingerprint = hashlib.sha256(split + data).hexdigest()[:32]
         stored = self._ingested(source)
-        known = set(stored.values_list("metadata__fingerprint", TEXTLESS, REJECTED).distinct())
-        if known == {(fingerprint, True, False)}:
+        states = set(stored.values_list("metadata__fingerprint", TEXTLESS, REJECTED).distinct())
+        if states == {(fingerprint, True, False)}:
             self.report.textless.append(source)
             return None
-        if known == {(fingerprint, False, False)}:
+        if states == {(fingerprint, False, False)}:
             self.report.unchanged += 1
             return None
-        if {of_piece for of_piece, *_ in known} == {fingerprint}:
+        if {of_piece for of_piece, *_ in states} == {fingerprint}:
             return Change(source, list(stored.filter(REJECTED).order_by("pk")), stored.none())
         documents = self._split(path.suffix.lower(), data, {"source": source, "fingerprint": fingerprint})
         outdated = stored.exclude(key__in=[document.key for document in documents])
         # A piece with the same text may have another number now.
-        reuse_vectors(self.collection, documents, stored if known else stored.none())
-        return Change(source, documents, outdated, is_new=not known)
+        reuse_vectors(self.collection, documents, stored if states else stored.none())
+        return Change(source, documents, outdated, is_new=not states)
 
     def _split(self, suffix: str, data: bytes, metadata: dict[str, Any]) -> list[Document]:
         pages = extract(suffix, data)
@@ -194,13 +194,15 @@ class Ingest:
     def _save_collection(self) -> None:
         if self.collection.pk is not None:
             return
-        given = {name: getattr(self.collection, name) for name in ("embedder", "distance", "metadata")}
-        made, _ = Collection.objects.using(self.collection.alias).get_or_create(
-            name=self.collection.name, defaults=given
+        options = {name: getattr(self.collection, name) for name in ("embedder", "distance", "metadata")}
+        stored, _ = Collection.objects.using(self.collection.alias).get_or_create(
+            name=self.collection.name, defaults=options
         )
-        if made.embedder != self.collection.embedder:
-            raise ValidationError(f'Collection "{made.name}" was made meanwhile, for the embedder "{made.embedder}".')
-        self.collection = made
+        if stored.embedder != self.collection.embedder:
+            raise ValidationError(
+                f'Collection "{stored.name}" was made meanwhile, for the embedder "{stored.embedder}".'
+            )
+        self.collection = stored
 
     def _ingested(self, source: str | None = None) -> QuerySet[Document]:
         """Return the documents that came from files, or from one file."""

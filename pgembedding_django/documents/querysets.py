@@ -80,12 +80,12 @@ class DocumentQuerySet(EmbeddingQuerySet[D]):
         """As EmbeddingQuerySet's, one collection after the other; all=True replaces vectors that were given, too."""
         self._for_write = True
         total = EmbedReport()
-        for rows, found in self.embed_targets(field, all=all):
+        for rows, target in self.embed_targets(field, all=all):
             left = limit - total.rows if limit and total.rows else limit
             if left == 0 and total.rows:
                 break
             show = progress and partial(_show, progress, total.rows)
-            _add(total, EmbedRun(rows, found, limit=left, all=all, progress=show, **options).run())
+            _add(total, EmbedRun(rows, target, limit=left, all=all, progress=show, **options).run())
         return total
 
     def embed_targets(self, field: str | None = None, *, all: bool = False) -> Sequence[tuple[Self, EmbeddingField]]:

@@ -46,27 +46,27 @@ class SearchView(View):
     def get(self, request: HttpRequest, collection: str) -> JsonResponse:
         """Search."""
         # Postgres holds no NUL, which a URL can.
-        found = None if "\0" in collection else Collection.objects.filter(name=collection).first()
-        if not self.has_permission(request, found):
+        target = None if "\0" in collection else Collection.objects.filter(name=collection).first()
+        if not self.has_permission(request, target):
             return _refuse(403, "You may not search this collection.")
-        if found is None:
+        if target is None:
             return _refuse(404, "There is no collection of this name.")
         try:
             query, k, conditions = self._read(request)
-            documents = found.documents.filter(parse_filter(conditions))
+            documents = target.documents.filter(parse_filter(conditions))
         except ValueError as error:
             return _refuse(400, str(error))
         try:
-            nearest = documents.nearest(found.embed_query(query), k)
+            nearest = documents.nearest(target.embed_query(query), k)
         # The reasons may name hosts and settings, which are not for the asker.
         except ImproperlyConfigured:
-            logger.exception('The embedder of collection "%s" is not configured.', found.name)
+            logger.exception('The embedder of collection "%s" is not configured.', target.name)
             return _refuse(503, "The embedder of this collection is not configured.")
         except ValueError:
-            logger.exception('The embedder of collection "%s" failed.', found.name)
+            logger.exception('The embedder of collection "%s" failed.', target.name)
             return _refuse(503, "The embedder of this collection does not answer. Try again later.")
         results = [as_result(document) for document in nearest]
-        return JsonResponse({"collection": found.name, "query": query, "results": results})
+        return JsonResponse({"collection": target.name, "query": query, "results": results})
 
     def http_method_not_allowed(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         allowed = ", ".join(name.upper() for name in self.http_method_names if hasattr(self, name))
@@ -88,12 +88,12 @@ class SearchView(View):
 
 def _parse_json(text: str) -> dict[str, Any]:
     try:
-        found = json.loads(text or "{}")
+        value = json.loads(text or "{}")
     except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError("filter must be a JSON object.") from error
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         raise ValueError("filter must be a JSON object.")
-    return found
+    return value
 
 
 def _refuse(status: int, reason: str, **headers: str) -> JsonResponse:

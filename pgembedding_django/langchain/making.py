@@ -67,8 +67,9 @@ class MakingMethods(DocumentMethods):
         pre_delete_collection: bool = False,
         **kwargs: Any,
     ) -> Self:
-        given = {} if ids is None else {"ids": ids}
-        options = {"collection_name": collection_name, "pre_delete_collection": pre_delete_collection, **given}
+        options: dict[str, Any] = {"collection_name": collection_name, "pre_delete_collection": pre_delete_collection}
+        if ids is not None:
+            options["ids"] = ids
         return super().from_documents(list(documents), embedding, **options, **kwargs)
 
     @classmethod

@@ -12,7 +12,7 @@ from langchain_core.documents import Document
 from pgembedding_django.documents.contents import listed, make_documents
 from pgembedding_django.documents.filters import parse_filter
 from pgembedding_django.documents.storable import is_storable
-from pgembedding_django.langchain.search import Filter, Found, SearchMethods
+from pgembedding_django.langchain.search import Filter, Scored, SearchMethods
 from pgembedding_django.langchain.setup import collections_of
 from pgembedding_django.search.diversity import diversify
 from pgembedding_django.vectors import to_vector
@@ -56,7 +56,7 @@ class RowMethods(SearchMethods):
     def _distance(self) -> str:
         return str(self._find_collection().distance)
 
-    def _nearest(self, embedding: Sequence[float], k: int, filter: Filter | None, threshold: float | None) -> Found:
+    def _nearest(self, embedding: Sequence[float], k: int, filter: Filter | None, threshold: float | None) -> Scored:
         collection = self._find_collection()
         rows = collection.documents.filter(parse_filter(filter or {})).defer("embedding").nearest(embedding, k)
         return [(_as_document(row), _distance_of(row)) for row in self._relevant(rows, collection, threshold)]
@@ -69,7 +69,7 @@ class RowMethods(SearchMethods):
         lambda_mult: float,
         filter: Filter | None,
         threshold: float | None,
-    ) -> Found:
+    ) -> Scored:
         if not 0 <= lambda_mult <= 1:
             raise ValueError(f"lambda_mult must be a number from 0 to 1, got {lambda_mult}.")
         collection = self._find_collection()
@@ -134,8 +134,8 @@ class RowMethods(SearchMethods):
     def _get_by_ids(self, ids: Iterable[str]) -> list[Document]:
         keys = _keys(ids)
         rows = self._find_collection().documents.filter(key__in=keys).defer("embedding")
-        found = {row.key: _as_document(row) for row in rows}
-        return [found[key] for key in keys if key in found]
+        documents = {row.key: _as_document(row) for row in rows}
+        return [documents[key] for key in keys if key in documents]
 
 
 def check_counts(texts: Iterable[str], metadatas: Metadatas | None, ids: Ids | None) -> Columns:

@@ -15,7 +15,7 @@ from pgembedding_django.langchain.setup import Database
 __all__ = ["SearchMethods"]
 
 Filter = dict[str, Any]
-Found = list[tuple[Document, float]]
+Scored = list[tuple[Document, float]]
 
 #: distance: LangChain's relevance of it, which for vectors of length 1 is 1 where they are equal.
 RELEVANCE: dict[str, Callable[[float], float]] = {
@@ -44,7 +44,7 @@ class SearchMethods(VectorStore):
         return self.embedding_function
 
     @abstractmethod
-    def _nearest(self, embedding: Sequence[float], k: int, filter: Filter | None, threshold: float | None) -> Found:
+    def _nearest(self, embedding: Sequence[float], k: int, filter: Filter | None, threshold: float | None) -> Scored:
         """Return the k nearest documents, without those whose relevance is below a threshold."""
 
     @abstractmethod
@@ -56,14 +56,12 @@ class SearchMethods(VectorStore):
         lambda_mult: float,
         filter: Filter | None,
         threshold: float | None,
-    ) -> Found:
+    ) -> Scored:
         """Return k of the fetch_k nearest documents, each unlike those before it."""
 
     @abstractmethod
     def _distance(self) -> str:
         """Return the name of the distance that scores are."""
-
-    # By nearness
 
     def similarity_search(  # type: ignore[override]
         self, query: str, k: int = 4, filter: Filter | None = None, *, score_threshold: float | None = None
@@ -72,19 +70,19 @@ class SearchMethods(VectorStore):
 
     def similarity_search_with_score(
         self, query: str, k: int = 4, filter: Filter | None = None, *, score_threshold: float | None = None
-    ) -> Found:
+    ) -> Scored:
         embedding = self.embeddings.embed_query(query)
         return self.similarity_search_with_score_by_vector(embedding, k, filter, score_threshold=score_threshold)
 
     def similarity_search_by_vector(  # type: ignore[override]
         self, embedding: list[float], k: int = 4, filter: Filter | None = None, *, score_threshold: float | None = None
     ) -> list[Document]:
-        found = self.similarity_search_with_score_by_vector(embedding, k, filter, score_threshold=score_threshold)
-        return _documents(found)
+        scored = self.similarity_search_with_score_by_vector(embedding, k, filter, score_threshold=score_threshold)
+        return _documents(scored)
 
     def similarity_search_with_score_by_vector(
         self, embedding: list[float], k: int = 4, filter: Filter | None = None, *, score_threshold: float | None = None
-    ) -> Found:
+    ) -> Scored:
         return self.database.run(self._nearest, embedding, k, filter, score_threshold)
 
     async def asimilarity_search(  # type: ignore[override]
@@ -94,19 +92,19 @@ class SearchMethods(VectorStore):
 
     async def asimilarity_search_with_score(
         self, query: str, k: int = 4, filter: Filter | None = None, *, score_threshold: float | None = None
-    ) -> Found:
+    ) -> Scored:
         embedding = await self.embeddings.aembed_query(query)
         return await self.asimilarity_search_with_score_by_vector(embedding, k, filter, score_threshold=score_threshold)
 
     async def asimilarity_search_by_vector(  # type: ignore[override]
         self, embedding: list[float], k: int = 4, filter: Filter | None = None, *, score_threshold: float | None = None
     ) -> list[Document]:
-        found = self.asimilarity_search_with_score_by_vector(embedding, k, filter, score_threshold=score_threshold)
-        return _documents(await found)
+        scored = self.asimilarity_search_with_score_by_vector(embedding, k, filter, score_threshold=score_threshold)
+        return _documents(await scored)
 
     async def asimilarity_search_with_score_by_vector(
         self, embedding: list[float], k: int = 4, filter: Filter | None = None, *, score_threshold: float | None = None
-    ) -> Found:
+    ) -> Scored:
         return await self.database.arun(self._nearest, embedding, k, filter, score_threshold)
 
     # By nearness, unlike each other
@@ -121,10 +119,10 @@ class SearchMethods(VectorStore):
         *,
         score_threshold: float | None = None,
     ) -> list[Document]:
-        found = self.max_marginal_relevance_search_with_score(
+        scored = self.max_marginal_relevance_search_with_score(
             query, k, fetch_k, lambda_mult, filter, score_threshold=score_threshold
         )
-        return _documents(found)
+        return _documents(scored)
 
     def max_marginal_relevance_search_with_score(
         self,
@@ -135,7 +133,7 @@ class SearchMethods(VectorStore):
         filter: Filter | None = None,
         *,
         score_threshold: float | None = None,
-    ) -> Found:
+    ) -> Scored:
         embedding = self.embeddings.embed_query(query)
         return self.max_marginal_relevance_search_with_score_by_vector(
             embedding, k, fetch_k, lambda_mult, filter, score_threshold=score_threshold
@@ -151,10 +149,10 @@ class SearchMethods(VectorStore):
         *,
         score_threshold: float | None = None,
     ) -> list[Document]:
-        found = self.max_marginal_relevance_search_with_score_by_vector(
+        scored = self.max_marginal_relevance_search_with_score_by_vector(
             embedding, k, fetch_k, lambda_mult, filter, score_threshold=score_threshold
         )
-        return _documents(found)
+        return _documents(scored)
 
     def max_marginal_relevance_search_with_score_by_vector(
         self,
@@ -165,7 +163,7 @@ class SearchMethods(VectorStore):
         filter: Filter | None = None,
         *,
         score_threshold: float | None = None,
-    ) -> Found:
+    ) -> Scored:
         return self.database.run(self._diverse, embedding, k, fetch_k, lambda_mult, filter, score_threshold)
 
     async def amax_marginal_relevance_search(  # type: ignore[override]
@@ -178,10 +176,10 @@ class SearchMethods(VectorStore):
         *,
         score_threshold: float | None = None,
     ) -> list[Document]:
-        found = await self.amax_marginal_relevance_search_with_score(
+        scored = await self.amax_marginal_relevance_search_with_score(
             query, k, fetch_k, lambda_mult, filter, score_threshold=score_threshold
         )
-        return _documents(found)
+        return _documents(scored)
 
     async def amax_marginal_relevance_search_with_score(
         self,
@@ -192,7 +190,7 @@ class SearchMethods(VectorStore):
         filter: Filter | None = None,
         *,
         score_threshold: float | None = None,
-    ) -> Found:
+    ) -> Scored:
         embedding = await self.embeddings.aembed_query(query)
         return await self.amax_marginal_relevance_search_with_score_by_vector(
             embedding, k, fetch_k, lambda_mult, filter, score_threshold=score_threshold
@@ -208,10 +206,10 @@ class SearchMethods(VectorStore):
         *,
         score_threshold: float | None = None,
     ) -> list[Document]:
-        found = await self.amax_marginal_relevance_search_with_score_by_vector(
+        scored = await self.amax_marginal_relevance_search_with_score_by_vector(
             embedding, k, fetch_k, lambda_mult, filter, score_threshold=score_threshold
         )
-        return _documents(found)
+        return _documents(scored)
 
     async def amax_marginal_relevance_search_with_score_by_vector(
         self,
@@ -222,7 +220,7 @@ class SearchMethods(VectorStore):
         filter: Filter | None = None,
         *,
         score_threshold: float | None = None,
-    ) -> Found:
+    ) -> Scored:
         return await self.database.arun(self._diverse, embedding, k, fetch_k, lambda_mult, filter, score_threshold)
 
     def as_retriever(self, **kwargs: Any) -> VectorStoreRetriever:
@@ -237,15 +235,15 @@ class SearchMethods(VectorStore):
         return self._relevance_of(self.database.run(self._distance))
 
     def _relevance_of(self, distance: str) -> Callable[[float], float]:
-        """Return the relevance of a distance: what the store was given, or else LangChain's own, from 0 to 1."""
+        """Return the relevance of a distance: the store's own function, or else LangChain's own, from 0 to 1."""
         relevance = RELEVANCE[distance]
         return self.relevance_score_fn or (lambda score: min(1.0, max(0.0, relevance(score))))
 
-    async def _asimilarity_search_with_relevance_scores(self, query: str, k: int = 4, **kwargs: Any) -> Found:
-        found = await self.asimilarity_search_with_score(query, k, **kwargs)
+    async def _asimilarity_search_with_relevance_scores(self, query: str, k: int = 4, **kwargs: Any) -> Scored:
+        scored = await self.asimilarity_search_with_score(query, k, **kwargs)
         relevance = await self.database.arun(self._select_relevance_score_fn)
-        return [(document, relevance(score)) for document, score in found]
+        return [(document, relevance(score)) for document, score in scored]
 
 
-def _documents(found: Found) -> list[Document]:
-    return [document for document, _ in found]
+def _documents(scored: Scored) -> list[Document]:
+    return [document for document, _ in scored]

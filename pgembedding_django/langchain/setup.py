@@ -162,8 +162,8 @@ def find_engine(database: Database) -> str:
     with database.connection.cursor() as cursor:
         cursor.execute("SELECT name, installed_version IS NOT NULL FROM pg_available_extensions")
         offered = dict(cursor.fetchall())
-    found = [engine.name for engine in ENGINES.values() if engine.extension in offered]
-    return max(found or ENGINES, key=lambda name: offered.get(ENGINES[name].extension, False))
+    engines = [engine.name for engine in ENGINES.values() if engine.extension in offered]
+    return max(engines or ENGINES, key=lambda name: offered.get(ENGINES[name].extension, False))
 
 
 def _loop_is_running() -> bool:

@@ -57,13 +57,13 @@ class Source:
         A name that no collection has is that of a table, with or without its schema.
         Raises SourceError for a name that is neither, and where there is nothing.
         """
-        known = {table.name: table for table in (*self._shared(), *self._own())}
-        if not names and not known:
+        tables = {table.name: table for table in (*self._shared(), *self._own())}
+        if not names and not tables:
             raise SourceError(
                 f"The source has no documents of LangChain: neither a table {SHARED} nor one with langchain_id, "
                 "content and embedding. Name a table that has other columns by --collection."
             )
-        return [known.get(name) or self._named(name, known) for name in names or known]
+        return [tables.get(name) or self._named(name, tables) for name in names or tables]
 
     def count(self, table: StoreTable) -> int:
         """Return how many documents a collection has."""
@@ -74,8 +74,8 @@ class Source:
         if not table.params:
             return None
         sql = f"SELECT min(cmetadata::text) FROM {COLLECTIONS} WHERE name = %s"
-        found: str | None = self._fetch(sql, table.params)[0][0]
-        return found
+        metadata: str | None = self._fetch(sql, table.params)[0][0]
+        return metadata
 
     def rows(self, table: StoreTable) -> Iterator[list[Row]]:
         """Yield the documents of a collection, batch by batch."""
@@ -92,19 +92,19 @@ class Source:
         return [shared_table(name, SHARED, COLLECTIONS, next(iter(columns.values()))) for (name,) in names]
 
     def _own(self) -> Iterable[StoreTable]:
-        columns = self._columns("n.nspname NOT IN ('pg_catalog', 'information_schema') AND c.relkind IN ('r', 'p')")
-        for (schema, name, visible), found in columns.items():
-            if is_own_table(found):
-                yield self._own_table(name if visible else f"{schema}.{name}", schema, name, found)
+        tables = self._columns("n.nspname NOT IN ('pg_catalog', 'information_schema') AND c.relkind IN ('r', 'p')")
+        for (schema, name, visible), columns in tables.items():
+            if is_own_table(columns):
+                yield self._own_table(name if visible else f"{schema}.{name}", schema, name, columns)
 
-    def _named(self, name: str, known: Iterable[str]) -> StoreTable:
+    def _named(self, name: str, others: Iterable[str]) -> StoreTable:
         schema, _, table = name.rpartition(".")
-        columns = self._columns(
+        tables = self._columns(
             "c.relname = %s AND pg_table_is_visible(c.oid) OR (n.nspname, c.relname) = (%s, %s)", name, schema, table
         )
-        for (found_schema, found_table, _), found in columns.items():
-            return self._own_table(name, found_schema, found_table, found)
-        there = ", ".join(f'"{each}"' for each in known) or "none"
+        for (its_schema, its_name, _), columns in tables.items():
+            return self._own_table(name, its_schema, its_name, columns)
+        there = ", ".join(f'"{each}"' for each in others) or "none"
         raise SourceError(f'The source has no collection and no table "{name}". There are: {there}.')
 
     def _own_table(self, name: str, schema: str, table: str, columns: Sequence[Column]) -> StoreTable:
@@ -126,7 +126,7 @@ class Source:
             params,
         )
         return {
-            table: [Column(*row[3:]) for row in found] for table, found in groupby(rows, key=lambda row: tuple(row[:3]))
+            table: [Column(*row[3:]) for row in group] for table, group in groupby(rows, key=lambda row: tuple(row[:3]))
         }
 
     def _fetch(self, sql: str, params: Sequence[Any] = ()) -> list[Any]:

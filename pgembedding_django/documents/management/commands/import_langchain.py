@@ -72,11 +72,11 @@ class Command(DatabaseCommand):
         return report
 
     def _collection(self, source: Source, table: StoreTable, options: dict[str, Any]) -> Collection:
-        found = find_collection(
+        collection = find_collection(
             table.name, options["database"], embedder=options["embedder"], distance=options["distance"]
         )
-        if found.pk is None:
-            found.distance = options["distance"] or table.distance
-            found.metadata = json.loads(source.metadata(table) or "null") or {}
-            found.save(using=options["database"])
-        return found
+        if collection.pk is None:
+            collection.distance = options["distance"] or table.distance
+            collection.metadata = json.loads(source.metadata(table) or "null") or {}
+            collection.save(using=options["database"])
+        return collection

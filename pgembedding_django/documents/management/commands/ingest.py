@@ -45,10 +45,10 @@ class Command(DatabaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         _check_sizes(options["chunk_size"], options["chunk_overlap"])
-        found = find_files(options["paths"], follow_links=options["follow_links"])
+        sources = find_files(options["paths"], follow_links=options["follow_links"])
         collection = find_collection(options["collection"], options["database"], embedder=options["embedder"])
         try:
-            report = self._ingest(collection, found, options)
+            report = self._ingest(collection, sources, options)
         except ImproperlyConfigured as error:
             raise CommandError(str(error)) from error
         except EmbeddingError as error:
@@ -57,14 +57,14 @@ class Command(DatabaseCommand):
             raise CommandError(f"{error.messages[0]} {RESUME}") from error
         self._tell(collection, report)
 
-    def _ingest(self, collection: Collection, found: FoundFiles, options: dict[str, Any]) -> IngestReport:
+    def _ingest(self, collection: Collection, sources: FoundFiles, options: dict[str, Any]) -> IngestReport:
         ingest = Ingest(collection, chunk_size=options["chunk_size"], chunk_overlap=options["chunk_overlap"])
-        ingest.report.unread += found.unread
+        ingest.report.unread += sources.unread
         # Shown on a terminal only, and gone when it is done.
-        with tqdm(found.files, desc="  reading", unit=" files", leave=False, disable=None) as files:
+        with tqdm(sources.files, desc="  reading", unit=" files", leave=False, disable=None) as files:
             ingest.run(files)
         if options["prune"]:
-            ingest.prune(found)
+            ingest.prune(sources)
         return ingest.report
 
     def _tell(self, collection: Collection, report: IngestReport) -> None:

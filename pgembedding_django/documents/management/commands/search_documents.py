@@ -40,26 +40,26 @@ class Command(DatabaseCommand):
             names = Collection.objects.using(options["database"]).order_by("name").values_list("name", flat=True)
             raise CommandError(f'There is no collection "{collection.name}". There are: {", ".join(names) or "none"}.')
         try:
-            found = list(collection.documents.nearest(options["question"], options["k"]))
+            documents = list(collection.documents.nearest(options["question"], options["k"]))
         except (ImproperlyConfigured, ValueError) as error:
             raise CommandError(str(error)) from error
         if options["json"]:
-            rows = [as_result(document) for document in found]
+            rows = [as_result(document) for document in documents]
             self.stdout.write(json.dumps(rows, indent=2, ensure_ascii=False, cls=DjangoJSONEncoder))
         else:
-            self.stdout.write("\n".join(_table(found)))
+            self.stdout.write("\n".join(_table(documents)))
 
 
-def _table(found: list[Any]) -> Iterable[str]:
+def _table(documents: list[Any]) -> Iterable[str]:
     width = max(shutil.get_terminal_size((LINE_WIDTH, 0)).columns - SOURCE_WIDTH - 14, 20)
     yield f"{'distance':>10}  {'source':<{SOURCE_WIDTH}}  text"
-    for document in found:
+    for document in documents:
         source = _one_line(_source(document))
         # The end of a path tells more than its beginning.
         shown = source if len(source) <= SOURCE_WIDTH else f"…{source[1 - SOURCE_WIDTH :]}"
         text = Truncator(_one_line(document.content)).chars(width)
         yield f"{document.distance:>10.4f}  {shown:<{SOURCE_WIDTH}}  {text}"
-    if not found:
+    if not documents:
         yield "The collection has no documents."
 
 
