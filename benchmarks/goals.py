@@ -79,6 +79,16 @@ def _throughput(run: Run) -> Iterator[Goal]:
     ours = load["bulk_load"]
     yield _at_least("bulk_load, 1,536 dims, beside pgvector.django", ours / load["pgvector.django bulk_create"], 15)
     yield _at_least("... beside hand-written binary COPY", ours / load["hand-written binary COPY"], 0.7)
+    narrow, read_narrow = run.load[384], run.read[384]
+    by_hand = narrow["hand-written binary COPY"]
+    yield _at_least("bulk_load, 384 dims, beside hand-written binary COPY", narrow["bulk_load"] / by_hand, 0.8)
+    yield _at_least("bulk_load_arrays, 384 dims, beside the same", narrow["bulk_load_arrays"] / by_hand, 1.1)
+    by_hand = read_narrow["hand-written binary COPY into a matrix"]
+    yield _at_least(
+        "vectors(), 384 dims, beside a hand-written COPY out",
+        read_narrow["vectors(), keys and a matrix"] / by_hand,
+        0.9,
+    )
     ours = read["this project"]
     yield _at_least("full rows read, 1,536 dims, beside pgvector.django", ours / read["pgvector.django"], 8)
     yield _at_least("... beside vector_send + frombuffer", ours / read["hand-written vector_send + frombuffer"], 0.6)

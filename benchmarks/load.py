@@ -12,7 +12,7 @@ from django.db import connection
 
 from benchmarks.data import Corpus
 from benchmarks.langchain import LangChain
-from benchmarks.models import Table
+from benchmarks.models import Table, title_of
 from benchmarks.timing import median_of, timed
 
 #: Rows of one INSERT of bulk_create(), which would otherwise put all of them into one statement.
@@ -31,6 +31,7 @@ def measure_load(table: Table, corpus: Corpus, rounds: int, langchain: LangChain
         "pgvector.django bulk_create": partial(table.peer.objects.bulk_create, peers, batch_size=BATCH),
         "bulk_create": partial(table.plain.objects.bulk_create, ours, batch_size=BATCH),
         "bulk_load": partial(table.plain.objects.bulk_load, ours),
+        "bulk_load_arrays": partial(table.plain.objects.bulk_load_arrays, corpus.vectors, **_columns(corpus)),
         "hand-written binary COPY": partial(_copy, table.name, plain, corpus.vectors.shape[1]),
     }
     clocks = {name: partial(_into_empty, table, work, (peers, ours)) for name, work in works.items()}
@@ -45,6 +46,8 @@ def measure_read(table: Table, rows: int, rounds: int) -> dict[str, float]:
         "pgvector.django": partial(_read, table.peer),
         "this project": partial(_read, table.plain),
         "hand-written vector_send + frombuffer": partial(_fetch, table.name),
+        "vectors(), keys and a matrix": table.plain.objects.vectors,
+        "hand-written binary COPY into a matrix": partial(_copy_out, table.name, table.dimensions),
     }
     clocks = {name: partial(_seconds, work) for name, work in works.items()}
     return _rates(rows, median_of(rounds + 1, clocks))
@@ -79,6 +82,21 @@ def _copy(table: str, rows: list[tuple[str, int, int, Any]], dimensions: int) ->
         cursor.copy_expert(
             f"COPY {table} ({COLUMNS}) FROM STDIN (FORMAT binary)", BytesIO(b"".join([*parts, TRAILER])), size=1 << 18
         )
+
+
+def _columns(corpus: Corpus) -> dict[str, Any]:
+    titles = [title_of(position) for position in range(corpus.rows)]
+    return {"title": titles, "bucket": corpus.bucket, "position": corpus.position}
+
+
+def _copy_out(table: str, dimensions: int) -> tuple[list[int], Any]:
+    """Do what a developer who knows the format writes."""
+    data = BytesIO()
+    with connection.cursor() as cursor:
+        cursor.copy_expert(f"COPY (SELECT id, embedding FROM {table}) TO STDOUT (FORMAT binary)", data)
+    row = [("head", "V6"), ("id", ">i8"), ("size", "V4"), ("sizes", "V4"), ("vector", ">f4", (dimensions,))]
+    rows = np.frombuffer(data.getbuffer()[19:-2], np.dtype(row))
+    return rows["id"].tolist(), rows["vector"].astype(np.float32)
 
 
 def _read(model: Any) -> int:

@@ -62,7 +62,7 @@ class Table:
         for position, vector in enumerate(corpus.vectors):
             key = {"pk": position + 1} if with_keys else {}
             yield model(
-                title=f"Row number {position:,} of the benchmark's table",
+                title=title_of(position),
                 bucket=int(corpus.bucket[position]),
                 position=int(corpus.position[position]),
                 embedding=vector,
@@ -81,3 +81,7 @@ def _make(name: str, table: str, field: models.Field, indexes: list[HnswIndex] |
         "Meta": type("Meta", (), {"app_label": "benchmarks", "db_table": table, "indexes": indexes or []}),
     }
     return type(name, (models.Model,), attributes)
+
+
+def title_of(position: int) -> str:
+    return f"Row number {position:,} of the benchmark's table"

@@ -37,13 +37,18 @@ Rows = TypeVar("Rows", bound=QuerySet[Any])
 _MIXED: dict[tuple[type[Any], type[Any]], type[Any]] = {}
 
 
-def compiled(rows: QuerySet[Any], connection: BaseDatabaseWrapper) -> tuple[str, Sequence[Any]]:
+def compiled(
+    rows: QuerySet[Any], connection: BaseDatabaseWrapper, *, as_stored: bool = False
+) -> tuple[str, Sequence[Any]]:
     """
     Return the statement of a queryset, and its parameters.
 
+    as_stored: select each column as it is, not as its field wants it sent.
     Raises EmptyResultSet if it is known to have no rows.
     """
-    return cast("tuple[str, Sequence[Any]]", rows.query.get_compiler(connection=connection).as_sql())
+    query = rows.query.clone()
+    query.subquery = as_stored
+    return cast("tuple[str, Sequence[Any]]", query.get_compiler(connection=connection).as_sql())
 
 
 def mixed(base: type[Any], mixin: type[T]) -> type[T]:

@@ -70,7 +70,8 @@ def _copy_page(page: QuerySet[Any], field: EmbeddingField) -> Page:
     parts: list[Field[Any, Any]] = list(page.model._meta.pk_fields)
     keys = [Cast(F(part.attname), BigIntegerField() if _is_integer(part) else TextField()) for part in parts]
     try:
-        sql, params = compiled(page.values_list(*keys, field.name), connection)
+        # In binary, COPY sends a vector as its field would ask for it.
+        sql, params = compiled(page.values_list(*keys, field.name), connection, as_stored=True)
     except EmptyResultSet:
         return [], np.empty((0, 0), np.float32)
     statement = with_literals(f"COPY ({sql}) TO STDOUT (FORMAT binary)", params, connection)
