@@ -159,6 +159,10 @@ class EmbeddingField(MeasuredField, Generic[Set, Get]):
                 kwargs[key] = Vector(kwargs[key])
         return name, "pgembedding_django.EmbeddingField", args, kwargs
 
+    def get_internal_type(self) -> str:
+        """Return the name by which packages such as django-ninja look a field up; a subclass is such a field too."""
+        return "EmbeddingField"
+
     def get_default(self) -> Any:
         # An array can be changed, and what one row does with it must not reach another.
         default = super().get_default()

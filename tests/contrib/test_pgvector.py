@@ -11,7 +11,7 @@ from django.db.models.functions import Cast
 from django.db.models.indexes import IndexExpression
 from django.forms import modelform_factory
 
-from pgembedding_django import EmbeddingField, EmbeddingManager
+from pgembedding_django import EmbeddingField, EmbeddingManager, HalfVectorField
 from pgembedding_django.contrib import pgvector as ours
 
 pytestmark = pytest.mark.pgvector
@@ -141,6 +141,11 @@ def test_field_is_an_embedding_field_in_a_migration():
     for field in (ours.VectorField(dimensions=3), EmbeddingField(dimensions=3)):
         assert field.deconstruct()[1:] == ("pgembedding_django.EmbeddingField", [], {"dimensions": 3})
     assert ours.HalfVectorField(dimensions=3).deconstruct()[3] == {"dimensions": 3, "storage": "half"}
+
+
+@pytest.mark.parametrize("field", [ours.VectorField(), ours.HalfVectorField(), HalfVectorField()])
+def test_field_of_another_name_is_looked_up_as_an_embedding_field(field):
+    assert field.get_internal_type() == "EmbeddingField"
 
 
 def test_form_shows_a_vector_as_text_and_takes_another(Item):
