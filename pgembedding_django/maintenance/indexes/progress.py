@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-__all__ = ["Progress", "read_progress"]
+__all__ = ["Progress", "Watch", "read_progress"]
 
 #: Where a phase of CREATE INDEX and REINDEX CONCURRENTLY begins and ends, in percent of the whole. The building itself
 #: takes nearly all of the time (PostgreSQL documentation, "CREATE INDEX Progress Reporting"; pgvector 0.8 README).
@@ -36,6 +37,10 @@ class Progress:
     phase: str
     percent: float
     blocked_by: tuple[int, ...] = ()
+
+
+#: What is called with a build's progress while it runs.
+Watch = Callable[[Progress], object]
 
 
 def read_progress(connection: BaseDatabaseWrapper, pid: int) -> Progress | None:

@@ -14,8 +14,9 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from pgembedding_django.compat import background
+from pgembedding_django.maintenance.indexes.progress import Watch
 from pgembedding_django.maintenance.rebuilding.log import log_outcome
-from pgembedding_django.maintenance.rebuilding.rebuild import RebuildOptions, Watch, perform_rebuild, queue_rebuild
+from pgembedding_django.maintenance.rebuilding.rebuild import RebuildOptions, perform_rebuild, queue_rebuild
 from pgembedding_django.maintenance.rebuilding.repair import Step, perform_create, perform_drop, plan_repair, queue_step
 from pgembedding_django.maintenance.rebuilding.runs import claim, give_up_late, open_session
 from pgembedding_django.models import HnswIndexStatus, IndexRun

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TypedDict, Unpack
 
 from django.db import DEFAULT_DB_ALIAS, Error, connections
@@ -14,7 +13,7 @@ from pgembedding_django.loading.statistics import analyze
 from pgembedding_django.maintenance.indexes.declared import model_tables
 from pgembedding_django.maintenance.indexes.diagnosis import find_parent
 from pgembedding_django.maintenance.indexes.lookup import find_index, root_of, statuses
-from pgembedding_django.maintenance.indexes.progress import Progress
+from pgembedding_django.maintenance.indexes.progress import Watch
 from pgembedding_django.maintenance.rebuilding.errors import end_sentence, explained
 from pgembedding_django.maintenance.rebuilding.estimate import estimate_memory, warn_of_memory
 from pgembedding_django.maintenance.rebuilding.runs import open_session, queue_run, recorded
@@ -22,8 +21,6 @@ from pgembedding_django.maintenance.rebuilding.session import Session, check_bui
 from pgembedding_django.models import HnswIndexStatus, IndexRun
 
 __all__ = ["RebuildOptions", "perform_rebuild", "queue_rebuild", "rebuild", "refuse_own_transaction"]
-
-Watch = Callable[[Progress], object]
 
 
 class RebuildOptions(TypedDict, total=False):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Unpack
 
@@ -13,7 +13,7 @@ from pgembedding_django.maintenance.indexes.catalogue import IndexReport, list_i
 from pgembedding_django.maintenance.indexes.declared import declarations, model_tables
 from pgembedding_django.maintenance.indexes.diagnosis import State, find_parent
 from pgembedding_django.maintenance.indexes.lookup import find_index, statuses
-from pgembedding_django.maintenance.indexes.progress import Progress
+from pgembedding_django.maintenance.indexes.progress import Watch
 from pgembedding_django.maintenance.rebuilding.errors import explained
 from pgembedding_django.maintenance.rebuilding.rebuild import RebuildOptions, queue_rebuild
 from pgembedding_django.maintenance.rebuilding.runs import queue_run, recorded
@@ -21,8 +21,6 @@ from pgembedding_django.maintenance.rebuilding.session import IndexBusy, Session
 from pgembedding_django.models import IndexRun
 
 __all__ = ["Step", "perform_create", "perform_drop", "plan_repair", "queue_step"]
-
-Watch = Callable[[Progress], object]
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import datetime
@@ -16,7 +16,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from pgembedding_django import locks
 from pgembedding_django.compat.notices import hear_notices
 from pgembedding_django.engines.building import check_memory
-from pgembedding_django.maintenance.indexes.progress import Progress, read_progress
+from pgembedding_django.maintenance.indexes.progress import Progress, Watch, read_progress
 from pgembedding_django.models import HnswIndexStatus
 
 __all__ = ["MAX_WORKERS", "IndexBusy", "Session", "check_build", "quote"]
@@ -115,7 +115,7 @@ class Session:
             with suppress(Error):  # The server is gone, and its locks with it.
                 self.fetch("SELECT pg_advisory_unlock(%s)", [key])
 
-    def run(self, sql: str, progress: Callable[[Progress], object] | None = None) -> None:
+    def run(self, sql: str, progress: Watch | None = None) -> None:
         """
         Run a long statement, calling `progress` while it runs.
 
