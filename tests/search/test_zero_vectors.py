@@ -169,3 +169,7 @@ def test_check_of_a_table_that_is_still_to_be_made_says_nothing(isolated):
 def test_check_without_an_engine_says_nothing(settings):
     settings.PGEMBEDDING = {"ENGINE": "nothing"}
     assert check_zeros(databases=["default"]) == []
+
+
+def test_check_of_a_database_without_the_extension_says_nothing(fresh_database):
+    assert check_zeros(databases=["fresh"]) == []
