@@ -15,6 +15,7 @@ from benchmarks.data import Corpus, Floats
 from benchmarks.langchain import LangChain
 from benchmarks.models import Model, Table
 from benchmarks.timing import timed
+from pgembedding_django.engines import get_engine
 from pgembedding_django.search.plans import choose_scan
 from pgembedding_django.search.search import get_ranking
 from pgembedding_django.vectors.wire import encode_text
@@ -170,7 +171,10 @@ def ef_search_of(model: Model, question: Question) -> int:
     """Return the ef_search that nearest() chooses, or its unfiltered one where it reads exactly."""
     rows = model.objects.filter(**question.lookup).nearest(question.query, question.k)
     ranking = get_ranking(rows.query)
-    return choose_scan(rows.query, ranking.search, connection).ef_search if ranking else 0
+    if ranking is None:
+        return 0
+    scan = choose_scan(rows.query, ranking.search, connection)
+    return get_engine(connection).fitted_ef_search(connection, connection.ops.quote_name(ranking.search.table), scan)
 
 
 def _guc(settings: dict[str, str]) -> dict[str, str]:

@@ -6,6 +6,7 @@ from django.db import connections
 from django.test.utils import isolate_apps
 
 from pgembedding_django.engines import ENGINES
+from pgembedding_django.search import estimates
 
 #: The fixtures of all tests.
 pytest_plugins = [
@@ -41,6 +42,12 @@ def _only_on_its_engine(request):
                 "pgvector": 'this session runs on the engine "pg_embedding"',
             }
             pytest.skip(reasons[engine.name])
+
+
+@pytest.fixture(autouse=True)
+def _nothing_remembered():
+    """Let no test know how many rows another one had."""
+    estimates.forget()
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from django.db.models.sql import Query
 
 __all__ = [
     "RowsAs",
+    "clone_plain",
     "compiled",
     "current_query",
     "get_companion",
@@ -100,6 +101,14 @@ def replace_query(rows: Rows, query: Query) -> Rows:
 def current_query(rows: QuerySet[Any]) -> Query:
     """Return the query of a queryset without the filter that a related manager may still hold back."""
     return cast(Query, cast(Any, rows)._query)
+
+
+def clone_plain(query: Query) -> Query:
+    """Return a query of 1 for each row that a query's filter keeps, without its order, limits and locks."""
+    rows = query.clone()
+    rows.clear_limits()
+    rows.explain_info, rows.select_for_update = None, False
+    return cast(Query, rows.exists(limit=False))
 
 
 def key_names(model: type[Model]) -> list[str]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import ClassVar
-from weakref import WeakKeyDictionary
 
-from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.utils.connection import ConnectionProxy
 
 Version = tuple[int, ...]
 
@@ -24,23 +22,22 @@ class Extension:
     advised_version: ClassVar[Version]
 
     def __init__(self) -> None:
-        self._versions: WeakKeyDictionary[BaseDatabaseWrapper, Version] = WeakKeyDictionary()
+        self._versions: dict[Hashable, Version] = {}
 
     def version(self, connection: BaseDatabaseWrapper) -> Version:
-        """Return the extension's version, such as (0, 8, 5), or () where it is not created; asked once a connection."""
-        connection = _unwrap(connection)
-        if connection not in self._versions:
+        """Return the extension's version, such as (0, 8, 5), or () where it is not created; asked once a process."""
+        if place(connection) not in self._versions:
             with connection.cursor() as cursor:
                 cursor.execute("SELECT extversion FROM pg_extension WHERE extname = %s", [self.extension])
                 row = cursor.fetchone()
             if row is None:
                 return ()
-            self._versions[connection] = parse_version(row[0])
-        return self._versions[connection]
+            self._versions[place(connection)] = parse_version(row[0])
+        return self._versions[place(connection)]
 
     def forget_version(self, connection: BaseDatabaseWrapper) -> None:
         """Ask the server anew at the next need, after the extension was created or dropped."""
-        self._versions.pop(_unwrap(connection), None)
+        self._versions.pop(place(connection), None)
 
     def hidden_schema(self, connection: BaseDatabaseWrapper) -> str | None:
         """Return the schema that holds the extension where the search path leaves it out, else None."""
@@ -54,9 +51,10 @@ class Extension:
         return row[0] if row else None
 
 
-def _unwrap(connection: BaseDatabaseWrapper) -> BaseDatabaseWrapper:
-    """Return the connection behind `django.db.connection`, which is no key of a mapping itself."""
-    return connections[connection.alias] if isinstance(connection, ConnectionProxy) else connection
+def place(connection: BaseDatabaseWrapper) -> Hashable:
+    """Return which database a connection leads to, the same for those of every thread."""
+    settings = connection.settings_dict
+    return connection.alias, *(str(settings.get(name)) for name in ("HOST", "PORT", "NAME"))
 
 
 def parse_version(text: str) -> Version:

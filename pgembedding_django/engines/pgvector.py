@@ -10,6 +10,8 @@ from django.db import NotSupportedError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from pgembedding_django.engines.base import (
+    EF_SEARCH,
+    EF_SEARCH_OF_ROWS,
     GRAPH,
     MAX_EF_SEARCH,
     Converter,
@@ -50,6 +52,15 @@ BITS = {"vector": 32, "halfvec": 16, "bit": 1}
 _FORMS = {"single": VectorForm(">f4"), "half": VectorForm(">f2")}
 #: Dimensions that fit a page of an index of signs (pgvector 0.8 README, "HNSW").
 BINARY_DIMENSIONS = 64_000
+
+
+#: ef_search for the rows of a table, as the last ANALYZE, VACUUM or build counted them. Parameters: the least that it
+#: may be, the quoted name of the table.
+FITTING = (
+    "(SELECT greatest(%s, coalesce(max(CASE "
+    + " ".join(f"WHEN reltuples BETWEEN 1 AND {most} THEN {kept}" for most, kept in EF_SEARCH_OF_ROWS.items())
+    + f" END), {EF_SEARCH}))::text FROM pg_class WHERE oid = to_regclass(%s))"
+)
 
 
 class PgvectorEngine(Engine):
@@ -159,8 +170,19 @@ class PgvectorEngine(Engine):
         # statement in autocommit, behind a transaction pooler too; SET LOCAL does nothing there.
         iterative = self.version(connection) >= ITERATIVE_SCAN_VERSION
         settings = _lists_settings(scan, iterative) if scan.probes else _graph_settings(scan, iterative)
-        gate = " || ".join("set_config(%s, %s, true)" for _ in settings)
-        return f"(SELECT {gate}) IS NOT NULL", [text for setting in settings.items() for text in setting]
+        params: list[Any] = [text for setting in settings.items() for text in setting]
+        calls = ["set_config(%s, %s, true)"] * len(settings)
+        if scan.fits_table:
+            calls[0] = f"set_config(%s, {FITTING}, true)"
+            params[1:2] = [scan.ef_search, quoted_table]
+        return f"(SELECT {' || '.join(calls)}) IS NOT NULL", params
+
+    def fitted_ef_search(self, connection: BaseDatabaseWrapper, quoted_table: str, scan: Scan) -> int:
+        if not scan.fits_table:
+            return scan.ef_search
+        with connection.cursor() as cursor:
+            cursor.execute(f"SELECT {FITTING}", [scan.ef_search, quoted_table])
+            return int(cursor.fetchone()[0])
 
     def indexed_expression(
         self, storage: str, distance: str, precision: str | None, dimensions: int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
@@ -21,7 +21,7 @@ from pgembedding_django.fields.sized import SizedField
 from pgembedding_django.search import arguments
 from pgembedding_django.search.conditions import RankingDistance, Scanned
 from pgembedding_django.search.direction import HasDirection
-from pgembedding_django.search.plans import EXACT, choose_scan
+from pgembedding_django.search.plans import choose_scan, scans
 from pgembedding_django.search.search import Ranking, Search, get_ranking, set_ranking
 
 __all__ = ["answer_each"]
@@ -94,15 +94,6 @@ def _kept(answer: Answer, own_key: Any, k: int, limit: float | None) -> Answer:
     return others if limit is None else [(key, distance) for key, distance in others if distance <= limit]
 
 
-def _scans(scan: Scan) -> Iterator[Scan]:
-    """Yield the scans of which each one answers the queries that the one before left short; the last is exact."""
-    if scan.max_scan_tuples and not scan.enough:
-        yield replace(scan, max_scan_tuples=0)  # To be ready to go on costs time also where nothing is missing.
-    yield scan
-    if scan.index:
-        yield EXACT
-
-
 class _Batch:
     """Searches of the same rows by several vectors."""
 
@@ -123,7 +114,7 @@ class _Batch:
         """Answer by one scan for each vector, and again those that it answered short."""
         answers: list[Answer] = [[] for _ in vectors]
         missing = list(range(len(vectors)))
-        for each in _scans(scan):
+        for each in scans(scan):
             wanted = each.enough or self.search.k
             found = self._run([vectors[place] for place in missing], each, wanted) if missing else []
             for place, answer in zip(missing, found, strict=True):

@@ -16,8 +16,8 @@ from pgembedding_django.compat.queries import key_names
 from pgembedding_django.engines import get_engine
 from pgembedding_django.engines.base import Scan
 from pgembedding_django.functions import Distance, IndexedDistance
-from pgembedding_django.search.plans import ESTIMATE, get_scan
-from pgembedding_django.search.search import Ranking, Search, set_ranking
+from pgembedding_django.search.plans import get_scan
+from pgembedding_django.search.search import ESTIMATE, Ranking, Search, set_ranking
 
 __all__ = ["DistanceLimit", "Inline", "RankingDistance", "Scanned"]
 

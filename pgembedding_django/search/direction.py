@@ -11,8 +11,8 @@ from django.db.models.sql.compiler import SQLCompiler
 
 from pgembedding_django.engines import get_engine
 from pgembedding_django.functions import VectorValue
-from pgembedding_django.search.plans import ESTIMATE, get_scan
-from pgembedding_django.search.search import Search, get_ranking
+from pgembedding_django.search.plans import get_scan
+from pgembedding_django.search.search import ESTIMATE, Search, get_ranking
 
 __all__ = ["HasDirection"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from typing import Any, cast
 
 from django.core.exceptions import EmptyResultSet
@@ -45,8 +46,9 @@ def explain_scan(query: Query, connection: BaseDatabaseWrapper) -> str:
     Asks the planner for the plan of the statement that would run, and the catalogue; reads no row.
     """
     search = cast(Ranking, get_ranking(query)).search
-    scan = choose_scan(query, search, connection)
+    scan = choose_scan(query, search, connection, fresh=True)
     table = connection.ops.quote_name(search.table)
+    scan = replace(scan, ef_search=get_engine(connection).fitted_ef_search(connection, table, scan))
     said = scan.explain()
     obstacle = _find_obstacle(query, scan, table, connection) if scan.index else ""
     if obstacle:

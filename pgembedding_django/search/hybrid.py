@@ -136,7 +136,7 @@ class HybridCompiler(SQLCompiler):
         exact, params = self._compile(with_scan(query, EXACT))
         if not scan.index:
             return exact, params
-        indexed, more = self._compile(with_scan(query, scan))
+        indexed, more = self._compile(with_scan(query, scan.going_on()))
         parts = {"keys": self._keys, "enough": query.high_mark, "exact": exact, "indexed": indexed}
         return COMPLETED.format(**parts), (*more, *params)
 

@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Hashable, Iterator
 from dataclasses import replace
 from typing import cast
 
-from django.core.exceptions import EmptyResultSet
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.sql import Query
 from django.db.models.sql.compiler import SQLCompiler
 
 from pgembedding_django.engines import MAX_EF_SEARCH, Engine, get_engine
-from pgembedding_django.engines.base import Scan
+from pgembedding_django.engines.base import Scan, fitting_ef_search
+from pgembedding_django.engines.extension import place
 from pgembedding_django.indexes import IvfflatIndex, VectorIndex
-from pgembedding_django.search.search import Ranking, Search, get_ranking, set_ranking
+from pgembedding_django.search.estimates import count_rows, recall
+from pgembedding_django.search.search import Search, get_ranking
 
-__all__ = ["ESTIMATE", "EXACT", "choose_scan", "get_scan"]
-
-#: Candidates that an unfiltered search keeps at least. On 100,000 clustered rows of 384 dimensions, 40 (the server's
-#: default) found 0.89 of the ten nearest, 100 found 0.98 and 200 found 0.99 (benchmarks/).
-MIN_EF_SEARCH = 200
+__all__ = ["EXACT", "candidate_cost", "choose_scan", "few_rows_key", "get_scan", "scans"]
 
 #: Candidates for each row wanted: those that pass a filter must still be several times k (benchmarks/: 2 found 0.92 of
 #: the ten nearest behind a filter that keeps 20%, 4 found 0.98).
 EF_SEARCH_PER_ROW = 4
 
-#: What one candidate of an index scan costs beside one row of an exact scan: 29 beside 2.9 microseconds (benchmarks/,
-#: 384 dimensions, rows in memory, ef_search 400, 10,000 rows of 100,000 kept).
-CANDIDATE_COST = 10
+#: What one candidate of an index scan costs beside one row of an exact scan, where a vector stands in its row and where
+#: it stands apart (TOAST): 20 beside 0.9 microseconds at 384 dimensions, 66 beside 19 at 1,536 (Postgres 18).
+CANDIDATE_COST = 20
+CANDIDATE_COST_APART = 4
+
+#: A row that is larger keeps its vector apart (Postgres: TOAST_TUPLE_THRESHOLD), in bytes.
+ROW_SIZE = 2_000
 
 #: Behind a filter, the candidates must hold this many times k, of the EF_SEARCH_PER_ROW expected: fewer mean that the
 #: filter keeps what is far from the query, where an index scan finds enough rows but not the nearest.
@@ -39,10 +40,6 @@ UNFILTERED_SCAN_TUPLES = 20_000
 
 #: The server's own default of an IvfflatIndex's lists.
 DEFAULT_LISTS = 100
-
-#: Under this scan, a query compiles to its filter alone.
-ESTIMATE = Scan(index="estimate")
-
 
 #: Every row that the filter keeps is read.
 EXACT = Scan(reason="the index found too few rows")
@@ -63,16 +60,17 @@ def get_scan(compiler: SQLCompiler) -> Scan:
         return ranking.scan
     if search.exact is not False or search.max_distance is not None or not compiler.query.order_by:
         return EXACT
-    scan = choose_scan(compiler.query, search, compiler.connection)
+    scan = choose_scan(compiler.query, search, compiler.connection).going_on()
     # Candidates are a query of their own, in which a reference to an outer one has no meaning.
     return EXACT if scan.candidates else replace(scan, listed=0, enough=0)
 
 
-def choose_scan(query: Query, search: Search, connection: BaseDatabaseWrapper) -> Scan:
+def choose_scan(query: Query, search: Search, connection: BaseDatabaseWrapper, *, fresh: bool = False) -> Scan:
     """
     Choose between the index and an exact scan of the rows that the filter keeps.
 
     Asks the planner how many rows those are, where there is a filter. Returns the scan with its reason, for people.
+    fresh: ask the planner even if it was asked for the same a moment ago.
     """
     engine = get_engine(connection)
     engine.operator(search.distance.distance)
@@ -95,16 +93,36 @@ def choose_scan(query: Query, search: Search, connection: BaseDatabaseWrapper) -
         return Scan(reason="no index can serve DISTINCT, GROUP BY or a window")
     if search.max_distance is not None and search.alias not in query.annotation_select:
         return Scan(reason=f'"{search.alias}" is not selected, so the ranking cannot be cut at max_distance')
-    scan = _choose_plan(query, search, engine, connection)
+    scan = _choose_plan(query, search, engine, connection, fresh=fresh)
     # Asked last, and only of an index that would be read.
     obstacle = engine.scan_obstacle(connection) if scan.index else ""
     return Scan(reason=obstacle) if obstacle else scan
 
 
-def _choose_plan(query: Query, search: Search, engine: Engine, connection: BaseDatabaseWrapper) -> Scan:
-    if search.exact is None and search.filtered:
-        return replace(_choose_filtered(query, search, engine, connection), estimated=True)
-    return _index_scan(search, engine, 0, 0, "no filter stands before it" if not search.filtered else "exact=False")
+def _choose_plan(query: Query, search: Search, engine: Engine, connection: BaseDatabaseWrapper, *, fresh: bool) -> Scan:
+    if search.filtered:
+        if search.exact is False:
+            return _index_scan(search, engine, 0, 0, "exact=False")
+        rows, total = count_rows(query, search, connection, fresh=fresh)
+        return replace(_choose_filtered(search, engine, rows, total), estimated=True)
+    few = None if fresh or search.exact is False else recall(few_rows_key(search, connection))
+    if few is not None and few < search.k:
+        return Scan(reason=f"there were no more than {few:,} rows with a vector a moment ago")
+    return _index_scan(search, engine, 0, 0, "no filter stands before it")
+
+
+def scans(scan: Scan) -> Iterator[Scan]:
+    """Yield the scans of which each one answers what the one before left short; the last is exact."""
+    yield scan
+    if scan.goes_on_to != scan.max_scan_tuples:
+        yield scan.going_on()
+    if scan.index:
+        yield EXACT
+
+
+def few_rows_key(search: Search, connection: BaseDatabaseWrapper) -> Hashable:
+    """Return under which key it is remembered that a search found fewer rows than k, since there are no more."""
+    return place(connection), search.table, search.field.name, search.distance, search.field.dimensions
 
 
 def _has_window(query: Query) -> bool:
@@ -112,19 +130,23 @@ def _has_window(query: Query) -> bool:
     return any(part.contains_over_clause for part in (query.where, *query.annotation_select.values()))
 
 
-def _choose_filtered(query: Query, search: Search, engine: Engine, connection: BaseDatabaseWrapper) -> Scan:
-    rows = _estimate_rows(query, search, connection)
-    few = CANDIDATE_COST * _candidates_per_row(search, engine) * search.k
+def _choose_filtered(search: Search, engine: Engine, rows: int, total: int) -> Scan:
+    few = candidate_cost(search) * _candidates_per_row(search, engine) * search.k
     if rows <= few:
         noun = "row" if rows == 1 else "rows"
         return Scan(reason=f"the filter keeps about {rows:,} {noun}, and any {few:,} are read faster exactly")
-    total = max(_estimate_total(cast(VectorIndex, search.index), connection), rows)
-    # Index: _candidates_per_row * k * total / rows candidates at CANDIDATE_COST. Exact: rows at 1. Equal at this many.
+    # Index: candidates_per_row * k * total / rows candidates at their cost. Exact: rows at 1. Equal at this many.
     limit = int((few * total) ** 0.5)
     counts = f"the filter keeps about {rows:,} of {total:,} rows"
     if rows <= limit:
         return Scan(reason=f"{counts}, and up to {limit:,} are read faster than an index finds {search.k} of them")
     return _index_scan(search, engine, rows, total, f"{counts}, more than the {limit:,} that are read as fast")
+
+
+def candidate_cost(search: Search) -> int:
+    """Return how many rows an exact scan reads in the time that an index scan takes for one candidate."""
+    size = cast(int, search.field.dimensions) * (2 if search.field.storage == "half" else 4)
+    return CANDIDATE_COST if size <= ROW_SIZE else CANDIDATE_COST_APART
 
 
 def _index_scan(search: Search, engine: Engine, rows: int, total: int, reason: str) -> Scan:
@@ -133,8 +155,10 @@ def _index_scan(search: Search, engine: Engine, rows: int, total: int, reason: s
     enough = search.k * FILTERED_MARGIN if rows else 0
     candidates = engine.candidates(search.k, index.precision)
     needed = _candidates_per_row(search, engine) * search.k * total // rows if rows else 2 * search.k
-    ef_search = search.ef_search or index.ef_search or max(MIN_EF_SEARCH, needed, candidates)
     reads_lists = isinstance(index, IvfflatIndex)
+    told = search.ef_search or index.ef_search
+    ef_search = told or max(needed, candidates, fitting_ef_search(total) if rows else 0)
+    going_on = 0 if reads_lists else _max_scan_tuples(search, needed, rows)
     probes = _probes(search, max(needed, candidates), total) if reads_lists else 0
     # Fewer could never hold the rows that there must be.
     candidates = candidates and max(candidates, enough)
@@ -143,7 +167,10 @@ def _index_scan(search: Search, engine: Engine, rows: int, total: int, reason: s
         index=index.name,
         ef_search=min(ef_search, MAX_EF_SEARCH) if engine.queries_set_ef_search and not reads_lists else 0,
         probes=probes,
-        max_scan_tuples=0 if reads_lists else _max_scan_tuples(search, needed, rows),
+        fits_table=not told and not rows and not reads_lists,
+        # An unfiltered scan stops at its first candidates, and goes on only if they were too few.
+        max_scan_tuples=going_on if rows or search.k > min(ef_search, MAX_EF_SEARCH) else 0,
+        goes_on_to=going_on,
         candidates=candidates,
         precision=index.precision,
         listed=candidates or enough,
@@ -167,35 +194,8 @@ def _probes(search: Search, needed: int, total: int) -> int:
 
 def _max_scan_tuples(search: Search, needed: int, rows: int) -> int:
     if not rows:
-        # Deleted rows count among the candidates until VACUUM, so the scan goes on: 2 to 15% slower (benchmarks/).
+        # Deleted rows count among the candidates until VACUUM.
         return max(UNFILTERED_SCAN_TUPLES, 50 * search.k)
     # The first candidates hold enough rows that pass the filter, unless it contradicts the query's neighbourhood; an
     # exact scan is then better than going on, and so it is past a quarter of what it would read.
     return 0 if needed <= MAX_EF_SEARCH else max(rows // 4, 1)
-
-
-def _estimate_rows(query: Query, search: Search, connection: BaseDatabaseWrapper) -> int:
-    """Return how many rows the filter keeps, as the planner believes."""
-    rows = query.clone()
-    rows.clear_limits()
-    rows.explain_info, rows.select_for_update = None, False
-    rows = rows.exists(limit=False)
-    set_ranking(rows, Ranking(search, ESTIMATE))
-    try:
-        sql, params = rows.get_compiler(connection=connection).as_sql()
-    except EmptyResultSet:
-        return 0
-    with connection.cursor() as cursor:
-        cursor.execute(f"EXPLAIN (FORMAT JSON) {sql}", params)
-        (plan,) = cursor.fetchone()
-    plan = json.loads(plan) if isinstance(plan, str) else plan
-    return int(plan[0]["Plan"]["Plan Rows"])
-
-
-def _estimate_total(index: VectorIndex, connection: BaseDatabaseWrapper) -> int:
-    """Return how many rows an index holds, as its build or the last ANALYZE or VACUUM counted; 0 where it is gone."""
-    with connection.cursor() as cursor:
-        quoted = connection.ops.quote_name(index.name)
-        cursor.execute("SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass(%s)", [quoted])
-        row = cursor.fetchone()
-        return int(row[0]) if row else 0

@@ -51,7 +51,7 @@ def _order(query: Query, search: Search, *, breaks_ties: bool) -> None:
 def plan(query: Query, connection: BaseDatabaseWrapper) -> Query:
     """Return a ranking as it runs first."""
     search = cast(Ranking, get_ranking(query)).search
-    return with_scan(query, choose_scan(query, search, connection))
+    return with_scan(query, choose_scan(query, search, connection, fresh=True))
 
 
 def with_scan(query: Query, scan: Scan, *, cuts_undefined: bool = False) -> Query:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any, cast
 
 from django.db import connections
@@ -13,7 +13,8 @@ from django.db.models.sql import Query
 from pgembedding_django.compat.queries import current_query, getter, replace_query, rows_as, wrapped
 from pgembedding_django.engines import get_engine
 from pgembedding_django.engines.base import Scan
-from pgembedding_django.search.plans import EXACT, choose_scan
+from pgembedding_django.search.estimates import remember
+from pgembedding_django.search.plans import choose_scan, few_rows_key, scans
 from pgembedding_django.search.ranking import with_scan
 from pgembedding_django.search.search import Ranking, Search, get_ranking
 
@@ -49,12 +50,17 @@ class Complete:
         search = cast(Ranking, get_ranking(rows.query)).search
         read = getter(rows, search.alias)
         scan = choose_scan(rows.query, search, connection)
-        if scan.index:
-            found = self._run_through_index(scan, connection)
-            if len(found) >= cast(int, rows.query.high_mark) - rows.query.low_mark:
+        if not scan.index:
+            return self._run_exactly(scan, connection, read)
+        wanted = cast(int, rows.query.high_mark) - rows.query.low_mark
+        *through_index, last = scans(scan)
+        for each in through_index:
+            found = self._run_through_index(each, connection)
+            if len(found) >= wanted:
                 return iter(_within(found, search, cast(Read, read)))
-            scan = EXACT
-        return self._run_exactly(scan, connection, read)
+        exact = self._run_exactly(last, connection, read)
+        is_all = not search.filtered and search.max_distance is None and not rows.query.low_mark
+        return _count(exact, few_rows_key(search, connection), wanted) if is_all else exact
 
     def _run_through_index(self, scan: Scan, connection: BaseDatabaseWrapper) -> list[Any]:
         planned = replace_query(self.queryset, with_scan(self.queryset.query, scan))
@@ -67,6 +73,16 @@ class Complete:
         found = iter(rows_as(self.queryset)(planned, self.chunked_fetch, self.chunk_size))
         # A distance that is not equal to itself is NaN.
         return (row for row in found if read(row) == read(row)) if cuts and read else found
+
+
+def _count(rows: Iterator[Any], key: Hashable, wanted: int) -> Iterator[Any]:
+    """Pass rows on, and remember how many there were if no more were found: the next search need not try the index."""
+    passed = 0
+    for row in rows:
+        passed += 1
+        yield row
+    if passed < wanted:
+        remember(key, passed)
 
 
 def _within(found: list[Any], search: Search, read: Read) -> list[Any]:

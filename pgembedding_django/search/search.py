@@ -13,7 +13,10 @@ from pgembedding_django.functions import Distance
 from pgembedding_django.indexes import VectorIndex
 from pgembedding_django.vectors import Vector
 
-__all__ = ["Ranking", "Search", "get_ranking", "set_ranking"]
+__all__ = ["ESTIMATE", "Ranking", "Search", "get_ranking", "set_ranking"]
+
+#: Under this scan, a query compiles to its filter alone.
+ESTIMATE = Scan(index="estimate")
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,20 @@
 """Which plan nearest() chooses, and why."""
 
+import time
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from django.db import connection
 from django.db.models import Count, Value, Window
 from django.db.models.functions import RowNumber
+from django.test.utils import CaptureQueriesContext
 
+from pgembedding_django import EmbeddingField
+from pgembedding_django.engines import ENGINES
+from pgembedding_django.search import estimates
+from pgembedding_django.search.plans import candidate_cost, choose_scan
+from pgembedding_django.search.search import get_ranking
 from tests.models import Article, Required, Section
 from tests.support.many import QUERY, RANKED, VECTORS, N, ids, ranked
 
@@ -19,27 +28,27 @@ def test_scan_without_filter_goes_through_the_index(many, force_index):
 
 def test_scan_with_filter_that_keeps_few_is_exact(many):
     few = Article.objects.filter(title__in=["1", "2", "3"]).nearest(QUERY)
-    assert few.explain_nearest() == ("Exact scan: the filter keeps about 3 rows, and any 400 are read faster exactly.")
+    assert few.explain_nearest() == ("Exact scan: the filter keeps about 3 rows, and any 800 are read faster exactly.")
 
 
 def test_scan_with_filter_that_keeps_one_row_says_row(many):
     one = Article.objects.filter(pk=Article.objects.earliest("pk").pk).nearest(QUERY)
-    assert one.explain_nearest() == "Exact scan: the filter keeps about 1 row, and any 400 are read faster exactly."
+    assert one.explain_nearest() == "Exact scan: the filter keeps about 1 row, and any 800 are read faster exactly."
 
 
 def test_scan_with_filter_that_keeps_some_compares_the_costs(many):
-    # 10 * 4 * 10 * 4000 rows: the square root is 1264.9.
+    # 20 * 4 * 10 * 4000 rows: the square root is 1788.9.
     some = Article.objects.filter(pk__lte=Article.objects.order_by("pk")[1000].pk).nearest(QUERY)
     assert some.explain_nearest().startswith("Exact scan: the filter keeps about 1,0")
     assert some.explain_nearest().endswith(
-        " of 4,000 rows, and up to 1,264 are read faster than an index finds 10 of them."
+        " of 4,000 rows, and up to 1,788 are read faster than an index finds 10 of them."
     )
 
 
 def test_scan_with_filter_that_keeps_many_goes_through_the_index(many, force_index):
     half = Article.objects.filter(published=True).nearest(QUERY)
     assert half.explain_nearest().startswith("Index scan on article_embedding_hnsw")
-    assert half.explain_nearest().endswith(" of 4,000 rows, more than the 1,264 that are read as fast.")
+    assert half.explain_nearest().endswith(" of 4,000 rows, more than the 1,788 that are read as fast.")
 
 
 @pytest.mark.parametrize(
@@ -199,3 +208,113 @@ def test_aggregates_of_each_row_and_of_all_stand_behind_nearest(sections):
     assert [row.n for row in rows.annotate(n=Count("section"))] == [1] * 5
     assert rows.aggregate(n=Count("pk"))["n"] == 5
     assert [row["n"] for row in rows.values("title").annotate(n=Value(1))] == [1] * 5
+
+
+# How many statements a search sends
+
+
+def sent(run):
+    """Return how each statement of a call begins, and whether it goes through the index and on."""
+    with CaptureQueriesContext(connection) as captured:
+        run()
+    ways = {"strict_order": "on", "hnsw.ef_search": "index"}
+    return [
+        next((way for mark, way in ways.items() if mark in query["sql"]), query["sql"].split()[0]) for query in captured
+    ]
+
+
+@pytest.mark.pgvector
+def test_statements_of_an_unfiltered_search(many, force_index):
+    assert sent(lambda: ids(Article.objects.nearest(QUERY))) == ["index"]
+    assert sent(lambda: ids(Article.objects.nearest(QUERY, 100)[10:20])) == ["index"]
+
+
+@pytest.mark.pgvector
+def test_statements_of_a_search_whose_candidates_are_deleted(many, force_index):
+    Article.objects.filter(title__in=[str(i) for i in RANKED[:60]]).delete()
+    rows = Article.objects.nearest(QUERY, 10)
+    assert sent(lambda: list(rows)) == ["index", "on"]
+    assert ids(rows) == RANKED[60:70]
+
+
+@pytest.mark.pgvector
+def test_statements_of_a_search_for_more_than_its_candidates(many, force_index):
+    assert sent(lambda: ids(Article.objects.nearest(QUERY, 2000))) == ["on"]
+
+
+@pytest.mark.pgvector
+def test_statements_of_a_search_for_more_rows_than_there_are(empty_index, force_index):
+    Article.objects.bulk_create(Article(title=str(i), embedding=VECTORS[i]) for i in range(3))
+    assert sent(lambda: list(Article.objects.nearest(QUERY))) == ["index", "on", "SELECT"]
+    # There were three, so an index cannot give ten.
+    assert sent(lambda: list(Article.objects.nearest(QUERY))) == ["SELECT"]
+    assert sent(lambda: list(Article.objects.nearest(QUERY, 3))) == ["index"]
+    Article.objects.create(title="3", embedding=VECTORS[3])
+    assert len(Article.objects.nearest(QUERY)) == 4
+
+
+@pytest.mark.pgvector
+def test_statements_of_a_filtered_search(many, force_index):
+    few, half = Article.objects.filter(title__in=["1", "2"]), Article.objects.filter(published=True)
+    assert sent(lambda: list(few.nearest(QUERY))) == ["EXPLAIN", "SELECT"]
+    assert sent(lambda: list(half.nearest(QUERY))) == ["EXPLAIN", "index"]
+    # The estimate of the same condition is known for a short time.
+    assert sent(lambda: list(half.nearest(-QUERY))) == ["index"]
+    assert sent(lambda: half.nearest(QUERY).explain())[0] == "EXPLAIN"
+
+
+@pytest.mark.pgvector
+def test_statements_of_a_contradicting_filter(many, force_index):
+    far = Article.objects.filter(title__in=[str(i) for i in RANKED[N // 3 :]])
+    assert sent(lambda: list(far.nearest(QUERY))) == ["EXPLAIN", "index", "SELECT"]
+
+
+@pytest.mark.pgvector
+def test_version_of_the_extension_is_asked_once_a_process():
+    version = ENGINES["pgvector"].version(connection)
+    another = connection.copy()
+    assert ENGINES["pgvector"].version(another) == version
+    assert another.connection is None
+
+
+@pytest.mark.pgvector
+@pytest.mark.parametrize(("rows", "ef_search"), [(1_000, 40), (6_000, 60), (20_000, 150), (10**6, 200), (-1, 200)])
+def test_ef_search_fits_the_rows_of_the_table(db, rows, ef_search):
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE pg_class SET reltuples = %s WHERE relname = 'tests_article'", [rows])
+        list(Article.objects.nearest(QUERY))
+        cursor.execute("SELECT current_setting('hnsw.ef_search')::int")
+        assert cursor.fetchone() == (ef_search,)
+    query = Article.objects.nearest(QUERY).query
+    scan = choose_scan(query, get_ranking(query).search, connection, fresh=True)
+    assert ENGINES["pgvector"].fitted_ef_search(connection, '"tests_article"', scan) == ef_search
+
+
+@pytest.mark.pgvector
+def test_ef_search_is_at_least_twice_k(many, force_index):
+    assert "with ef_search=150:" in Article.objects.nearest(QUERY, 75).explain_nearest()
+
+
+def test_candidate_costs_more_rows_where_vectors_stand_in_them(monkeypatch, many):
+    monkeypatch.setattr(Article._meta.get_field("embedding"), "dimensions", 3)
+    search = get_ranking(Article.objects.nearest(QUERY).query).search
+    assert candidate_cost(search) == 20
+    for storage, dimensions, cost in (("single", 501, 4), ("half", 501, 20), ("half", 1001, 4)):
+        field = EmbeddingField(dimensions, storage=storage)
+        assert candidate_cost(replace(search, field=field)) == cost
+
+
+def test_remembered_number_is_forgotten_in_time_and_in_bulk(monkeypatch):
+    estimates.remember("key", 7)
+    assert estimates.recall("key") == 7
+    now = time.monotonic()
+    monkeypatch.setattr(estimates.time, "monotonic", lambda: now + 11)
+    assert estimates.recall("key") is None
+    for number in range(estimates.MOST + 1):
+        estimates.remember(number, number)
+    assert estimates.recall(0) is None
+
+
+def test_estimate_of_a_filter_that_keeps_nothing(many):
+    rows = Article.objects.extra(where=["false"]).nearest(QUERY)
+    assert rows.explain_nearest() == "Exact scan: the filter keeps about 0 rows, and any 800 are read faster exactly."

@@ -88,10 +88,10 @@ def test_nearest_pages_of_ties_are_disjoint_and_complete(exact):
 
 
 def test_nearest_pages_behind_a_filter_are_disjoint_and_complete(many, force_index):
-    ranking = Article.objects.filter(published=True).nearest(QUERY, 20)
+    ranking = Article.objects.filter(published=True).nearest(QUERY, 10)
     assert ranking.explain_nearest().startswith("Index scan")
-    pages = [i for start in range(0, 20, 5) for i in ids(ranking[start : start + 5])]
-    assert pages == ranked(lambda i: i % 2 == 0)[:20]
+    pages = [i for start in range(0, 10, 3) for i in ids(ranking[start : start + 3])]
+    assert pages == ranked(lambda i: i % 2 == 0)[:10]
 
 
 @pytest.mark.pgvector

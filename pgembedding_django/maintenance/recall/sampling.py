@@ -22,7 +22,7 @@ from pgembedding_django.indexes import HnswIndex
 from pgembedding_django.querysets import EmbeddingQuerySet
 from pgembedding_django.search.explanation import plan_nodes
 from pgembedding_django.search.plans import choose_scan
-from pgembedding_django.search.ranking import plan
+from pgembedding_django.search.ranking import with_scan
 from pgembedding_django.search.search import Ranking, get_ranking
 from pgembedding_django.vectors import Vector, is_zero
 
@@ -223,7 +223,9 @@ class Sample:
 
     def _fetch_through_index(self, rows: QuerySet[Any, Any]) -> tuple[Answer, float]:
         """Run the statement of an index scan by itself, where the queryset would complete a short answer."""
-        sql, params = plan(rows.query, self.connection).get_compiler(connection=self.connection).as_sql()
+        search = cast(Ranking, get_ranking(rows.query)).search
+        planned = with_scan(rows.query, choose_scan(rows.query, search, self.connection).going_on())
+        sql, params = planned.get_compiler(connection=self.connection).as_sql()
         with get_engine(self.connection).scanning(self.connection), self.connection.cursor() as cursor:
             start = perf_counter()
             cursor.execute(sql, params)
