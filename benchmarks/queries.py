@@ -28,6 +28,9 @@ CONTRADICTING = "contradicting"
 
 SCENARIOS = (*SELECTIVITIES, CONTRADICTING)
 
+#: A vector as bytes, sent for the rows that are returned: Postgres computes what is volatile above a Sort.
+SENT = "CASE WHEN clock_timestamp() IS NOT NULL THEN vector_send(embedding) END"
+
 _OPERATORS = {"lt": "<", "gte": ">="}
 
 
@@ -149,7 +152,7 @@ def raw(name: str, table: Table, *, exact: bool = False, **settings: str) -> Com
     def ask(question: Question) -> list[tuple[Any, ...]]:
         with connection.connection.cursor() as cursor:
             cursor.execute(
-                f"SELECT id, title, bucket, position, vector_send(embedding), {distance} AS distance "
+                f"SELECT id, title, bucket, position, {SENT}, {distance} AS distance "
                 f"FROM {table.name} {question.where} ORDER BY distance LIMIT {question.k}",
                 [encode_text(question.query)],
             )

@@ -158,7 +158,8 @@ def _index_scan(search: Search, engine: Engine, rows: int, total: int, reason: s
     reads_lists = isinstance(index, IvfflatIndex)
     told = search.ef_search or index.ef_search
     ef_search = told or max(needed, candidates, fitting_ef_search(total) if rows else 0)
-    going_on = 0 if reads_lists else _max_scan_tuples(search, needed, rows)
+    stops = reads_lists or not engine.queries_set_ef_search
+    going_on = 0 if stops else _max_scan_tuples(search, needed, rows)
     probes = _probes(search, max(needed, candidates), total) if reads_lists else 0
     # Fewer could never hold the rows that there must be.
     candidates = candidates and max(candidates, enough)

@@ -254,6 +254,19 @@ def test_statements_of_a_search_for_more_rows_than_there_are(empty_index, force_
 
 
 @pytest.mark.pgvector
+def test_statements_of_a_search_that_no_scan_of_the_index_answers(force_index):
+    # More dead rows, all of them nearer, than an index scan visits in so little memory.
+    Article.objects.bulk_load(Article(title="lost", embedding=vector) for vector in VECTORS)
+    Article.objects.all().delete()
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL work_mem = '64kB'")
+    Article.objects.create(title="1", embedding=[90, 90, 90])
+    for _ in range(2):
+        # One row was wanted and came, so nothing is remembered.
+        assert sent(lambda: list(Article.objects.nearest(QUERY, 1))) == ["index", "on", "SELECT"]
+
+
+@pytest.mark.pgvector
 def test_statements_of_a_filtered_search(many, force_index):
     few, half = Article.objects.filter(title__in=["1", "2"]), Article.objects.filter(published=True)
     assert sent(lambda: list(few.nearest(QUERY))) == ["EXPLAIN", "SELECT"]
