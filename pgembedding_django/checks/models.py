@@ -142,7 +142,7 @@ def _check_embedder(field: EmbeddingField) -> Iterator[CheckMessage]:
 def _check_names(model: type[Model], index: VectorIndex) -> Iterator[CheckMessage]:
     if '"' in index.name:
         yield Error(
-            f"{model.__name__}'s {type(index).__name__}.name must not contain a double quote, got {index.name!r}.",
+            f"{model.__name__}'s {index.kind}.name must not contain a double quote, got {index.name!r}.",
             hint="Django puts the name into DDL as it is.",
             obj=model,
             id="pgembedding.E016",
@@ -150,8 +150,7 @@ def _check_names(model: type[Model], index: VectorIndex) -> Iterator[CheckMessag
     for opclass in index.opclasses:
         if distance_of_opclass(opclass) is None:
             yield Error(
-                f"{model.__name__}'s {type(index).__name__}.opclasses must be an operator class of HNSW, "
-                f"got {opclass!r}.",
+                f"{model.__name__}'s {index.kind}.opclasses must be an operator class of HNSW, got {opclass!r}.",
                 hint='Give distance= instead, such as distance="cosine".',
                 obj=model,
                 id="pgembedding.E015",

@@ -53,6 +53,8 @@ class VectorIndex(Index):
     # Not Django's PostgresIndex, which needs "django.contrib.postgres" in INSTALLED_APPS from Django 6.1 on.
     #: The method that builds it, where no model declares it.
     builder = ""
+    #: What a user calls it, also where it is of a subclass.
+    kind: ClassVar[str]
     #: The names of what deconstruct() adds.
     option_names: ClassVar[tuple[str, ...]]
     #: Links of a row, candidates that a search keeps, and lists that it reads, where the kind of index knows them.
@@ -109,7 +111,7 @@ class VectorIndex(Index):
         if self.dimensions is not None:
             kwargs["dimensions"] = self.dimensions
         kwargs.update((name, value) for name, value in self.options.items() if value is not None)
-        return f"pgembedding_django.{type(self).__name__}", args, kwargs
+        return f"pgembedding_django.{self.kind}", args, kwargs
 
     def clone(self) -> Self:
         """As Django's, which gives each model a clone; deconstruct() says nothing of a distance "l2" that is named."""
@@ -126,7 +128,7 @@ class VectorIndex(Index):
         """
         if isinstance(other, VectorIndex):
             return type(other) is type(self) and self._definition == other._definition
-        if isinstance(other, Index) and other.deconstruct()[0] == f"pgvector.django.indexes.{type(self).__name__}":
+        if isinstance(other, Index) and other.deconstruct()[0] == f"pgvector.django.indexes.{self.kind}":
             return self._definition == self._read(other)
         return NotImplemented
 
@@ -252,7 +254,7 @@ class VectorIndex(Index):
     @property
     def kind(self) -> str:
         """What messages call its class."""
-        return type(self).__name__
+        return self.kind
 
     def _check_sql(self, engine: Engine) -> None:
         """Refuse what Django would put into DDL as it is: migrations can run without system checks."""

@@ -34,7 +34,7 @@ class HnswIndex(VectorIndex):
     Small World graphs", 2018; pgvector 0.8 README, "HNSW"; pg_embedding 0.3.6 README.
     """
 
-    suffix = "hnsw"
+    suffix, kind = "hnsw", "HnswIndex"
     max_name_length = Index.max_name_length - len(Index.suffix) + len(suffix)
     option_names = ("m", "ef_construction", "ef_search", "max_elements")
 

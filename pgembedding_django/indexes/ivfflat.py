@@ -29,7 +29,7 @@ class IvfflatIndex(VectorIndex):
     Source: pgvector 0.8 README, "IVFFlat".
     """
 
-    suffix = "ivfflat"
+    suffix, kind = "ivfflat", "IvfflatIndex"
     max_name_length = Index.max_name_length - len(Index.suffix) + len(suffix)
     option_names = ("lists", "probes")
 

@@ -240,7 +240,7 @@ def check_reading(index: VectorIndex | None, ef_search: int | None, probes: obje
     reads_lists = isinstance(index, IvfflatIndex)
     if index is not None and (ef_search is not None if reads_lists else probes is not None):
         wrong, right = ("ef_search", "probes") if reads_lists else ("probes", "ef_search")
-        raise ValueError(f"{wrong} is nothing of {index.name}, which is a {type(index).__name__}. Give {right}.")
+        raise ValueError(f"{wrong} is nothing of {index.name}, which is a {index.kind}. Give {right}.")
 
 
 def check_text(text: object) -> None:

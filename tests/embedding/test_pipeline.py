@@ -839,6 +839,7 @@ def test_run_that_is_stopped_before_it_begins_does_nothing(scripted):
     assert run.run().rows == 0
 
 
+@pytest.mark.pgvector  # A write of pg_embedding holds its guard's locks until the transaction of the test ends.
 def test_embed_ends_without_locks(scripted):
     add("a")
     Article.objects.embed()

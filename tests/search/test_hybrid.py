@@ -57,6 +57,7 @@ def test_hybrid_without_matching_words_ranks_by_meaning(articles):
     assert [row.title for row in rows] == [row.title for row in Article.objects.nearest("zebra", 3)]
 
 
+@pytest.mark.pgvector  # pg_embedding asks for its guard first.
 def test_hybrid_is_one_statement_and_stays_a_queryset(articles, django_assert_num_queries):
     with django_assert_num_queries(1) as captured:
         rows = list(Article.objects.hybrid("fox", 2, fields=["title"]).values("title", "score"))
