@@ -120,3 +120,10 @@ def test_page_of_a_query_with_a_class_of_its_own_keeps_it():
     page = paged(Own(Article), 3)
     assert isinstance(page, Own)
     assert isinstance(page.get_compiler(connection=connection), Query(Article).get_compiler("default").__class__)
+
+
+def test_query_of_two_classes_is_pickled():
+    page = paged(Own(Article), 3)
+    again = pickle.loads(pickle.dumps(page))
+    assert type(again) is type(page)
+    assert again.rows == 3
