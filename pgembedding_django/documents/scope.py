@@ -106,7 +106,6 @@ class CollectionIndex(HnswIndex):
     options: as HnswIndex takes them, but ef_construction fits m unless given.
     """
 
-    kind = "HnswIndex"
     builder = "collection.create_hnsw_index"
     #: A search of the field reads this collection's rows alone.
     is_partial = False

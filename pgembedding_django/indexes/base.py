@@ -251,11 +251,6 @@ class VectorIndex(Index):
         get_engine(schema_editor.connection).after_remove_index(model, schema_editor)
         return statement
 
-    @property
-    def kind(self) -> str:
-        """What messages call its class."""
-        return self.kind
-
     def _check_sql(self, engine: Engine) -> None:
         """Refuse what Django would put into DDL as it is: migrations can run without system checks."""
         self._check_name()
