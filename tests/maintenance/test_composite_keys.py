@@ -51,6 +51,7 @@ def test_recall_of_every_row_behind_an_exact_search_is_whole(leaves):
     assert set(report.queries) <= {(i % 3, i // 3) for i in range(N)}
 
 
+@pytest.mark.pgvector  # pg_embedding fixes ef_search in the index.
 def test_recall_through_the_index_leaves_out_the_row_that_asks(leaves):
     report = measure_recall(Leaf, "embedding", k=1, sample=20, ef_search=[1000], using="fresh")
     # A row that counted as its own answer would leave none for the one row that is wanted.
@@ -90,6 +91,7 @@ def test_rebuild_and_catalogue_know_the_index(leaves):
     assert (report.model, report.field.name, report.state.value) == (Leaf, "embedding", "healthy")
 
 
+@pytest.mark.pgvector  # Of pg_embedding itself a check says what it is.
 def test_checks_find_nothing_wrong(leaves):
     assert check_models() == check_sources() == []
     assert check_databases(databases=["fresh"]) == check_indexes(databases=["fresh"]) == []
