@@ -31,3 +31,9 @@ def test_python_that_is_too_old_or_missing_is_named_at_once(tmp_path, program):
 def test_environment_that_was_left_half_made_is_made_anew(tmp_path):
     done = make("--dry-run", "demo", f"VENV={tmp_path / 'venv'}")
     assert f"python3 -m venv --clear {tmp_path / 'venv'}\n" in done.stdout
+
+
+def test_environment_that_was_made_is_kept(tmp_path):
+    (tmp_path / ".ready").touch()
+    done = make("--dry-run", "--always-make", "demo", f"VENV={tmp_path}")
+    assert f"python3 -m venv  {tmp_path}\n" in done.stdout
