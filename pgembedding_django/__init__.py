@@ -19,7 +19,7 @@ from pgembedding_django.search.models import search_all
 from pgembedding_django.search.reranking import arerank, rerank
 from pgembedding_django.vectors import SparseVector, Vector
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "BitField",
