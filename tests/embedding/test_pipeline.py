@@ -917,3 +917,7 @@ def test_embed_whose_database_is_gone_raises_the_server_s_error(scripted, ready_
     as_superuser(f"ALTER DATABASE {ready_database.name} ALLOW_CONNECTIONS true")
     scripted.before = None
     assert Saved.objects.using("fresh").embed().embedded == 1
+
+
+def test_claim_says_what_it_holds():
+    assert str(EmbedClaim(field="tests_article.embedding", keys=["[1]", "[2]"])) == "2 rows of tests_article.embedding"

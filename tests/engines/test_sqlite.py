@@ -19,6 +19,7 @@ from pgembedding_django import (
 )
 from pgembedding_django.embedders import get_embedder
 from pgembedding_django.embedding import sync
+from pgembedding_django.engines import ENGINES, get_engine
 
 VECTORS = np.random.default_rng(7).normal(size=(60, 3)).astype(np.float32)
 
@@ -171,6 +172,16 @@ def test_stale_and_embed_know_what_changed(many):
     assert (report.embedded, report.skipped) == (1, 1)
     assert many.get(name="n3").embedding == get_embedder().embed_query("n3\n\nother")
     assert many.stale().count() == 0
+
+
+def test_embed_of_many_rows_updates_each(many):
+    many.update(embedding=None)
+    assert many.embed().embedded == 60
+    assert many.get(name="n3").embedding == get_embedder().embed_query("n3\n\ntext 3")
+
+
+def test_column_takes_as_many_dimensions_as_that_of_pgvector(sqlite):
+    assert get_engine(sqlite).max_dimensions("single") == ENGINES["pgvector"].max_dimensions("single")
 
 
 def test_save_embeds_in_step(sqlite):

@@ -79,6 +79,7 @@ def test_field_wrong_storage_is_refused(storage):
         {},
         {"dimensions": 3},
         {"dimensions": 3, "source": "title", "embedder": "other", "storage": "half", "null": True},
+        {"dimensions": 3, "default": [1, 2, 3]},
         {"source": ["title", "body"], "blank": True, "help_text": "made by the backfill", "verbose_name": "vector"},
     ],
 )

@@ -319,8 +319,8 @@ def test_move_of_a_row_that_another_one_stands_for_is_refused(migrated_database,
     create_tables(Referring)
     kind = ContentType.objects.order_by("pk").first()
     Referring.objects.create(kind=kind)
-    theirs = {"app_label": kind.app_label, "model": "other"}
-    ContentType.objects.using("fresh").update_or_create(pk=kind.pk, defaults=theirs)
+    ContentType.objects.using("fresh").all().delete()
+    ContentType.objects.using("fresh").create(pk=kind.pk, app_label=kind.app_label, model="other")
     with pytest.raises(IntegrityError) as caught:
         move_models(Referring)
     assert str(caught.value) == (

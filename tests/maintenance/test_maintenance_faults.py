@@ -10,9 +10,12 @@ from django.core.management import call_command
 from django.db import Error, connections
 
 from pgembedding_django.maintenance.indexes.catalogue import list_indexes
+from pgembedding_django.maintenance.indexes.lookup import find_index
+from pgembedding_django.maintenance.rebuilding.errors import explained
 from pgembedding_django.maintenance.rebuilding.jobs import repair
 from pgembedding_django.maintenance.rebuilding.rebuild import rebuild
 from pgembedding_django.maintenance.rebuilding.runs import current_status
+from pgembedding_django.maintenance.rebuilding.session import Session
 from pgembedding_django.models import IndexRun
 from tests.models import Article
 from tests.support.databases import Throwaway
@@ -239,3 +242,14 @@ def test_disk_full_leaves_the_old_index_serving_and_names_the_leftover(database)
     assert IndexRun.objects.using("fresh").get().status == "failed"
     repair(using="fresh")
     assert "big_hnsw_ccnew" not in database.indexes()
+
+
+def test_shared_memory_that_is_full_names_its_remedies(database):
+    status = find_index(INDEX, "fresh")
+    raised = "DO $$ BEGIN RAISE EXCEPTION 'could not resize shared memory segment' USING ERRCODE = '53100'; END $$"
+    with Session("fresh") as session, pytest.raises(Error) as caught, explained(status, session):
+        session.run(raised)
+    assert str(caught.value).endswith(
+        "failed: could not resize shared memory segment. Give it less memory, or a larger /dev/shm, or build without "
+        "help (parallel_workers=0). The old index still serves."
+    )

@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from pgembedding_django import EmbeddingField
 from pgembedding_django.engines import ENGINES
 from pgembedding_django.search import estimates
-from pgembedding_django.search.plans import candidate_cost, choose_scan
+from pgembedding_django.search.plans import EXACT, candidate_cost, choose_scan, get_scan
 from pgembedding_django.search.search import get_ranking
 from tests.models import Article, Required, Section
 from tests.support.many import QUERY, RANKED, VECTORS, N, ids, ranked
@@ -231,10 +231,10 @@ def test_statements_of_an_unfiltered_search(many, force_index):
 
 @pytest.mark.pgvector
 def test_statements_of_a_search_whose_candidates_are_deleted(many, force_index):
-    Article.objects.filter(title__in=[str(i) for i in RANKED[:60]]).delete()
+    Article.objects.filter(title__in=[str(i) for i in RANKED[:150]]).delete()
     rows = Article.objects.nearest(QUERY, 10)
     assert sent(lambda: list(rows)) == ["index", "on"]
-    assert ids(rows) == RANKED[60:70]
+    assert ids(rows) == RANKED[150:160]
 
 
 @pytest.mark.pgvector
@@ -291,7 +291,7 @@ def test_version_of_the_extension_is_asked_once_a_process():
 
 
 @pytest.mark.pgvector
-@pytest.mark.parametrize(("rows", "ef_search"), [(1_000, 40), (6_000, 60), (20_000, 150), (10**6, 200), (-1, 200)])
+@pytest.mark.parametrize(("rows", "ef_search"), [(1_000, 40), (6_000, 100), (20_000, 150), (10**6, 200), (-1, 200)])
 def test_ef_search_fits_the_rows_of_the_table(db, rows, ef_search):
     with connection.cursor() as cursor:
         cursor.execute("UPDATE pg_class SET reltuples = %s WHERE relname = 'tests_article'", [rows])
@@ -331,3 +331,7 @@ def test_remembered_number_is_forgotten_in_time_and_in_bulk(monkeypatch):
 def test_estimate_of_a_filter_that_keeps_nothing(many):
     rows = Article.objects.extra(where=["false"]).nearest(QUERY)
     assert rows.explain_nearest() == "Exact scan: the filter keeps about 0 rows, and any 800 are read faster exactly."
+
+
+def test_condition_of_a_ranking_is_exact_in_a_query_that_is_none():
+    assert get_scan(Article.objects.all().query.get_compiler("default")) is EXACT
