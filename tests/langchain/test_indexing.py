@@ -66,7 +66,7 @@ def test_create_hnsw_index_on_the_class_builds_for_the_database_of_the_store_ope
         vectors = [[1.0] * dimensions, [2.0] * dimensions]
         PGEmbedding.from_embeddings(zip("ab", vectors, strict=True), Letters(), collection_name=name, using="default")
     PGEmbedding.create_hnsw_index(max_elements=10000, dims=3, m=8, ef_construction=16, ef_search=16)
-    built = dict(Collection.objects.exclude(hnsw=None).values_list("name", "hnsw__m"))
+    built = {each.name: each.hnsw["m"] for each in Collection.objects.all() if each.hnsw}
     assert built == {"a": 8, "c": 8}
 
 
