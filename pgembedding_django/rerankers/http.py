@@ -36,6 +36,9 @@ class HttpReranker(Reranker):
     def __init__(
         self, base_url: str, *, model: str = "", api_key: str = "", timeout: float = 30, documents: str = "documents"
     ) -> None:
+        # A header cannot hold another character, and the client's own error would show the whole key.
+        if not (api_key.isascii() and api_key.isprintable()):
+            raise ValueError("HttpReranker.api_key must be printable ASCII. Look for a typing error in it.")
         self.url = f"{base_url.rstrip('/')}/rerank"
         self.model, self.timeout, self.documents, self._api_key = model, timeout, documents, api_key
 

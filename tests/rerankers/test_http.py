@@ -39,6 +39,13 @@ def test_other_shapes_are_read(rerank_server, reply):  # noqa: F811
     assert rerank_server.requests[0][1]["texts"] == TEXTS
 
 
+@pytest.mark.parametrize("key", ["sk-bad\u00e9key", "sk-bad\nkey"])
+def test_key_with_a_typing_error_is_told_and_not_shown(key):
+    with pytest.raises(ValueError) as caught:
+        HttpReranker("http://127.0.0.1", api_key=key)
+    assert str(caught.value) == "HttpReranker.api_key must be printable ASCII. Look for a typing error in it."
+
+
 def test_nothing_is_sent_for_no_text(rerank_server):  # noqa: F811
     assert HttpReranker(rerank_server.base_url).score("q", []).tolist() == []
     assert rerank_server.requests == []
