@@ -1,7 +1,8 @@
-"""django-filter: a filter that ranks by nearest(), and `fields = "__all__"` beside an EmbeddingField."""
+"""django-filter: a filter that ranks by nearest(), and `fields = "__all__"` beside vectors and bits."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -9,10 +10,10 @@ from django.db.models import QuerySet
 from django.forms import Field, Textarea
 from django_filters import CharFilter, Filter, FilterSet
 
-from pgembedding_django.fields import EmbeddingField
-from pgembedding_django.forms import EmbeddingFormField
+from pgembedding_django.fields import BitField, EmbeddingField, SparseVectorField
+from pgembedding_django.forms import EmbeddingFormField, TextFormField
 
-__all__ = ["NearestFilter", "VectorFilter", "register"]
+__all__ = ["NearestFilter", "TextFilter", "VectorFilter", "register"]
 
 
 class VectorFilter(Filter):
@@ -26,6 +27,23 @@ class VectorFilter(Filter):
         self.extra.setdefault("widget", Textarea)
         field: Field = super().field
         return field
+
+
+class CheckedTextField(TextFormField):
+    """Read a line of text as a field of the model does, which names what is wrong with it."""
+
+    def __init__(self, *, convert: Callable[[Any], Any], **kwargs: Any) -> None:
+        self.convert = convert
+        super().__init__(**kwargs)
+
+    def to_python(self, value: Any) -> Any:
+        return self.convert(super().to_python(value))
+
+
+class TextFilter(Filter):
+    """Keep the rows whose bits or sparse vector are the ones given, as text."""
+
+    field_class = CheckedTextField
 
 
 class NearestFilter(CharFilter):
@@ -58,8 +76,13 @@ class NearestFilter(CharFilter):
 
 
 def register() -> None:
-    """Let every FilterSet take an EmbeddingField for a VectorField."""
+    """Let every FilterSet take the fields of this package by what they are."""
     FilterSet.FILTER_DEFAULTS[EmbeddingField] = {
         "filter_class": VectorFilter,
         "extra": lambda field: {"dimensions": field.dimensions},
     }
+    for field in (BitField, SparseVectorField):
+        FilterSet.FILTER_DEFAULTS[field] = {
+            "filter_class": TextFilter,
+            "extra": lambda field: {"convert": field.to_python},
+        }

@@ -15,7 +15,7 @@ from rest_framework.pagination import CursorPagination
 from rest_framework.throttling import UserRateThrottle
 
 from pgembedding_django.embedders import EmbedderUnavailable, EmbeddingError
-from pgembedding_django.fields import EmbeddingField
+from pgembedding_django.fields import BitField, EmbeddingField, SparseVectorField
 from pgembedding_django.fields.source import DigestField
 from pgembedding_django.querysets import EmbeddingQuerySet
 from pgembedding_django.vectors import InvalidVector, Vector, to_vector
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rest_framework.request import Request
     from rest_framework.views import APIView
 
-__all__ = ["NearestFilter", "NearestThrottle", "VectorField", "register"]
+__all__ = ["NearestFilter", "NearestThrottle", "TextField", "VectorField", "register"]
 
 
 class VectorField(serializers.Field):
@@ -62,6 +62,12 @@ class VectorField(serializers.Field):
         return numbers
 
 
+class TextField(serializers.ModelField):
+    """Read and write bits or a sparse vector as text; what ModelSerializer makes of a BitField or SparseVectorField."""
+
+    _spectacular_annotation = {"field": {"type": "string"}}
+
+
 class HiddenDigest(serializers.HiddenField):
     """The digest beside a vector: no client reads or writes it, unless Meta.fields names it."""
 
@@ -83,9 +89,10 @@ class HiddenDigest(serializers.HiddenField):
 
 
 def register() -> None:
-    """Let every ModelSerializer take an EmbeddingField for a VectorField, and leave its digest out."""
+    """Let every ModelSerializer take the fields of this package by what they are, and leave a digest out."""
     mapping: dict[Any, Any] = serializers.ModelSerializer.serializer_field_mapping
     mapping[EmbeddingField], mapping[DigestField] = VectorField, HiddenDigest
+    mapping[BitField] = mapping[SparseVectorField] = TextField
 
 
 class NearestFilter(BaseFilterBackend):

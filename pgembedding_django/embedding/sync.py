@@ -14,7 +14,6 @@ from pgembedding_django.embedders import get_embedder
 from pgembedding_django.embedding.single import embed_one
 from pgembedding_django.embedding.tasks import embed_row, write_pk
 from pgembedding_django.fields import EmbeddingField, embedding_fields
-from pgembedding_django.fields.source import BY_HAND
 
 __all__ = ["watch"]
 
@@ -62,8 +61,6 @@ def _after_save(
 ) -> None:
     """Have the row embedded if it is stale now; the instance then holds what the row does."""
     for field in _fields(sender):
-        if not raw and _was_given_by_hand(field, instance, update_fields):
-            instance.refresh_from_db(using=using, fields=[field.digest_name])
         if raw or not _may_be_stale(field, update_fields) or not field.text_source.is_stale(instance):
             continue
         if field.sync == "save":
@@ -81,12 +78,6 @@ def _embed_saved(field: EmbeddingField, instance: Model, using: str) -> None:
     setattr(instance, field.name, written.vector)
     # Assigning a vector forgets the digest.
     setattr(instance, field.digest_name, written.digest)
-
-
-def _was_given_by_hand(field: EmbeddingField, instance: Model, update_fields: Collection[str] | None) -> bool:
-    """Tell whether a vector was just written whose digest only the row knows; the next save needs it."""
-    written = update_fields is None or not {field.name, field.digest_name}.isdisjoint(update_fields)
-    return written and instance.__dict__.get(field.digest_name) == BY_HAND
 
 
 def _enqueue(field: EmbeddingField, instance: Model, using: str) -> None:

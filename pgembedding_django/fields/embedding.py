@@ -17,6 +17,7 @@ from pgembedding_django.bounds import is_integer
 from pgembedding_django.fields.attribute import VectorAttribute
 from pgembedding_django.fields.copied import is_copied, when_prepared
 from pgembedding_django.fields.measured import MeasuredField
+from pgembedding_django.fields.saved import watch_digests
 from pgembedding_django.fields.source import SUFFIX, DigestField, Source, is_digest
 from pgembedding_django.forms import EmbeddingFormField
 from pgembedding_django.vectors import InvalidVector, Vector, VectorLike, wire
@@ -177,6 +178,8 @@ class EmbeddingField(MeasuredField, Generic[Set, Get]):
             return
         if is_copy:
             self._become_plain()
+        if self.source is not None:
+            watch_digests(cls)
         when_prepared(cls, self._keep_digest)
 
     def _keep_digest(self, model: type[Model]) -> None:

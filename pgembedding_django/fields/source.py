@@ -14,6 +14,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Case, CharField, F, Field, Func, Model, Q, TextField, Value, When
 from django.db.models.expressions import Combinable
 from django.db.models.lookups import Exact
+from django.db.models.query_utils import DeferredAttribute
 from django.db.models.sql.compiler import SQLCompiler
 
 from pgembedding_django.embedders import get_embedder
@@ -35,6 +36,13 @@ WHITESPACE = (
 
 #: The digest of an instance whose vector was given by hand: save() replaces it.
 BY_HAND = ""
+
+
+class Written(str):
+    """The digest of a vector that was given by hand and has been saved since: the row knows it."""
+
+
+WRITTEN = Written(BY_HAND)
 
 if TYPE_CHECKING:
     _CharField = CharField[Any, Any]
@@ -200,6 +208,18 @@ class Source:
         return f"{get_embedder(self.embedder).identity}\x1f{self.dimensions}\x1f"
 
 
+class DigestAttribute(DeferredAttribute):
+    """Load a digest that the row alone knows where something asks for it."""
+
+    def __get__(self, instance: Model | None, cls: type[Model] | None = None) -> Any:
+        if instance is not None and isinstance(instance.__dict__.get(self.field.attname), Written):
+            instance.refresh_from_db(fields=[self.field.attname])
+        return super().__get__(instance, cls)
+
+    def __set__(self, instance: Model, value: Any) -> None:
+        instance.__dict__[self.field.attname] = value
+
+
 class DigestField(_CharField):
     """
     Hold the digest of the text that a vector stands for; an EmbeddingField with a source adds it by itself.
@@ -208,11 +228,17 @@ class DigestField(_CharField):
     it was loaded with. Where in doubt, the digest is the one that makes the row stale.
     """
 
+    descriptor_class = DigestAttribute
     #: Whether it is on a model that copies another: a column like any other.
     is_copy = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"max_length": 64, "null": True, "blank": True, "editable": False, **kwargs})
+
+    @property
+    def vector_name(self) -> str:
+        """The name of the vector beside which it stands."""
+        return self.name.removesuffix(SUFFIX)
 
     def contribute_to_class(self, cls: type[Model], name: str, private_only: bool = False) -> None:
         self.is_copy = is_copied(self, cls)
@@ -234,13 +260,12 @@ class DigestField(_CharField):
     def pre_save(self, model_instance: Model, add: bool) -> Any:
         if self.is_copy:
             return super().pre_save(model_instance, add)
-        source: Source = self.model._meta.get_field(self.name.removesuffix(SUFFIX)).text_source  # type: ignore[union-attr]
+        source: Source = self.model._meta.get_field(self.vector_name).text_source  # type: ignore[union-attr]
         if not add and source.name not in model_instance.__dict__:
             # The vector was not loaded and is not saved: its digest stays with it.
             return F(self.name)
-        digest = getattr(model_instance, self.attname)
-        if digest != BY_HAND:
-            return digest
+        if model_instance.__dict__.get(self.attname) != BY_HAND:
+            return getattr(model_instance, self.attname)
         vector = getattr(model_instance, source.name)
         digest = None if vector is None else _expected(source, model_instance)
         if add or digest is None:

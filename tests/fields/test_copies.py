@@ -77,6 +77,70 @@ def test_digest_that_the_original_has_not_saved_yet_is_null(isolated):
     assert model.objects.values_list("embedding_digest", flat=True).get() is None
 
 
+@pytest.fixture
+def recorded(isolated):
+    """Copies of every row of a model, of its heir and of its proxy, made in post_save; by the title of the row."""
+
+    class Leaf(models.Model):
+        title = models.CharField(max_length=50)
+        embedding = EmbeddingField(dimensions=3, source="title", null=True)
+
+        class Meta:
+            app_label = "tests"
+
+    class Heir(Leaf):
+        class Meta:
+            app_label = "tests"
+
+    class Proxy(Leaf):
+        class Meta:
+            app_label = "tests"
+            proxy = True
+
+    with connection.schema_editor() as editor:
+        editor.create_model(Leaf)
+        editor.create_model(Heir)
+    kept = []
+
+    def keep(sender, instance, **kwargs):
+        kept.append(instance.embedding_digest)
+
+    for model in (Leaf, Heir, Proxy):
+        models.signals.post_save.connect(keep, sender=model, weak=False)
+    return (Leaf, Heir, Proxy), kept
+
+
+@pytest.mark.parametrize("kind", [0, 1, 2])
+def test_what_looks_at_a_row_in_post_save_sees_the_digest_that_it_has(recorded, kind):
+    classes, kept = recorded
+    row = classes[kind].objects.create(title="a", embedding=VECTOR)
+    row.title, row.embedding = "b", [4, 5, 6]
+    row.save()
+    digest = row._meta.get_field("embedding").text_source.digest
+    assert kept == [digest("a"), digest("b")]
+    row.embedding = VECTOR
+    row.save(update_fields=["title"])
+    assert kept[2] == ""  # Nothing of the vector was written.
+
+
+def test_digest_that_nobody_looks_at_is_not_read(django_assert_num_queries):
+    article = Article.objects.create(title="a", embedding=VECTOR)
+    for vector in ([4, 5, 6], [7, 8, 9]):
+        article.embedding = vector
+        with django_assert_num_queries(1):
+            article.save()
+
+
+def test_row_saved_by_hand_can_be_copied():
+    article = Article.objects.create(title="a", embedding=VECTOR)
+    article.embedding = [4, 5, 6]
+    article.save()
+    article.pk, article._state.adding, article.title = None, True, "b"
+    article.save()
+    digest = Article._meta.get_field("embedding").text_source.digest
+    assert article.embedding_digest == Article.objects.get(title="b").embedding_digest == digest("b")
+
+
 def test_field_that_is_inherited_is_no_copy(isolated):
     class Base(models.Model):
         title = models.CharField(max_length=50)

@@ -5,7 +5,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.db import models
 
-from pgembedding_django import EmbeddingField, EmbeddingManager
+from pgembedding_django import BitField, EmbeddingField, EmbeddingManager, SparseVectorField
 from pgembedding_django.contrib.django_filters import NearestFilter
 
 pytestmark = pytest.mark.django_db
@@ -15,6 +15,8 @@ class Photo(models.Model):
     title = models.CharField(max_length=50)
     year = models.IntegerField()
     embedding = EmbeddingField(dimensions=3, source="title", null=True)
+    bits = BitField(length=4, null=True)
+    words = SparseVectorField(dimensions=9, null=True)
 
     objects = EmbeddingManager()
 
@@ -67,6 +69,21 @@ def test_all_fields_name_a_wrong_vector():
     filtered = AllFields({"embedding": "[3]"}, queryset=Photo.objects.all())
     assert not filtered.is_valid()
     assert filtered.errors["embedding"] == ["Embedding must have 3 dimensions, got 1."]
+
+
+@pytest.mark.parametrize(("name", "text"), [("bits", "0110"), ("words", "{1:0.5,9:2}/9")])
+def test_all_fields_filter_by_bits_and_sparse_vectors_too(photos, name, text):
+    Photo.objects.filter(pk=photos[4].pk).update(**{name: text})
+    assert list(AllFields({name: text}, queryset=Photo.objects.all()).qs) == [photos[4]]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("bits", "Photo.bits must have 4 bits, got 2."), ("words", "Photo.words must have 9 dimensions, got 1.")],
+)
+def test_all_fields_name_wrong_bits_and_sparse_vectors(name, message):
+    filtered = AllFields({name: {"bits": "01", "words": "{1:1}/1"}[name]}, queryset=Photo.objects.all())
+    assert filtered.errors[name] == [message]
 
 
 def test_nearest_filter_ranks_what_the_filters_before_it_keep(photos):

@@ -8,7 +8,7 @@ from django_filters.rest_framework import DjangoFilterBackend
 from rest_framework import filters, generics, pagination, serializers
 from rest_framework.test import APIRequestFactory
 
-from pgembedding_django import EmbeddingField, EmbeddingManager
+from pgembedding_django import BitField, EmbeddingField, EmbeddingManager, SparseVector, SparseVectorField
 from pgembedding_django.contrib.rest_framework import NearestFilter, NearestThrottle
 
 pytestmark = pytest.mark.django_db
@@ -20,6 +20,22 @@ class Recipe(models.Model):
     embedding = EmbeddingField(dimensions=3, source="text", null=True)
 
     objects = EmbeddingManager()
+
+
+class Print(models.Model):
+    bits = BitField(length=4)
+    words = SparseVectorField(dimensions=9, null=True)
+
+
+class PrintSerializer(serializers.ModelSerializer):
+    class Meta:
+        model = Print
+        fields = "__all__"
+
+
+class PrintList(generics.ListAPIView):
+    queryset = Print.objects.all()
+    serializer_class = PrintSerializer
 
 
 class Everything(serializers.ModelSerializer):
@@ -222,3 +238,38 @@ def test_throttle_counts_only_the_requests_that_embed_a_text(recipes, settings):
 
     answers = [get(Throttled, similar_to=recipes[0].pk), *(get(Throttled, nearest="x") for _ in range(2))]
     assert [answer.status_code for answer in answers] == [200, 200, 429]
+
+
+def test_serializer_reads_and_writes_bits_and_sparse_vectors_as_text():
+    serializer = PrintSerializer(data={"bits": "0110", "words": "{1:0.5,9:2}/9"})
+    assert serializer.is_valid(), serializer.errors
+    saved = serializer.save()
+    assert saved.words == SparseVector({0: 0.5, 8: 2}, 9)
+    assert PrintSerializer(saved).data == {"id": saved.pk, "bits": "0110", "words": "{1:0.5,9:2.0}/9"}
+    assert PrintSerializer(Print(bits="0000")).data["words"] is None
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"bits": "01"}, "Print.bits must have 4 bits, got 2."),
+        ({"bits": 7}, 'Print.bits must be bits, as "101", booleans or bytes, got int.'),
+        ({"bits": "0110", "words": "{1:1}/2"}, "Print.words must have 9 dimensions, got 2."),
+    ],
+)
+def test_serializer_names_wrong_bits_and_sparse_vectors(data, message):
+    serializer = PrintSerializer(data=data)
+    assert not serializer.is_valid()
+    assert [str(error) for errors in serializer.errors.values() for error in errors] == [message]
+
+
+def test_schema_has_bits_and_sparse_vectors_as_text():
+    from drf_spectacular.generators import SchemaGenerator
+    from drf_spectacular.openapi import AutoSchema
+
+    class Documented(PrintList):
+        schema = AutoSchema()
+
+    schema = SchemaGenerator(patterns=[path("prints/", Documented.as_view())]).get_schema(public=True)
+    shown = schema["components"]["schemas"]["Print"]["properties"]
+    assert (shown["bits"]["type"], shown["words"]["type"]) == ("string", "string")

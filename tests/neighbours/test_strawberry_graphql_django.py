@@ -5,7 +5,7 @@ import strawberry
 import strawberry_django
 from django.db import models
 
-from pgembedding_django import EmbeddingField, EmbeddingManager
+from pgembedding_django import BitField, EmbeddingField, EmbeddingManager, SparseVector, SparseVectorField
 
 pytestmark = pytest.mark.django_db
 
@@ -13,6 +13,8 @@ pytestmark = pytest.mark.django_db
 class Film(models.Model):
     title = models.CharField(max_length=50)
     embedding = EmbeddingField(dimensions=3)
+    bits = BitField(length=4, null=True, blank=True)
+    words = SparseVectorField(dimensions=9, null=True, blank=True)
 
     objects = EmbeddingManager()
 
@@ -21,12 +23,16 @@ class Film(models.Model):
 class FilmType:
     title: strawberry.auto
     embedding: strawberry.auto
+    bits: strawberry.auto
+    words: strawberry.auto
 
 
 @strawberry_django.input(Film)
 class FilmInput:
     title: strawberry.auto
     embedding: strawberry.auto
+    bits: strawberry.auto
+    words: strawberry.auto
 
 
 @strawberry.type
@@ -60,3 +66,12 @@ def test_mutation_reads_numbers():
     )
     assert answer.data == {"createFilm": {"embedding": [0.5, 1, 2]}}
     assert Film.objects.get().embedding == [0.5, 1, 2]
+
+
+def test_bits_and_sparse_vectors_are_text():
+    answer = schema.execute_sync(
+        'mutation { createFilm(data: {title: "x", embedding: [0.5, 1, 2], bits: "0110", words: "{1:0.5,9:2}/9"}) '
+        "{ ... on FilmType { bits words } } }"
+    )
+    assert answer.data == {"createFilm": {"bits": "0110", "words": "{1:0.5,9:2.0}/9"}}
+    assert Film.objects.get().words == SparseVector({0: 0.5, 8: 2}, 9)
