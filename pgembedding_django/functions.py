@@ -10,6 +10,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Aggregate, FloatField, Func, Value
 from django.db.models.sql.compiler import SQLCompiler
 
+from pgembedding_django.compat.expressions import output_field_of
 from pgembedding_django.engines import DISTANCES, get_engine
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.vectors import Vector
@@ -74,7 +75,7 @@ class Distance(Func):
     def resolve_expression(self, *args: Any, **kwargs: Any) -> Self:
         resolved = super().resolve_expression(*args, **kwargs)
         sources = resolved.get_source_expressions()
-        fields = [getattr(source, "_output_field_or_none", None) for source in sources]
+        fields = [output_field_of(source) for source in sources]
         field = next((field for field in fields if hasattr(field, "to_vector")), None)
         if field is None:
             raise FieldError(
@@ -201,6 +202,6 @@ class IndexedDistance(Func):
 def _bind(source: Any, field: Any) -> Any:
     """Give a bare value the field that encodes it."""
     # Django takes a bare text or bytes for values of a CharField or BinaryField.
-    if isinstance(source, Value) and not hasattr(getattr(source, "_output_field_or_none", None), "to_vector"):
+    if isinstance(source, Value) and not hasattr(output_field_of(source), "to_vector"):
         return VectorValue(None if source.value is None else field.to_query(source.value), output_field=field)
     return source

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from pgembedding_django.embedding import EmbedReport
     from pgembedding_django.functions import Distance
-    from pgembedding_django.search.arguments import Query
+    from pgembedding_django.search.questions import Question
 
     class _Unbound(Model):  # noqa: DJ008
         """Stands for the model of `EmbeddingManager()`, which says none, until a class is asked for its manager."""
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
         def nearest(
             self,
-            query: Query,
+            query: Question,
             k: int = 10,
             *,
             field: str | None = None,
@@ -68,7 +68,7 @@ if TYPE_CHECKING:
         ) -> EmbeddingQuerySet[M]: ...
         def nearest_each(
             self,
-            queries: Iterable[Query],
+            queries: Iterable[Question],
             k: int = 10,
             *,
             field: str | None = None,
@@ -79,7 +79,7 @@ if TYPE_CHECKING:
             probes: int | None = None,
             alias: str = "distance",
         ) -> list[list[M]]: ...
-        async def anearest_each(self, queries: Iterable[Query], k: int = 10, **options: Any) -> list[list[M]]: ...
+        async def anearest_each(self, queries: Iterable[Question], k: int = 10, **options: Any) -> list[list[M]]: ...
         def hybrid(
             self,
             text: str,

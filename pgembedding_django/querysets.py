@@ -10,29 +10,25 @@ from django.db import connections
 from django.db.models import Model
 from django.db.models.sql import Query
 
-from pgembedding_django.compat.queries import RowsAs
+from pgembedding_django.compat.queries import default_queryset
 from pgembedding_django.embedding.querysets import StaleQuerySet
-from pgembedding_django.engines import get_engine
 from pgembedding_django.fields import EmbeddingField
-from pgembedding_django.fields.sized import HasLength, SizedField
-from pgembedding_django.functions import Distance, get_distance
-from pgembedding_django.indexes import HnswIndex, declared_index
+from pgembedding_django.functions import Distance
+from pgembedding_django.indexes import HnswIndex
 from pgembedding_django.loading.load import check_vectors
-from pgembedding_django.search import arguments
+from pgembedding_django.search.arguments import checked_k
+from pgembedding_django.search.asking import ask
 from pgembedding_django.search.batch import answer_each
 from pgembedding_django.search.explanation import explain_scan
-from pgembedding_django.search.hybrid import HybridQuery, fuse_ranks
-from pgembedding_django.search.ranking import cut, nearest_of_each, plan, rank
-from pgembedding_django.search.running import is_ranking, run_rankings
-from pgembedding_django.search.search import Ranking, Search, get_ranking
+from pgembedding_django.search.fields import embedding_field, find_field, find_measured_field
+from pgembedding_django.search.hybrid import get_fusion, search_both
+from pgembedding_django.search.questions import Question
+from pgembedding_django.search.ranking import rank
+from pgembedding_django.search.search import get_ranking
 
 __all__ = ["EmbeddingQuerySet", "every_row"]
 
 M = TypeVar("M", bound=Model)
-
-
-#: What to do instead of grouping a ranking.
-AGGREGATE = "Aggregate the rows of filter(pk__in=rows.values('pk'))."
 
 
 class EmbeddingQuerySet(StaleQuerySet[M]):
@@ -41,11 +37,9 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
     #: What kind of index serves its rows.
     index_class: type[HnswIndex] = HnswIndex
 
-    _iterable_class = RowsAs(run_rankings)
-
     def nearest(
         self,
-        query: arguments.Query,
+        query: Question,
         k: int = 10,
         *,
         field: str | None = None,
@@ -81,48 +75,23 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
             the model has no EmbeddingField, or the queryset is sliced or holds groups. NotSupportedError comes when the
             query runs, if the engine lacks the distance.
         """
-        arguments.check_unsliced(self, "nearest()", "Rank them through filter(pk__in=rows.values('pk')).")
-        arguments.check_groups(self, "nearest()")
-        found = self.get_measured_field(field)
-        k = arguments.checked_k(k)
-        arguments.check_exact(exact)
-        arguments.check_alias(self.model, self.query.annotations, alias)
-        vector = arguments.query_vector(self.model, found, query)
-        if found.dimensions is None:
-            arguments.check_length(found)
-            found = SizedField(found, vector.size)
-        declared = declared_index(found, found.chosen_distance) if distance is None else None
-        distance_class = get_distance(distance or found.chosen_distance or (declared or found).distance)
-        limit = None if max_distance is None else arguments.checked_limit(max_distance)
-        arguments.check_direction(found, distance_class, vector)
-        index = declared or declared_index(found, distance_class.distance)
-        arguments.check_reading(index, ef_search, probes)
-        if index is None and exact is not True and get_engine(connections[self.db]).indexes:
-            arguments.warn_of_other_index(found, distance_class)
-        row = query if arguments.is_instance(query, self.model) and arguments.is_row_of(self.db, query) else None
-        search = Search(
-            field=found,
-            index=index,
-            distance=distance_class,
-            vector=vector,
-            k=k,
-            alias=alias,
-            max_distance=None,
+        search = ask(
+            self,
+            query,
+            k,
+            field=field,
+            distance=distance,
+            max_distance=max_distance,
             exact=exact,
-            ef_search=arguments.checked_ef_search(ef_search),
+            ef_search=ef_search,
             probes=probes,
-            nearest_of_each=self.query.distinct_fields,
-            filtered=self._is_filtered() or row is not None or found.model is not self.model._meta.concrete_model,
+            alias=alias,
         )
-        rows = self if row is None else self.exclude(pk=row.pk)
-        if isinstance(found, SizedField):
-            rows = rows.filter(HasLength(found))
-        ranked = rank(nearest_of_each(rows, search), search)
-        return ranked if limit is None else cut(ranked, limit)
+        return rank(self, search)
 
     def nearest_each(
         self,
-        queries: Iterable[arguments.Query],
+        queries: Iterable[Question],
         k: int = 10,
         *,
         field: str | None = None,
@@ -145,9 +114,9 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
         Raises as nearest() does.
         """
         options = {"field": field, "distance": distance, "exact": exact, "ef_search": ef_search, "probes": probes}
-        return answer_each(self, self.nearest, list(queries), arguments.checked_k(k), max_distance, alias, **options)
+        return answer_each(self, self.nearest, list(queries), checked_k(k), max_distance, alias, **options)
 
-    async def anearest_each(self, queries: Iterable[arguments.Query], k: int = 10, **options: Any) -> list[list[M]]:
+    async def anearest_each(self, queries: Iterable[Question], k: int = 10, **options: Any) -> list[list[M]]:
         return await sync_to_async(self.nearest_each)(queries, k, **options)
 
     def hybrid(
@@ -175,62 +144,8 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
             there is no such config.
         Source: reciprocal rank fusion, see pgembedding_django.search.hybrid.
         """
-        get_engine(connections[self.db]).check_words()
-        from pgembedding_django.search.words import check_words, rank_by_words
-
-        arguments.check_text(text)
-        check_words(self.model, fields)
-        arguments.check_each(self, "hybrid()")
-        k = arguments.checked_k(k)
-        arguments.check_alias(self.model, self.query.annotations, alias)
-        wanted = arguments.checked_candidates(candidates, k)
-        by_meaning = self.nearest(text, wanted, field=field)
-        by_words = rank_by_words(self, text, list(fields), config)[:wanted]
-        return cast(Self, fuse_ranks(self, by_meaning, by_words, k, alias, config))
-
-    def filter(self, *args: Any, **kwargs: Any) -> Self:
-        """As Django's; of what nearest() found, keep the rows within a distance: `filter(distance__lt=0.5)`."""
-        ranked_by = self._ranked_by() if args or kwargs else ""
-        if ranked_by and self._defer_next_filter:  # type: ignore[attr-defined]
-            # As a related manager sets it, which filters by its instance.
-            raise TypeError(f'A Prefetch of what {ranked_by} returned needs a to_attr: Prefetch(..., to_attr="near").')
-        if ranked_by == "nearest()":
-            ranking = cast(Ranking, get_ranking(self.query))
-            return cut(self, arguments.checked_cut(ranking.search.alias, args, kwargs))
-        arguments.check_unranked(ranked_by, "filter()")
-        return super().filter(*args, **kwargs)
-
-    def exclude(self, *args: Any, **kwargs: Any) -> Self:
-        """As Django's, before nearest() and hybrid()."""
-        arguments.check_unranked(self._ranked_by() if args or kwargs else "", "exclude()")
-        return super().exclude(*args, **kwargs)
-
-    def annotate(self, *args: Any, **kwargs: Any) -> Self:
-        """As Django's; behind nearest() and hybrid(), it aggregates for each row, and not for groups of rows."""
-        rows = super().annotate(*args, **kwargs)
-        if isinstance(rows.query.group_by, tuple):
-            arguments.check_unranked(self._ranked_by(), "annotate() with an aggregate over values()", AGGREGATE)
-        return rows
-
-    def contains(self, obj: Model) -> bool:
-        """As Django's; reads what nearest() or hybrid() found."""
-        if self._ranked_by():
-            self._fetch_all()
-        return super().contains(obj)
-
-    def count(self) -> int:
-        """As Django's; without ranking, since the order changes nothing in how many rows there are."""
-        if self._result_cache is not None or not is_ranking(self.query):
-            return super().count()
-        query = self.query.clone()
-        query.clear_ordering(force=True)
-        return query.get_count(using=self.db)
-
-    def explain(self, *, format: str | None = None, **options: Any) -> str:
-        """As Django's, of the statement by which nearest() runs first."""
-        if not is_ranking(self.query):
-            return super().explain(format=format, **options)
-        return plan(self.query, connections[self.db]).explain(using=self.db, format=format, **options)
+        options: dict[str, Any] = {"fields": fields, "field": field, "config": config}
+        return cast(Self, search_both(self, text, k, candidates=candidates, alias=alias, **options))
 
     def explain_nearest(self) -> str:
         """
@@ -238,7 +153,8 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
 
         Asks the planner what it would make of it, and reads no row. Raises TypeError on any other queryset.
         """
-        query = self.query.meaning if isinstance(self.query, HybridQuery) else self.query
+        fusion = get_fusion(self.query)
+        query = fusion.meaning if fusion else self.query
         if get_ranking(query) is None:
             raise TypeError("explain_nearest() explains a queryset that nearest() or hybrid() returned.")
         return explain_scan(query, connections[self.db])
@@ -256,22 +172,15 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
         return super().bulk_update(objs, fields, *args, **kwargs)
 
     def get_embedding_field(self, name: str | None) -> EmbeddingField:
-        return arguments.embedding_field(self.model, name)
+        return embedding_field(self.model, name)
 
     def get_measured_field(self, name: str | None) -> EmbeddingField:
         """Return the field of a search, which may hold bits or sparse vectors."""
-        return arguments.find_measured_field(self.model, name)
+        return find_measured_field(self.model, name)
 
     def get_searched_field(self, name: str | None) -> EmbeddingField:
         """Return an embedding field that may have no dimensions."""
-        return arguments.find_field(self.model, name)
-
-    def _ranked_by(self) -> str:
-        """Return the method that made this a ranking that nothing filters any more, or nothing."""
-        if is_ranking(self.query):
-            return "nearest()"
-        query = self.query
-        return "hybrid()" if isinstance(query, HybridQuery) and query.is_sliced and not query.combinator else ""
+        return find_field(self.model, name)
 
     def _is_filtered(self) -> bool:
         """Tell whether a filter stands that an index of all rows does not hold already."""
@@ -284,5 +193,5 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
 
 def every_row(model: type[M], using: str) -> EmbeddingQuerySet[M]:
     """Return all rows of a model, also those that its managers leave out, as its own kind of queryset."""
-    kind = model._default_manager._queryset_class  # type: ignore[attr-defined]
+    kind = default_queryset(model)
     return (kind if issubclass(kind, EmbeddingQuerySet) else EmbeddingQuerySet)(model, using=using)

@@ -22,10 +22,12 @@ __all__ = [
     "clone_plain",
     "compiled",
     "current_query",
+    "default_queryset",
     "get_companion",
     "getter",
     "key_names",
     "mixed",
+    "related_manager_filters",
     "replace_query",
     "rows_as",
     "set_companion",
@@ -101,6 +103,16 @@ def replace_query(rows: Rows, query: Query) -> Rows:
 def current_query(rows: QuerySet[Any]) -> Query:
     """Return the query of a queryset without the filter that a related manager may still hold back."""
     return cast(Query, cast(Any, rows)._query)
+
+
+def related_manager_filters(rows: QuerySet[Any]) -> bool:
+    """Tell whether the next filter() is a related manager's own, which limits the rows to those of its instance."""
+    return bool(cast(Any, rows)._defer_next_filter)
+
+
+def default_queryset(model: type[Model]) -> type[QuerySet[Any]]:
+    """Return the class of the querysets of a model's default manager."""
+    return cast("type[QuerySet[Any]]", cast(Any, model._default_manager)._queryset_class)
 
 
 def clone_plain(query: Query) -> Query:

@@ -13,15 +13,15 @@ from pgembedding_django.embedding.rows import get_field, stale_rows
 from pgembedding_django.embedding.run import EmbedRun
 from pgembedding_django.embedding.settlement import EmbedReport
 from pgembedding_django.fields import EmbeddingField
-from pgembedding_django.loading.querysets import LoadingQuerySet
-from pgembedding_django.search import arguments
+from pgembedding_django.search.querysets import RankedQuerySet
+from pgembedding_django.search.rankable import check_unsliced
 
 __all__ = ["StaleQuerySet"]
 
 M = TypeVar("M", bound=Model)
 
 
-class StaleQuerySet(LoadingQuerySet[M]):
+class StaleQuerySet(RankedQuerySet[M]):
     """The part of EmbeddingQuerySet that keeps vectors in step with their texts."""
 
     def stale(self, *, field: str | None = None) -> Self:
@@ -33,7 +33,7 @@ class StaleQuerySet(LoadingQuerySet[M]):
         page at a time, and the result is filtered by primary key.
         A row without a vector and without text is not stale. Raises TypeError if no field has a source.
         """
-        arguments.check_unsliced(self, "stale()", "Slice what it returns.")
+        check_unsliced(self, "stale()", "Slice what it returns.")
         return cast(Self, stale_rows(self, get_field(self.model, field)))
 
     async def astale(self, *, field: str | None = None) -> Self:
@@ -66,7 +66,7 @@ class StaleQuerySet(LoadingQuerySet[M]):
         Raises EmbeddingError if the embedder fails for other reasons, and ImproperlyConfigured if it cannot be used.
         Every text that is not stored yet is paid for, identical ones once.
         """
-        arguments.check_unsliced(self, "embed()", "Say limit=, or filter(pk__in=[...]).")
+        check_unsliced(self, "embed()", "Say limit=, or filter(pk__in=[...]).")
         self._for_write = True
         options: dict[str, Any] = {"batch_size": batch_size, "concurrency": concurrency}
         options |= {"all": all, "progress": progress}

@@ -18,7 +18,7 @@ from pgembedding_django.compat.queries import compiled, key_names
 from pgembedding_django.engines import Engine, get_engine
 from pgembedding_django.engines.base import Scan
 from pgembedding_django.fields.sized import SizedField
-from pgembedding_django.search import arguments
+from pgembedding_django.search import arguments, questions
 from pgembedding_django.search.conditions import RankingDistance, Scanned
 from pgembedding_django.search.direction import HasDirection
 from pgembedding_django.search.plans import choose_scan, scans
@@ -101,13 +101,13 @@ class _Batch:
         self.rows, self.search, self.connection = rows, search, connection
 
     def vector(self, query: Any) -> Any:
-        vector = arguments.query_vector(self.rows.model, self.search.field, query)
-        arguments.check_direction(self.search.field, self.search.distance, vector)
+        vector = questions.query_vector(self.rows.model, self.search.field, query)
+        questions.check_direction(self.search.field, self.search.distance, vector)
         return vector
 
     def own_key(self, query: Any) -> Any:
         """Return the primary key of a query that is a row of these."""
-        is_row = arguments.is_instance(query, self.rows.model) and arguments.is_row_of(self.rows.db, query)
+        is_row = questions.is_instance(query, self.rows.model) and questions.is_row_of(self.rows.db, query)
         return query.pk if is_row else None
 
     def answer(self, vectors: Sequence[Any], scan: Scan) -> list[Answer]:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from pgembedding_django.bounds import is_integer, is_number
 from pgembedding_django.fields import EmbeddingField
-from pgembedding_django.search import arguments
+from pgembedding_django.search.fields import embedding_field, find_field
+from pgembedding_django.search.questions import query_vector
 from pgembedding_django.vectors import Vector, to_vector
 
 __all__ = ["diversify"]
@@ -45,7 +46,7 @@ def diversify(
     if not issubclass(model, Model):
         raise ValueError(f"diversify() chooses among instances of a model, got {model.__name__}. Leave out values().")
     found = _find_field(rows, model, query, field)
-    vector = arguments.query_vector(model, found, query)
+    vector = query_vector(model, found, query)
     vectors = _directions(np.stack([_vector_of(row, found, vector.size) for row in candidates]))
     relevance = vectors @ _directions(vector)
     likeness = np.full(len(candidates), -1.0)
@@ -63,7 +64,7 @@ def _find_field(rows: Any, model: type[Model], query: Any, name: str | None) -> 
     if hasattr(rows, "get_embedding_field"):
         return cast(EmbeddingField, rows.get_embedding_field(name))
     # A field of any length may have an embedder for each collection of rows: here, only a vector is clear.
-    return (arguments.embedding_field if isinstance(query, str) else arguments.find_field)(model, name)
+    return (embedding_field if isinstance(query, str) else find_field)(model, name)
 
 
 def _vector_of(row: Model, field: EmbeddingField, dimensions: int) -> Vector:

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, cast
 
-from django.db import ProgrammingError
+from django.db import ProgrammingError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import BooleanField, F, FloatField, Func, QuerySet
 from django.db.models.sql import Query
 from django.db.models.sql.compiler import SQLCompiler
 
-from pgembedding_django.compat.queries import key_names, mixed, replace_query
+from pgembedding_django.compat.queries import key_names, replace_query
+from pgembedding_django.compat.tables import get_table, with_table
 from pgembedding_django.engines import get_engine
+from pgembedding_django.search.arguments import check_alias, checked_candidates, checked_k
 from pgembedding_django.search.plans import EXACT, choose_scan
+from pgembedding_django.search.rankable import check_each
 from pgembedding_django.search.ranking import with_scan
 from pgembedding_django.search.search import Ranking, get_ranking
 
-__all__ = ["HybridQuery", "fuse_ranks"]
+__all__ = ["get_fusion", "search_both"]
 
 #: How strongly the first ranks count before the later ones (Cormack, Clarke and Buettcher, "Reciprocal Rank Fusion
 #: outperforms Condorcet and individual Rank Learning Methods", 2009: k = 60).
@@ -34,9 +37,6 @@ FUSED = (
     ') AS "ranked" GROUP BY {keys} ORDER BY "score" DESC, {keys} LIMIT {k})'
 )
 
-#: How a statement with CTEs begins.
-OPENING = re.compile(r"WITH( RECURSIVE)? ")
-
 #: A ranking through the index, or the exact one where that is short, which runs only then.
 COMPLETED = (
     'WITH "found" ({keys}) AS MATERIALIZED ({indexed}) '
@@ -45,20 +45,39 @@ COMPLETED = (
 )
 
 
-def fuse_ranks(
-    rows: QuerySet[Any], meaning: QuerySet[Any], words: QuerySet[Any], k: int, alias: str, config: str | None
+def search_both(
+    rows: Any,
+    text: str,
+    k: int,
+    *,
+    fields: Sequence[str],
+    field: str | None,
+    config: str | None,
+    candidates: int | None,
+    alias: str,
 ) -> Any:
-    """
-    Return the k rows of two rankings with the greatest sums of 1 / (60 + rank), annotated with those.
+    """Return the rows of an EmbeddingQuerySet that match a text by meaning and by words, as hybrid() documents."""
+    get_engine(connections[rows.db]).check_words()
+    # A project on SQLite has no driver of Postgres, which django.contrib.postgres imports.
+    from pgembedding_django.search.words import check_text, check_words, rank_by_words
 
-    config: the text search configuration that the ranking by words names, so that an error can say so.
-    """
+    check_text(text)
+    check_words(rows.model, fields)
+    check_each(rows, "hybrid()")
+    k = checked_k(k)
+    check_alias(rows.model, rows.query.annotations, alias)
+    wanted = checked_candidates(candidates, k)
+    meaning = rows.nearest(text, wanted, field=field).values("pk").query
+    words = rank_by_words(rows, text, list(fields), config)[:wanted].values("pk").query
+    return _fuse(rows, Fusion(meaning, words, k, config), alias)
+
+
+def _fuse(rows: QuerySet[Any], fusion: Fusion, alias: str) -> Any:
+    """Return the k rows of two rankings with the greatest sums of 1 / (60 + rank), annotated with those."""
     key = key_names(rows.model)
     fused = rows.filter(IsRanked(*key)).annotate(**{alias: Score(*key)}).order_by(F(alias).desc(), "pk")
-    query = cast(HybridQuery, fused.query.chain(mixed(type(fused.query), HybridQuery)))
-    query.meaning, query.words = meaning.values("pk").query, words.values("pk").query
-    query.k, query.config = k, config
-    query.set_limits(high=k)
+    query = with_table(fused.query, fusion)
+    query.set_limits(high=fusion.k)
     return replace_query(fused, query)
 
 
@@ -88,71 +107,55 @@ class Score(Func):
         return super().as_sql(compiler, connection, template=template)
 
 
-class HybridQuery(Query):
-    """A query over the rows of two rankings, each of which selects the primary key alone."""
+@dataclass(frozen=True)
+class Fusion:
+    """
+    The common table of the k best keys of two rankings, each of which selects the primary key alone.
+
+    config: the text search configuration that the ranking by words names, so that an error can say so.
+    """
 
     meaning: Query
     words: Query
     k: int
     config: str | None
 
-    def get_aggregation(self, using: str | None, aggregate_exprs: Any) -> Any:
-        with _known_config(self.config):
-            return super().get_aggregation(using, aggregate_exprs)
+    @contextmanager
+    def reading(self, connection: BaseDatabaseWrapper) -> Iterator[None]:
+        with _known_config(self.config), get_engine(connection).scanning(connection):
+            yield
 
-    def get_compiler(
-        self, using: str | None = None, connection: BaseDatabaseWrapper | None = None, elide_empty: bool = True
-    ) -> HybridCompiler:
-        compiler = super().get_compiler(using, connection, elide_empty)
-        compiler.__class__ = mixed(type(compiler), HybridCompiler)
-        return cast(HybridCompiler, compiler)
-
-
-class HybridCompiler(SQLCompiler):
-    """Writes both rankings before the query, once each, so that the condition and the score can name them."""
-
-    query: HybridQuery
-
-    def execute_sql(self, *args: Any, **kwargs: Any) -> Any:
-        with _known_config(self.query.config), get_engine(self.connection).scanning(self.connection):
-            return super().execute_sql(*args, **kwargs)
-
-    def as_sql(self, with_limits: bool = True, with_col_aliases: bool = False) -> Any:
-        sql, params = super().as_sql(with_limits, with_col_aliases)
-        explain = self.query.explain_info
-        prefix = self.connection.ops.explain_query_prefix(explain.format, **explain.options) if explain else ""
-        meaning, meant = self._rank_by_meaning()
-        words, worded = self._compile(self.query.words)
-        fused = FUSED.format(meaning=meaning, words=words, keys=self._keys, k=self.query.k)
-        return f"{prefix} {_join_ctes(fused, sql.removeprefix(prefix).lstrip())}".lstrip(), (*meant, *worded, *params)
+    def write(self, connection: BaseDatabaseWrapper) -> tuple[str, tuple[Any, ...]]:
+        meaning, meant = self._rank_by_meaning(connection)
+        words, worded = _compile(self.words, connection)
+        return FUSED.format(meaning=meaning, words=words, keys=self._keys, k=self.k), (*meant, *worded)
 
     @property
     def _keys(self) -> str:
-        return _key_names(len(key_names(cast(Any, self.query.model))))
+        return _key_names(len(key_names(cast(Any, self.meaning.model))))
 
-    def _rank_by_meaning(self) -> tuple[str, tuple[Any, ...]]:
-        query = self.query.meaning
-        scan = choose_scan(query, cast(Ranking, get_ranking(query)).search, self.connection)
-        exact, params = self._compile(with_scan(query, EXACT))
+    def _rank_by_meaning(self, connection: BaseDatabaseWrapper) -> tuple[str, tuple[Any, ...]]:
+        query = self.meaning
+        scan = choose_scan(query, cast(Ranking, get_ranking(query)).search, connection)
+        exact, params = _compile(with_scan(query, EXACT), connection)
         if not scan.index:
             return exact, params
-        indexed, more = self._compile(with_scan(query, scan.going_on()))
+        indexed, more = _compile(with_scan(query, scan.going_on()), connection)
         parts = {"keys": self._keys, "enough": query.high_mark, "exact": exact, "indexed": indexed}
         return COMPLETED.format(**parts), (*more, *params)
 
-    def _compile(self, query: Query) -> tuple[str, tuple[Any, ...]]:
-        query = query.clone()
-        query.subquery = True
-        sql, params = query.get_compiler(connection=self.connection).as_sql()
-        return sql, tuple(params)
+
+def get_fusion(query: Query) -> Fusion | None:
+    """Return the two rankings of what hybrid() returned, None of any other query."""
+    table = get_table(query)
+    return table if isinstance(table, Fusion) else None
 
 
-def _join_ctes(cte: str, sql: str) -> str:
-    """Put a CTE before a statement, which may begin with WITH where the Query is not Django's own."""
-    opening = OPENING.match(sql)
-    if opening is None:
-        return f"WITH {cte} {sql}"
-    return f"{opening[0]}{cte}, {sql[opening.end() :]}"
+def _compile(query: Query, connection: BaseDatabaseWrapper) -> tuple[str, tuple[Any, ...]]:
+    query = query.clone()
+    query.subquery = True
+    sql, params = query.get_compiler(connection=connection).as_sql()
+    return sql, tuple(params)
 
 
 @contextmanager

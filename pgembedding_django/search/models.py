@@ -12,15 +12,14 @@ from django.db.models import Model
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.functions import get_distance
 from pgembedding_django.indexes import declared_index
-from pgembedding_django.search import arguments
-from pgembedding_django.search.arguments import Query
+from pgembedding_django.search.questions import Question, is_instance, query_vector
 
 __all__ = ["search_all"]
 
 
 def search_all(
     querysets: Sequence[Any],
-    query: Query,
+    query: Question,
     k: int = 10,
     *,
     distance: str | None = None,
@@ -47,7 +46,7 @@ def search_all(
     vector = _vector_of(querysets, fields, query)
     ranked = [
         rows.nearest(
-            query if arguments.is_instance(query, rows.model) else vector,
+            query if is_instance(query, rows.model) else vector,
             k,
             distance=distances[0],
             max_distance=max_distance,
@@ -59,12 +58,12 @@ def search_all(
     return list(heapq.merge(*ranked, key=attrgetter(alias)))[:k]
 
 
-def _vector_of(querysets: Sequence[Any], fields: Sequence[EmbeddingField], query: Query) -> Any:
+def _vector_of(querysets: Sequence[Any], fields: Sequence[EmbeddingField], query: Question) -> Any:
     """Return the vector of a query, of an instance by the field of its own model."""
     for rows, field in zip(querysets, fields, strict=True):
-        if arguments.is_instance(query, rows.model):
-            return arguments.query_vector(rows.model, field, query)
-    return arguments.query_vector(querysets[0].model, fields[0], query)
+        if is_instance(query, rows.model):
+            return query_vector(rows.model, field, query)
+    return query_vector(querysets[0].model, fields[0], query)
 
 
 def _distance_of(field: EmbeddingField) -> str:

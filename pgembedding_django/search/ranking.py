@@ -13,20 +13,21 @@ from django.db.models.sql import Query
 from pgembedding_django.compat.pages import paged
 from pgembedding_django.compat.queries import key_names, replace_query
 from pgembedding_django.engines.base import Scan
+from pgembedding_django.fields.sized import HasLength, SizedField
 from pgembedding_django.functions import Distance, VectorValue
 from pgembedding_django.search.conditions import DistanceLimit, Inline, RankingDistance, Scanned
 from pgembedding_django.search.direction import HasDirection
 from pgembedding_django.search.plans import choose_scan
 from pgembedding_django.search.search import Ranking, Search, get_ranking, set_ranking
 
-__all__ = ["cut", "nearest_of_each", "plan", "rank", "with_scan"]
+__all__ = ["cut", "plan", "rank", "with_scan"]
 
 Rows = TypeVar("Rows", bound=QuerySet[Any])
 
 
 def rank(rows: Rows, search: Search) -> Rows:
     """Return the rows nearest to the vector of a search, nearest first, each with its distance."""
-    unordered = rows.all()
+    unordered = _nearest_of_each(_comparable(rows, search), search).all()
     unordered.query.standard_ordering = True  # reverse() turned an order that is replaced here.
     found = unordered.filter(Scanned(unordered.query, search))
     if search.distance.distance == "cosine":
@@ -37,7 +38,15 @@ def rank(rows: Rows, search: Search) -> Rows:
     _order(ranked, search, breaks_ties=search.exact is not False)
     ranked.set_limits(high=search.k)
     set_ranking(ranked, Ranking(search))
-    return replace_query(found, ranked)
+    nearest = replace_query(found, ranked)
+    return nearest if search.max_distance is None else cut(nearest, search.max_distance)
+
+
+def _comparable(rows: Rows, search: Search) -> Rows:
+    """Leave out the row that is asked for, and vectors of another length."""
+    if search.own_key is not None:
+        rows = rows.exclude(pk=search.own_key)
+    return rows.filter(HasLength(search.field)) if isinstance(search.field, SizedField) else rows
 
 
 def _order(query: Query, search: Search, *, breaks_ties: bool) -> None:
@@ -65,7 +74,7 @@ def with_scan(query: Query, scan: Scan, *, cuts_undefined: bool = False) -> Quer
     return paged(planned, ranking.search.k) if is_page and scan.reads_in_order and not query.combinator else planned
 
 
-def nearest_of_each(rows: Rows, search: Search) -> Rows:
+def _nearest_of_each(rows: Rows, search: Search) -> Rows:
     """Return the rows behind distinct("author") that are each the nearest of their author; others as they are."""
     names = search.nearest_of_each
     if not names:

@@ -10,7 +10,7 @@ from django.db.models import Model
 
 from pgembedding_django.bounds import is_integer
 from pgembedding_django.rerankers import Reranker, get_reranker
-from pgembedding_django.search import arguments
+from pgembedding_django.search.fields import find_field
 
 __all__ = ["arerank", "rerank"]
 
@@ -64,6 +64,6 @@ def _text_of(row: Model, field: str | None, of: str | None) -> str:
     if not isinstance(row, Model):
         raise ValueError(f"rerank() orders instances of a model, got {type(row).__name__}. Leave out values().")
     if of is None:
-        return arguments.find_field(type(row), field).text_source.text(row)
+        return find_field(type(row), field).text_source.text(row)
     value = getattr(row, of)
     return str(value() if callable(value) else value or "").strip()

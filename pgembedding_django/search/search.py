@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from django.db.models.sql import Query
 
@@ -21,7 +22,12 @@ ESTIMATE = Scan(index="estimate")
 
 @dataclass(frozen=True)
 class Search:
-    """What nearest() was asked, checked."""
+    """
+    What nearest() was asked, checked.
+
+    own_key: the primary key of the row that was asked for, which is left out. nearest_of_each: the names in
+        distinct("author"). filtered: whether a condition stands that an index of all rows does not hold already.
+    """
 
     field: EmbeddingField
     index: VectorIndex | None
@@ -34,6 +40,7 @@ class Search:
     ef_search: int | None
     probes: int | None
     nearest_of_each: tuple[str, ...]
+    own_key: Any
     filtered: bool
 
     @property

@@ -15,13 +15,16 @@ from django.db.models.query import (
 )
 from django.db.models.sql import Query
 
+from pgembedding_django import EmbeddingQuerySet
 from pgembedding_django.compat.pages import paged
 from pgembedding_django.compat.queries import (
     current_query,
+    default_queryset,
     get_companion,
     getter,
     key_names,
     mixed,
+    related_manager_filters,
     replace_query,
     rows_as,
     set_companion,
@@ -60,6 +63,17 @@ def test_replaced_query_leaves_values_list_as_it_is():
     rows = Article.objects.values_list("title", flat=True)
     assert list(replace_query(rows, rows.filter(title="a").query)) == ["a"]
     assert rows.query is current_query(rows)
+
+
+def test_default_queryset_is_that_of_the_default_manager():
+    assert default_queryset(Article) is EmbeddingQuerySet
+
+
+def test_filter_of_a_related_manager_is_told_from_another():
+    rows = Article.objects.all()
+    assert not related_manager_filters(rows)
+    rows._defer_next_filter = True  # As ForeignRelatedObjectsDescriptor's manager sets it.
+    assert related_manager_filters(rows)
 
 
 def test_key_names_are_those_of_the_columns():

@@ -30,7 +30,7 @@ from pgembedding_django.maintenance.recall.sampling import (
 )
 from pgembedding_django.maintenance.recall.scratch import INDEX, copied_rows, copy_rows, variant
 from pgembedding_django.querysets import EmbeddingQuerySet
-from pgembedding_django.search.arguments import embedding_field
+from pgembedding_django.search.fields import embedding_field
 
 __all__ = ["BUILDS", "Trial", "TuningReport", "check_tuning", "tune"]
 

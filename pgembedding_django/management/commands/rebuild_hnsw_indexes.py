@@ -26,7 +26,7 @@ from pgembedding_django.maintenance.rebuilding.session import check_build
 from pgembedding_django.maintenance.rebuilding.targets import parse_target
 from pgembedding_django.management.base import DatabaseCommand
 from pgembedding_django.models import HnswIndexStatus, IndexRun
-from pgembedding_django.search.arguments import embedding_field
+from pgembedding_django.search.fields import embedding_field
 
 #: What is to be done: in words, and what records it.
 Task = tuple[str, Callable[[], IndexRun]]

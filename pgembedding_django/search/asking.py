@@ -1,0 +1,101 @@
+"""Makes the search of what nearest() is asked: every argument is checked here, before any SQL."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from types import FrameType
+from typing import Any
+
+from django.db import connections
+
+from pgembedding_django.engines import get_engine
+from pgembedding_django.fields import EmbeddingField
+from pgembedding_django.fields.sized import SizedField
+from pgembedding_django.functions import Distance, get_distance
+from pgembedding_django.indexes import declared_index
+from pgembedding_django.search import arguments
+from pgembedding_django.search.questions import Question, check_direction, is_instance, is_row_of, query_vector
+from pgembedding_django.search.rankable import check_groups, check_unsliced
+from pgembedding_django.search.search import Search
+
+__all__ = ["ask"]
+
+
+def ask(
+    rows: Any,
+    query: Question,
+    k: int,
+    *,
+    field: str | None,
+    distance: str | type[Distance] | None,
+    max_distance: float | None,
+    exact: bool | None,
+    ef_search: int | None,
+    probes: int | None,
+    alias: str,
+) -> Search:
+    """
+    Return the search of some rows, an EmbeddingQuerySet, that the arguments of nearest() stand for.
+
+    A text is embedded here. Raises as nearest() does.
+    """
+    check_unsliced(rows, "nearest()", "Rank them through filter(pk__in=rows.values('pk')).")
+    check_groups(rows, "nearest()")
+    searched = rows.get_measured_field(field)
+    k = arguments.checked_k(k)
+    arguments.check_exact(exact)
+    arguments.check_alias(rows.model, rows.query.annotations, alias)
+    vector = query_vector(rows.model, searched, query)
+    if searched.dimensions is None:
+        arguments.check_length(searched)
+        searched = SizedField(searched, vector.size)
+    declared = declared_index(searched, searched.chosen_distance) if distance is None else None
+    distance_class = get_distance(distance or searched.chosen_distance or (declared or searched).distance)
+    limit = None if max_distance is None else arguments.checked_limit(max_distance)
+    check_direction(searched, distance_class, vector)
+    index = declared or declared_index(searched, distance_class.distance)
+    arguments.check_reading(index, ef_search, probes)
+    if index is None and exact is not True and get_engine(connections[rows.db]).indexes:
+        _warn_of_other_index(searched, distance_class)
+    own_key = query.pk if is_instance(query, rows.model) and is_row_of(rows.db, query) else None
+    return Search(
+        field=searched,
+        index=index,
+        distance=distance_class,
+        vector=vector,
+        k=k,
+        alias=alias,
+        max_distance=limit,
+        exact=exact,
+        ef_search=arguments.checked_ef_search(ef_search),
+        probes=probes,
+        nearest_of_each=rows.query.distinct_fields,
+        own_key=own_key,
+        filtered=rows._is_filtered() or own_key is not None or searched.model is not rows.model._meta.concrete_model,
+    )
+
+
+def _warn_of_other_index(field: EmbeddingField, distance: type[Distance]) -> None:
+    """Warn at the line of the caller's code if an index is there, but for another distance."""
+    other = declared_index(field)
+    if other is not None:
+        warnings.warn(
+            f'{field.label} is indexed for distance "{other.distance}" by {other.name}, so nearest() by '
+            f'"{distance.distance}" reads every row. Add an HnswIndex for it, or say exact=True.',
+            RuntimeWarning,
+            stacklevel=_callers_level(),
+        )
+
+
+def _callers_level() -> int:
+    """Return the stacklevel, for the function that asks, of the first frame outside Django and this package."""
+    # Frame 0 is this function and 1 the one that warns, which is stacklevel 1.
+    level = 1
+    while _package_of(sys._getframe(level)) in ("django", __name__.partition(".")[0]):
+        level += 1
+    return level
+
+
+def _package_of(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
