@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from django import forms
@@ -127,12 +127,15 @@ class EmbeddingFormField(forms.Field):
     """
 
     widget = EmbeddingWidget
-    empty_values = EMPTY_VALUES
-    default_error_messages = {
+    empty_values: EmptyValues = EMPTY_VALUES
+    default_error_messages: ClassVar[dict[str, Any]] = {
         "required": _(
             "This vector is required. Enter it as a list of numbers, or let the field be null until it is embedded."
         ),
     }
+
+    dimensions: int | None
+    half: bool
 
     def __init__(self, *, dimensions: int | None = None, half: bool = False, **kwargs: Any) -> None:
         self.dimensions, self.half = dimensions, half

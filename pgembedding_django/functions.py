@@ -56,7 +56,7 @@ class Distance(Func):
     rows under a filter; `nearest()` cares for both.
     """
 
-    arity = 2
+    arity: int = 2
     output_field = FloatField()
     #: One of the keys of pgembedding_django.engines.DISTANCES.
     distance: ClassVar[str]
@@ -147,8 +147,8 @@ class Centroid(Aggregate):
     expression: the name of an EmbeddingField.
     """
 
-    function = "AVG"
-    name = "Centroid"
+    function: str = "AVG"
+    name: str = "Centroid"
 
     def resolve_expression(self, *args: Any, **kwargs: Any) -> Any:
         resolved = super().resolve_expression(*args, **kwargs)
@@ -184,7 +184,11 @@ def get_distance(distance: str | type[Distance]) -> type[Distance]:
 class IndexedDistance(Func):
     """The distance as an index holds it whose order is not the exact one."""
 
-    arity = 2
+    arity: int = 2
+
+    distance: str
+    precision: str | None
+    dimensions: Any
 
     def __init__(self, field: Any, vector: Vector, distance: type[Distance], precision: str | None) -> None:
         super().__init__(field.get_operand(), VectorValue(vector, output_field=field), output_field=FloatField())

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
+from uuid import UUID
 
 from django.db import connections, models
+from django.db.models.expressions import Combinable
 from django.utils.translation import gettext_lazy as _
+
+if TYPE_CHECKING:
+    from django.utils.functional import _StrOrPromise
 
 __all__ = ["HnswIndexStatus", "IndexRun", "RecallMeasurement"]
 
@@ -23,42 +29,42 @@ class HnswIndexStatus(models.Model):
     building_pid: the backend that is building or rebuilding the index.
     """
 
-    label = models.TextField(primary_key=True)
-    oid = models.BigIntegerField()
-    schema = models.TextField()
-    name = models.TextField(_("index"))
-    table = models.TextField()
-    table_oid = models.BigIntegerField()
-    column = models.TextField()
-    partial = models.BooleanField()
-    signature = models.TextField()
-    type = models.TextField()
-    dimensions = models.IntegerField(null=True)
-    opclass = models.TextField()
-    options = models.JSONField()
-    valid = models.BooleanField()
-    ready = models.BooleanField()
-    live = models.BooleanField()
-    partitioned = models.BooleanField()
-    parent_oid = models.BigIntegerField(null=True)
-    size = models.BigIntegerField()
-    rows = models.BigIntegerField(null=True)
-    dead_share = models.FloatField()
-    scans = models.BigIntegerField()
-    entries_read = models.BigIntegerField()
-    stats_reset = models.DateTimeField(null=True)
-    building_pid = models.IntegerField(null=True)
+    label: models.TextField[str, str] = models.TextField(primary_key=True)
+    oid: models.BigIntegerField[int, int] = models.BigIntegerField()
+    schema: models.TextField[str, str] = models.TextField()
+    name: models.TextField[str, str] = models.TextField(_("index"))
+    table: models.TextField[str, str] = models.TextField()
+    table_oid: models.BigIntegerField[int, int] = models.BigIntegerField()
+    column: models.TextField[str, str] = models.TextField()
+    partial: models.BooleanField[bool, bool] = models.BooleanField()
+    signature: models.TextField[str, str] = models.TextField()
+    type: models.TextField[str, str] = models.TextField()
+    dimensions: models.IntegerField[int | None, int | None] = models.IntegerField(null=True)
+    opclass: models.TextField[str, str] = models.TextField()
+    options: models.JSONField[Any, Any] = models.JSONField()
+    valid: models.BooleanField[bool, bool] = models.BooleanField()
+    ready: models.BooleanField[bool, bool] = models.BooleanField()
+    live: models.BooleanField[bool, bool] = models.BooleanField()
+    partitioned: models.BooleanField[bool, bool] = models.BooleanField()
+    parent_oid: models.BigIntegerField[int | None, int | None] = models.BigIntegerField(null=True)
+    size: models.BigIntegerField[int, int] = models.BigIntegerField()
+    rows: models.BigIntegerField[int | None, int | None] = models.BigIntegerField(null=True)
+    dead_share: models.FloatField[float, float] = models.FloatField()
+    scans: models.BigIntegerField[int, int] = models.BigIntegerField()
+    entries_read: models.BigIntegerField[int, int] = models.BigIntegerField()
+    stats_reset: models.DateTimeField[datetime | None, datetime | None] = models.DateTimeField(null=True)
+    building_pid: models.IntegerField[int | None, int | None] = models.IntegerField(null=True)
 
     class Meta:
         managed = False
         db_table = "pgembedding_hnsw_index"
-        default_permissions = ("view",)
-        permissions = [
+        default_permissions: ClassVar[tuple[str, ...]] = ("view",)
+        permissions: ClassVar[list[tuple[str, _StrOrPromise]]] = [
             ("rebuild_hnswindexstatus", "Can rebuild HNSW indexes"),
             ("repair_hnswindexstatus", "Can repair HNSW indexes"),
         ]
-        verbose_name = _("HNSW index")
-        verbose_name_plural = _("HNSW indexes")
+        verbose_name: ClassVar[_StrOrPromise] = _("HNSW index")
+        verbose_name_plural: ClassVar[_StrOrPromise] = _("HNSW indexes")
 
     def __str__(self) -> str:
         return self.label
@@ -96,32 +102,34 @@ class IndexRun(models.Model):
         FAILED = "failed", _("failed")
         INTERRUPTED = "interrupted", _("interrupted")
 
-    schema = models.TextField()
-    index = models.TextField()
-    table = models.TextField()
-    action = models.CharField(max_length=10, choices=Action.choices, default=Action.REBUILD)
-    status = models.CharField(max_length=12, choices=Status.choices, default=Status.QUEUED)
-    person = models.CharField(max_length=150, blank=True)
-    user = models.TextField(blank=True, default="", db_default="")
-    parameters = models.JSONField(default=dict, blank=True)
-    pid = models.IntegerField(null=True)
-    backend_start = models.DateTimeField(null=True)
-    part = models.PositiveIntegerField(default=1)
-    parts = models.PositiveIntegerField(default=1)
-    created = models.DateTimeField(auto_now_add=True)
-    started = models.DateTimeField(null=True)
-    finished = models.DateTimeField(null=True)
-    size_before = models.BigIntegerField(null=True)
-    size_after = models.BigIntegerField(null=True)
-    notice = models.TextField(blank=True)
-    error = models.TextField(blank=True)
+    schema: models.TextField[str, str] = models.TextField()
+    index: models.TextField[str, str] = models.TextField()
+    table: models.TextField[str, str] = models.TextField()
+    action: models.CharField[str, str] = models.CharField(max_length=10, choices=Action.choices, default=Action.REBUILD)
+    status: models.CharField[str, str] = models.CharField(max_length=12, choices=Status.choices, default=Status.QUEUED)
+    person: models.CharField[str, str] = models.CharField(max_length=150, blank=True)
+    user: models.TextField[str, str] = models.TextField(blank=True, default="", db_default="")
+    parameters: models.JSONField[Any, Any] = models.JSONField(default=dict, blank=True)
+    pid: models.IntegerField[int | None, int | None] = models.IntegerField(null=True)
+    backend_start: models.DateTimeField[datetime | None, datetime | None] = models.DateTimeField(null=True)
+    part: models.PositiveIntegerField[int, int] = models.PositiveIntegerField(default=1)
+    parts: models.PositiveIntegerField[int, int] = models.PositiveIntegerField(default=1)
+    created: models.DateTimeField[datetime, datetime] = models.DateTimeField(auto_now_add=True)
+    started: models.DateTimeField[datetime | None, datetime | None] = models.DateTimeField(null=True)
+    finished: models.DateTimeField[datetime | None, datetime | None] = models.DateTimeField(null=True)
+    size_before: models.BigIntegerField[int | None, int | None] = models.BigIntegerField(null=True)
+    size_after: models.BigIntegerField[int | None, int | None] = models.BigIntegerField(null=True)
+    notice: models.TextField[str, str] = models.TextField(blank=True)
+    error: models.TextField[str, str] = models.TextField(blank=True)
 
     class Meta:
-        default_permissions = ("view",)
-        indexes = [models.Index(fields=["schema", "index", "-created"], name="pgembedding_run_of_index")]
-        ordering = ["-created", "-pk"]
-        verbose_name = _("index run")
-        verbose_name_plural = _("index runs")
+        default_permissions: ClassVar[tuple[str, ...]] = ("view",)
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["schema", "index", "-created"], name="pgembedding_run_of_index")
+        ]
+        ordering: ClassVar[list[str | Combinable]] = ["-created", "-pk"]
+        verbose_name: ClassVar[_StrOrPromise] = _("index run")
+        verbose_name_plural: ClassVar[_StrOrPromise] = _("index runs")
 
     def __str__(self) -> str:
         return f"{self.action} {self.schema}.{self.index}: {self.status}"
@@ -139,29 +147,31 @@ class RecallMeasurement(models.Model):
     run: shared by the rows of one measurement. low, high: of the confidence interval. rows: of the table.
     """
 
-    run = models.UUIDField(db_index=True)
-    schema = models.TextField()
-    index = models.TextField()
-    model = models.TextField()
-    field = models.TextField()
-    filter = models.TextField(blank=True)
-    k = models.PositiveIntegerField()
-    sample = models.PositiveIntegerField()
-    rows = models.BigIntegerField()
-    ef_search = models.PositiveIntegerField(null=True)
-    recall = models.FloatField()
-    low = models.FloatField()
-    high = models.FloatField()
-    p50_ms = models.FloatField()
-    p95_ms = models.FloatField()
-    created = models.DateTimeField(auto_now_add=True)
+    run: models.UUIDField[UUID, UUID] = models.UUIDField(db_index=True)
+    schema: models.TextField[str, str] = models.TextField()
+    index: models.TextField[str, str] = models.TextField()
+    model: models.TextField[str, str] = models.TextField()
+    field: models.TextField[str, str] = models.TextField()
+    filter: models.TextField[str, str] = models.TextField(blank=True)
+    k: models.PositiveIntegerField[int, int] = models.PositiveIntegerField()
+    sample: models.PositiveIntegerField[int, int] = models.PositiveIntegerField()
+    rows: models.BigIntegerField[int, int] = models.BigIntegerField()
+    ef_search: models.PositiveIntegerField[int | None, int | None] = models.PositiveIntegerField(null=True)
+    recall: models.FloatField[float, float] = models.FloatField()
+    low: models.FloatField[float, float] = models.FloatField()
+    high: models.FloatField[float, float] = models.FloatField()
+    p50_ms: models.FloatField[float, float] = models.FloatField()
+    p95_ms: models.FloatField[float, float] = models.FloatField()
+    created: models.DateTimeField[datetime, datetime] = models.DateTimeField(auto_now_add=True)
 
     class Meta:
-        default_permissions = ("view",)
-        indexes = [models.Index(fields=["schema", "index", "-created"], name="pgembedding_recall_of_index")]
-        ordering = ["-created", "run", models.F("ef_search").asc(nulls_last=True)]
-        verbose_name = _("recall measurement")
-        verbose_name_plural = _("recall measurements")
+        default_permissions: ClassVar[tuple[str, ...]] = ("view",)
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["schema", "index", "-created"], name="pgembedding_recall_of_index")
+        ]
+        ordering: ClassVar[list[str | Combinable]] = ["-created", "run", models.F("ef_search").asc(nulls_last=True)]
+        verbose_name: ClassVar[_StrOrPromise] = _("recall measurement")
+        verbose_name_plural: ClassVar[_StrOrPromise] = _("recall measurements")
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.index}: {self.recall:.3f}"
@@ -175,13 +185,13 @@ class EmbedClaim(models.Model):
     A claim ends with that backend, or at `until` where a pooler keeps the backend after its client is gone.
     """
 
-    field = models.TextField()
-    keys = models.JSONField(default=list)
-    pid = models.IntegerField()
-    until = models.DateTimeField()
+    field: models.TextField[str, str] = models.TextField()
+    keys: models.JSONField[Any, Any] = models.JSONField(default=list)
+    pid: models.IntegerField[int, int] = models.IntegerField()
+    until: models.DateTimeField[datetime, datetime] = models.DateTimeField()
 
     class Meta:
-        default_permissions = ()
+        default_permissions: ClassVar[tuple[str, ...]] = ()
 
     def __str__(self) -> str:
         return f"{len(self.keys)} rows of {self.field}"

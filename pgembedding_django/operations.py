@@ -111,6 +111,9 @@ class CreateView(_CreateForApp):
     query: of catalogues that everybody may read.
     """
 
+    name: str
+    query: str
+
     def __init__(self, name: str, query: str) -> None:
         self.name, self.query = name, query
 

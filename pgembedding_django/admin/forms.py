@@ -16,20 +16,20 @@ __all__ = ["RebuildForm"]
 class RebuildForm(forms.Form):
     """The options of a rebuild."""
 
-    concurrently = forms.BooleanField(
+    concurrently: forms.BooleanField = forms.BooleanField(
         label=_("Concurrently"),
         help_text=_("Searches and writes go on. Without it the build is faster, and they wait until it has ended."),
         required=False,
         initial=True,
     )
-    maintenance_work_mem = forms.CharField(
+    maintenance_work_mem: forms.CharField = forms.CharField(
         label=_("Memory"),
         help_text=_("Such as 512MB or 2GB. Empty: what the server or PGEMBEDDING is set to."),
         required=False,
         max_length=20,
         widget=forms.TextInput(attrs={"class": "vTextField", "placeholder": "512MB", "size": 12}),
     )
-    parallel_workers = forms.IntegerField(
+    parallel_workers: forms.IntegerField = forms.IntegerField(
         label=_("Parallel workers"),
         help_text=_(
             "Processes beside the one that builds anyway, at most. Empty: what the server is set to. 0 where the disk "

@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from pgembedding_django.admin.access import database
-from pgembedding_django.maintenance.rebuilding.runs import progress_of
+from pgembedding_django.maintenance.rebuilding.runs import RunProgress, progress_of
 from pgembedding_django.models import IndexRun
 
 __all__ = ["RunView", "runs_named", "show_seconds"]
@@ -20,7 +20,8 @@ class RunView:
     """A run, where it is, and both in words."""
 
     def __init__(self, run: IndexRun) -> None:
-        self.run, self.progress = run, progress_of(run)
+        self.run: IndexRun = run
+        self.progress: RunProgress = progress_of(run)
 
     @property
     def done(self) -> bool:

@@ -38,11 +38,12 @@ class MeaningMixin(_ChangeList):
     cut from one ranking. Each page embeds the text again.
     """
 
-    meaning_var, meaning_field_var = MEANING_VAR, FIELD_VAR
+    meaning_var: str = MEANING_VAR
+    meaning_field_var: str = FIELD_VAR
 
     def __init__(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
         self.request = request
-        self.meaning = request.GET.get(MEANING_VAR, "").strip()
+        self.meaning: str = request.GET.get(MEANING_VAR, "").strip()
         super().__init__(request, *args, **kwargs)
 
     @cached_property

@@ -78,10 +78,14 @@ class Ingest:
     A collection that is not saved yet is saved with the first documents.
     """
 
+    collection: Collection
+    chunk_size: int
+    chunk_overlap: int
+
     def __init__(self, collection: Collection, *, chunk_size: int = 1000, chunk_overlap: int = 200) -> None:
         self.collection = collection
         self.chunk_size, self.chunk_overlap = chunk_size, chunk_overlap
-        self.report = IngestReport()
+        self.report: IngestReport = IngestReport()
         self._identity = get_embedder(collection.embedder).identity
         self._splitters = {suffix: self._splitter(suffix) for suffix in ("", ".md")}
 

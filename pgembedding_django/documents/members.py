@@ -14,7 +14,7 @@ __all__ = ["Like", "Member", "MemberText", "equals_any", "matches", "never_null"
 class Member(Func):
     """The value under a key."""
 
-    function = "jsonb_extract_path"
+    function: str = "jsonb_extract_path"
     output_field: Field[Any, Any] = JSONField()
 
     def __init__(self, key: str) -> None:
@@ -24,7 +24,7 @@ class Member(Func):
 class MemberText(Member):
     """The value under a key, as text."""
 
-    function = "jsonb_extract_path_text"
+    function: str = "jsonb_extract_path_text"
     output_field = TextField()
 
 
@@ -52,7 +52,7 @@ class EqualsAny(Func):
 class Elements(Func):
     """The elements of a list, as a list; an empty one where there is no list."""
 
-    function = "jsonb_path_query_array"
+    function: str = "jsonb_path_query_array"
     output_field = JSONField()
 
     def __init__(self, key: str) -> None:
@@ -60,7 +60,7 @@ class Elements(Func):
 
 
 class HasOneOf(Func):
-    function = "jsonb_path_exists"
+    function: str = "jsonb_path_exists"
     output_field = BooleanField()
 
     def __init__(self, elements: Elements, values: list[Any]) -> None:

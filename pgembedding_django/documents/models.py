@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.db import models, router, transaction
 from django.utils.translation import gettext_lazy as _
@@ -16,6 +16,8 @@ from pgembedding_django.documents.rows import TEXTS, CollectionRow, DocumentRow,
 from pgembedding_django.documents.scope import INDEX_NAME
 
 if TYPE_CHECKING:
+    from django.utils.functional import _StrOrPromise
+
     from pgembedding_django.managers import EmbeddingManager
     from pgembedding_django.querysets import EmbeddingQuerySet
 
@@ -43,11 +45,11 @@ class Collection(CollectionRow):
     stands, None without one.
     """
 
-    objects = CollectionManager()
+    objects: CollectionManager = CollectionManager()
 
     class Meta(CollectionRow.Meta):
-        verbose_name = _("collection")
-        verbose_name_plural = _("collections")
+        verbose_name: ClassVar[_StrOrPromise] = _("collection")
+        verbose_name_plural: ClassVar[_StrOrPromise] = _("collections")
 
     def add(self, documents: Iterable[Document]) -> int:
         """
@@ -175,11 +177,13 @@ class Document(DocumentRow):
     vector came from elsewhere.
     """
 
-    objects = DocumentManager()
+    objects: DocumentManager = DocumentManager()
+    if TYPE_CHECKING:
+        collection: models.ForeignKey[Collection, Collection]
 
     class Meta(DocumentRow.Meta):
-        verbose_name = _("document")
-        verbose_name_plural = _("documents")
+        verbose_name: ClassVar[_StrOrPromise] = _("document")
+        verbose_name_plural: ClassVar[_StrOrPromise] = _("documents")
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """As Django's; the vector must have the collection's dimensions, which the first one decides."""

@@ -38,7 +38,7 @@ class DocumentQuerySet(EmbeddingQuerySet[D]):
     stale() and embed() serve documents of several collections too, each by the embedder of its own.
     """
 
-    index_class = CollectionIndex
+    index_class: type[CollectionIndex] = CollectionIndex
 
     def hybrid(self, text: str, k: int = 10, *, fields: Sequence[str] = ("content",), **options: Any) -> Self:
         """As EmbeddingQuerySet's, by the words of the content unless other fields are named."""

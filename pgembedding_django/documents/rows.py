@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection as Names
-from typing import Any, cast
+from datetime import datetime
+from typing import Any, ClassVar, cast
 from uuid import uuid4
 
 from django.core.exceptions import ValidationError
 from django.db import connections, models, router
+from django.db.models.expressions import Combinable
 from django.utils.text import Truncator
 from django.utils.translation import gettext_lazy as _
 
@@ -16,7 +18,7 @@ from pgembedding_django.documents.indexes import MetadataIndex
 from pgembedding_django.documents.storable import Unstorable, check_storable, check_text
 from pgembedding_django.embedders import get_embedder
 from pgembedding_django.fields import EmbeddingField
-from pgembedding_django.vectors import Vector
+from pgembedding_django.vectors import Vector, VectorLike
 
 __all__ = ["TEXTS", "CollectionRow", "DocumentRow", "make_key"]
 
@@ -36,13 +38,19 @@ class CollectionRow(models.Model):
         L1 = "l1", _("L1")
         INNER_PRODUCT = "inner_product", _("inner product")
 
-    name = models.CharField(_("name"), max_length=MAX_NAME, unique=True)
-    metadata = models.JSONField(_("metadata"), default=dict, blank=True)
-    embedder = models.CharField(_("embedder"), max_length=100, default="default")
-    dimensions = models.PositiveIntegerField(_("dimensions"), null=True, blank=True, editable=False)
-    distance = models.CharField(_("distance"), max_length=20, choices=Distance.choices, default=Distance.L2)
-    hnsw = models.JSONField(_("index options"), null=True, editable=False)
-    created = models.DateTimeField(_("created"), auto_now_add=True)
+    name: models.CharField[str, str] = models.CharField(_("name"), max_length=MAX_NAME, unique=True)
+    metadata: models.JSONField[Any, Any] = models.JSONField(_("metadata"), default=dict, blank=True)
+    embedder: models.CharField[str, str] = models.CharField(_("embedder"), max_length=100, default="default")
+    dimensions: models.PositiveIntegerField[int | None, int | None] = models.PositiveIntegerField(
+        _("dimensions"), null=True, blank=True, editable=False
+    )
+    distance: models.CharField[str, str] = models.CharField(
+        _("distance"), max_length=20, choices=Distance.choices, default=Distance.L2
+    )
+    hnsw: models.JSONField[dict[str, Any] | None, dict[str, Any] | None] = models.JSONField(
+        _("index options"), null=True, editable=False
+    )
+    created: models.DateTimeField[datetime, datetime] = models.DateTimeField(_("created"), auto_now_add=True)
 
     class Meta:
         abstract = True
@@ -111,27 +119,29 @@ def make_key() -> str:
 class DocumentRow(models.Model):
     """The columns of a document."""
 
-    collection = models.ForeignKey(
+    collection: models.ForeignKey[CollectionRow, CollectionRow] = models.ForeignKey(
         "pgembedding_documents.Collection",
         models.CASCADE,
         related_name="documents",
         db_index=False,
         verbose_name=_("collection"),
     )
-    key = models.CharField(_("key"), max_length=MAX_KEY, default=make_key)
-    content = models.TextField(_("content"))
-    metadata = models.JSONField(_("metadata"), default=dict, blank=True)
-    embedding = EmbeddingField(verbose_name=_("embedding"), null=True)
-    digest = models.CharField(_("digest"), max_length=64, blank=True, editable=False)
-    created = models.DateTimeField(_("created"), auto_now_add=True)
-    updated = models.DateTimeField(_("updated"), auto_now=True)
+    key: models.CharField[str, str] = models.CharField(_("key"), max_length=MAX_KEY, default=make_key)
+    content: models.TextField[str, str] = models.TextField(_("content"))
+    metadata: models.JSONField[Any, Any] = models.JSONField(_("metadata"), default=dict, blank=True)
+    embedding: EmbeddingField[VectorLike | Combinable | None, Vector | None] = EmbeddingField(
+        verbose_name=_("embedding"), null=True
+    )
+    digest: models.CharField[str, str] = models.CharField(_("digest"), max_length=64, blank=True, editable=False)
+    created: models.DateTimeField[datetime, datetime] = models.DateTimeField(_("created"), auto_now_add=True)
+    updated: models.DateTimeField[datetime, datetime] = models.DateTimeField(_("updated"), auto_now=True)
 
     class Meta:
         abstract = True
-        constraints = [
+        constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(fields=["collection", "key"], name="pgembedding_documents_key"),
         ]
-        indexes = [
+        indexes: ClassVar[list[models.Index]] = [
             MetadataIndex(fields=["metadata"], name="pgembedding_documents_metadata", opclasses=["jsonb_path_ops"])
         ]
 

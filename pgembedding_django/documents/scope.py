@@ -51,6 +51,9 @@ class DocumentSource(Source):
 class CollectionField(EmbeddingField):
     """Document.embedding as one collection has it: of one length, with a distance, an index and an embedder."""
 
+    collection: CollectionRow
+    model: type[Model]
+
     def __init__(self, collection: CollectionRow, model: type[Model]) -> None:
         super().__init__(dimensions=collection.dimensions, embedder=collection.embedder)
         self.set_attributes_from_name("embedding")

@@ -31,8 +31,8 @@ class Embedder:
 
     dimensions: int | None = None
     price: float | None = None
-    query_prefix = ""
-    document_prefix = ""
+    query_prefix: str = ""
+    document_prefix: str = ""
     #: Texts that one call of `embed_each` had best get.
     batch_size = 256
     #: Calls that had best run at once.

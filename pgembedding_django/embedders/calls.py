@@ -41,12 +41,16 @@ class Endpoint:
     gate: lets so many requests pass at once.
     """
 
+    client: OpenAI
+    where: str
+    timeout: float
+
     def __init__(
         self, client: OpenAI, secrets: Secrets, where: str, timeout: float, concurrency: int, asked: dict[str, Any]
     ) -> None:
         self.client, self._secrets, self.where, self.timeout = client, secrets, where, timeout
         self._asked, self._encoding = asked, "base64"
-        self.gate = threading.Semaphore(concurrency)
+        self.gate: threading.Semaphore = threading.Semaphore(concurrency)
 
     def request(self, texts: list[str]) -> list[Any]:
         """
@@ -131,7 +135,7 @@ class Call(Isolation):
         super().__init__(endpoint.request, endpoint.where)
         self._endpoint, self._patience = endpoint, patience
         self._until = time.monotonic() + patience
-        self.stopped = threading.Event()
+        self.stopped: threading.Event = threading.Event()
 
     def ask(self, texts: list[str], *, patient: bool = True) -> list[Any]:
         """Return the answers of one request, tried again as long as there is patience."""

@@ -23,7 +23,7 @@ class DummyEmbedder(Embedder):
     dimensions: 16 unless given. Knows nothing of meaning.
     """
 
-    dimensions = 16
+    dimensions: int = 16
 
     def compute(self, texts: list[str]) -> NDArray[np.float32]:
         places: dict[str, int] = {}

@@ -30,7 +30,7 @@ class EmbedderUnavailable(EmbeddingError):
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
-        self.is_about_no_text = retry_after is not None
+        self.is_about_no_text: bool = retry_after is not None
 
 
 class MalformedReply(EmbedderUnavailable):

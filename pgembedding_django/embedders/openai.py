@@ -62,7 +62,13 @@ class OpenAIEmbedder(Embedder):
     Source: OpenAI API reference, "Create embeddings"; openai 3.54.
     """
 
-    concurrency = 4
+    concurrency: int = 4
+
+    model: str
+    timeout: float
+    deadline: float
+    batch_size: int
+    max_tokens: int
 
     def __init__(
         self,
@@ -95,7 +101,7 @@ class OpenAIEmbedder(Embedder):
         self.model, self.timeout, self.deadline = model, timeout, deadline
         self.concurrency, self.batch_size = concurrency, batch_size
         self.max_tokens, self.too_long = max_tokens, too_long
-        self.dimensions = dimensions or DIMENSIONS.get(model)
+        self.dimensions: int | None = dimensions or DIMENSIONS.get(model)
         self._asked = {"model": model, **({"dimensions": dimensions} if dimensions else {})}
         #: The process, its endpoint, and what closes the connections.
         self._opening = threading.Lock()

@@ -42,9 +42,9 @@ class Address:
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         login, _, host = parts.netloc.rpartition("@")
-        self.public = f"{parts.scheme}://{host}{parts.path}"
-        self.query = dict(parse_qsl(parts.query, keep_blank_values=True))
-        self.login = unquote(login)
+        self.public: str = f"{parts.scheme}://{host}{parts.path}"
+        self.query: dict[str, str] = dict(parse_qsl(parts.query, keep_blank_values=True))
+        self.login: str = unquote(login)
 
     @property
     def version(self) -> str:

@@ -29,7 +29,7 @@ class WordLlamaEmbedder(Embedder):
     Source: wordllama 0.4, https://github.com/dleemiller/WordLlama.
     """
 
-    dimensions = 256
+    dimensions: int = 256
 
     def __init__(self, *, dimensions: int | None = None) -> None:
         super().__init__(dimensions=dimensions)

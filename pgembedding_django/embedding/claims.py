@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from django.apps import apps
 from django.db import connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import DateTimeField, Func, IntegerField, Q, QuerySet
 from django.db.models.expressions import Combinable, RawSQL
 from django.db.models.lookups import In
@@ -16,6 +17,7 @@ from django.db.models.lookups import In
 from pgembedding_django.embedding.rows import Key, Row, base_rows, read_rows
 from pgembedding_django.engines import get_engine
 from pgembedding_django.fields import EmbeddingField
+from pgembedding_django.fields.source import Source
 
 if TYPE_CHECKING:
     from pgembedding_django.models import EmbedClaim
@@ -35,14 +37,14 @@ CLAIMED = (
 class ClockTime(Func):
     """The time of now, also late in a transaction."""
 
-    function = "clock_timestamp"
+    function: str = "clock_timestamp"
     output_field = DateTimeField()
 
 
 class BackendPid(Func):
     """The server's process of this session."""
 
-    function = "pg_backend_pid"
+    function: str = "pg_backend_pid"
     output_field = IntegerField()
 
 
@@ -54,12 +56,17 @@ class Claims:
     context ends it.
     """
 
+    source: Source
+    using: str
+    connection: BaseDatabaseWrapper
+
     def __init__(self, field: EmbeddingField, using: str) -> None:
-        self.field, self.source = field, field.text_source
+        self.field: EmbeddingField = field
+        self.source = field.text_source
         self.using, self.connection = using, connections[using]
         #: Whether there are others to share with.
-        self.shared = get_engine(self.connection).shares_rows
-        self.name = f"{field.model._meta.db_table}.{field.column}"
+        self.shared: bool = get_engine(self.connection).shares_rows
+        self.name: str = f"{field.model._meta.db_table}.{field.column}"
         #: Primary key: how the claim names it.
         self._held: dict[Any, str] = {}
         self._claim: int | None = None

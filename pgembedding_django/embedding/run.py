@@ -15,7 +15,7 @@ from django.db import connections
 from django.db.models import QuerySet
 
 from pgembedding_django.bounds import is_integer
-from pgembedding_django.embedders import EmbeddingError, get_embedder
+from pgembedding_django.embedders import Embedder, EmbeddingError, get_embedder
 from pgembedding_django.embedding.claims import BEAT, Claims
 from pgembedding_django.embedding.rows import Row, stale_pks
 from pgembedding_django.embedding.settlement import EmbedReport, Progress, Settlement
@@ -42,6 +42,12 @@ class EmbedRun:
     total: how many rows there are, where somebody has counted them.
     """
 
+    queryset: QuerySet[Any, Any]
+    all: bool
+    progress: Progress | None
+    report: EmbedReport
+    stopped: bool
+
     def __init__(
         self,
         queryset: QuerySet[Any],
@@ -53,12 +59,13 @@ class EmbedRun:
         all: bool = False,
         progress: Progress | None = None,
     ) -> None:
-        self.embedder = get_embedder(field.embedder)
+        self.embedder: Embedder = get_embedder(field.embedder)
         check_dimensions(field, self.embedder.dimensions)
-        self.queryset, self.field, self.all = queryset, field, all
-        self.batch_size = _checked("batch_size", batch_size) or self.embedder.batch_size
-        self.concurrency = _checked("concurrency", concurrency) or self.embedder.concurrency
-        self.limit = _checked("limit", limit)
+        self.field: EmbeddingField = field
+        self.queryset, self.all = queryset, all
+        self.batch_size: int = _checked("batch_size", batch_size) or self.embedder.batch_size
+        self.concurrency: int = _checked("concurrency", concurrency) or self.embedder.concurrency
+        self.limit: int | None = _checked("limit", limit)
         self.progress, self.report = progress, EmbedReport()
         self.stopped = False
         self.total: int | None = None
@@ -80,7 +87,7 @@ class EmbedRun:
             Writer(self.field, using) as writer,
             ThreadPoolExecutor(self.concurrency) as pool,
         ):
-            self.settlement = Settlement(claims, writer, self.report, self.progress)
+            self.settlement: Settlement = Settlement(claims, writer, self.report, self.progress)
             try:
                 self._work(pool, claims)
             except DatabaseFailure:

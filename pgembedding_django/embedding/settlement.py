@@ -59,8 +59,14 @@ class EmbedReport:
 class Settlement:
     """Writes what embed_each() answered to all rows that have the text, and keeps the report."""
 
+    claims: Claims
+    writer: Writer
+    report: EmbedReport
+    progress: Progress | None
+
     def __init__(self, claims: Claims, writer: Writer, report: EmbedReport, progress: Progress | None) -> None:
-        self.field, self.claims, self.writer = claims.field, claims, writer
+        self.field: EmbeddingField = claims.field
+        self.claims, self.writer = claims, writer
         self.report, self.progress = report, progress
         #: Digest: the primary key of a row that got the vector of this text in this run.
         self.known: OrderedDict[str, Any] = OrderedDict()

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any, cast
 
 from django.db import connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Field, Q
 from django.db.models.lookups import Exact
 
@@ -31,8 +32,12 @@ class Writer:
     catalogue. Without the right TEMP on the database each row is an UPDATE of its own.
     """
 
+    using: str
+    connection: BaseDatabaseWrapper
+
     def __init__(self, field: EmbeddingField, using: str) -> None:
-        self.field, self.using, self.connection = field, using, connections[using]
+        self.field: EmbeddingField = field
+        self.using, self.connection = using, connections[using]
         # Behind a pooler in transaction mode another client may meet the table.
         self._staging = f"pgembedding_embed_{secrets.token_hex(4)}"
         self._is_made = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 from django.db import transaction
@@ -32,8 +32,8 @@ class PgEmbeddingEngine(Engine):
     name = "pg_embedding"
     extension = "embedding"
     package = "pg_embedding"
-    minimum_version = (0, 3)
-    advised_version = (0, 3)
+    minimum_version: ClassVar[tuple[int, ...]] = (0, 3)
+    advised_version: ClassVar[tuple[int, ...]] = (0, 3)
     caution = (
         "pg_embedding is archived, and its index is not safe by itself: a crash loses rows of it, and a reader beside "
         "a writer can hang the server. nearest() and the trigger made with each HnswIndex keep readers and writers of "
@@ -41,9 +41,11 @@ class PgEmbeddingEngine(Engine):
         "SQL that skips both is not protected."
     )
 
-    operators = {"l2": "<->", "cosine": "<=>", "l1": "<~>"}
-    opclasses = {"single": {"l2": "ann_l2_ops", "cosine": "ann_cos_ops", "l1": "ann_manhattan_ops"}}
-    index_options = {
+    operators: ClassVar[Mapping[str, str]] = {"l2": "<->", "cosine": "<=>", "l1": "<~>"}
+    opclasses: ClassVar[Mapping[str, Mapping[str, str]]] = {
+        "single": {"l2": "ann_l2_ops", "cosine": "ann_cos_ops", "l1": "ann_manhattan_ops"},
+    }
+    index_options: ClassVar[Mapping[str, IndexOption]] = {
         "m": IndexOption("m", 2, 1000, DEFAULTS["m"]),
         "ef_construction": IndexOption("efconstruction", 4, 1000, DEFAULTS["ef_construction"]),
         "ef_search": IndexOption("efsearch", 1, 1000, DEFAULTS["ef_search"]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from django.db import NotSupportedError
@@ -67,11 +67,11 @@ class PgvectorEngine(Engine):
     name = "pgvector"
     extension = "vector"
     package = "pgvector"
-    minimum_version = (0, 7)
-    advised_version = (0, 8, 4)
+    minimum_version: ClassVar[tuple[int, ...]] = (0, 7)
+    advised_version: ClassVar[tuple[int, ...]] = (0, 8, 4)
 
     # The last one's percent sign is doubled, as in every statement with parameters.
-    operators = {
+    operators: ClassVar[Mapping[str, str]] = {
         "l2": "<->",
         "cosine": "<=>",
         "l1": "<+>",
@@ -79,18 +79,21 @@ class PgvectorEngine(Engine):
         "hamming": "<~>",
         "jaccard": "<%%>",
     }
-    opclasses = {storage: each.opclasses for storage, each in TYPES.items()}
+    opclasses: ClassVar[Mapping[str, Mapping[str, str]]] = {storage: each.opclasses for storage, each in TYPES.items()}
     # Bounds: pgvector 0.8, src/hnsw.h. ef_search is a setting of the query here, not of the index.
-    index_options = {
+    index_options: ClassVar[Mapping[str, IndexOption]] = {
         "m": IndexOption("m", 2, 100),
         "ef_construction": IndexOption("ef_construction", 4, 1000),
         "ef_search": IndexOption("", 1, MAX_EF_SEARCH),
         "max_elements": IndexOption("", 1, 2**31 - 1),
     }
-    ivfflat_options = {"lists": IndexOption("lists", 1, MAX_LISTS), "probes": IndexOption("", 1, MAX_LISTS)}
+    ivfflat_options: ClassVar[Mapping[str, IndexOption]] = {
+        "lists": IndexOption("lists", 1, MAX_LISTS),
+        "probes": IndexOption("", 1, MAX_LISTS),
+    }
     length_function = "vector_dims"
-    precisions = ("half", "binary")
-    types_with_arrays = tuple(each.name for each in TYPES.values() if each.send)
+    precisions: ClassVar[tuple[str, ...]] = ("half", "binary")
+    types_with_arrays: ClassVar[tuple[str, ...]] = tuple(each.name for each in TYPES.values() if each.send)
 
     def check_method(self, method: str, storage: str, distance: str) -> None:
         known = TYPES[storage].ivfflat
@@ -145,7 +148,7 @@ class PgvectorEngine(Engine):
     ) -> list[str]:
         return [
             f"{option.server_name} = {options[name]:d}"
-            for name, option in (self.index_options | self.ivfflat_options).items()
+            for name, option in {**self.index_options, **self.ivfflat_options}.items()
             if option.server_name and options.get(name) is not None
         ]
 

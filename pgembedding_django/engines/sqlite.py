@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from typing import Any, cast
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -21,12 +21,13 @@ PREFIX = "pgembedding_"
 class SqliteEngine(Engine):
     name = "sqlite"
     extension = package = ""
-    minimum_version = advised_version = ()
+    minimum_version: ClassVar[tuple[int, ...]] = ()
+    advised_version: ClassVar[tuple[int, ...]] = ()
 
-    operators = dict.fromkeys(("l2", "cosine", "l1", "inner_product"), "")
+    operators: ClassVar[Mapping[str, str]] = dict.fromkeys(("l2", "cosine", "l1", "inner_product"), "")
     # The names are those of pgvector, so that a declaration serves on both; none is ever written.
-    opclasses = {"single": {}, "half": {}}
-    index_options = {
+    opclasses: ClassVar[Mapping[str, Mapping[str, str]]] = {"single": {}, "half": {}}
+    index_options: ClassVar[Mapping[str, IndexOption]] = {
         "m": IndexOption("", 2, 100),
         "ef_construction": IndexOption("", 4, 1000),
         "ef_search": IndexOption("", 1, MAX_EF_SEARCH),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.utils.translation import gettext_lazy as _
 
@@ -10,6 +10,9 @@ from pgembedding_django.bounds import is_integer
 from pgembedding_django.fields.measured import ColumnAttribute, MeasuredField
 from pgembedding_django.forms import TextFormField
 from pgembedding_django.vectors import to_bits
+
+if TYPE_CHECKING:
+    from django.utils.functional import _StrOrPromise
 
 __all__ = ["BitField"]
 
@@ -25,11 +28,13 @@ class BitField(MeasuredField):
     Raises ValidationError in `clean()` and `save()`, before any SQL, for what this field cannot hold.
     """
 
-    description = _("Bits")
+    description: _StrOrPromise = _("Bits")
     descriptor_class = ColumnAttribute
     storage = "bit"
-    distances = ("hamming", "jaccard")
+    distances: ClassVar[tuple[str, ...]] = ("hamming", "jaccard")
     distance = "hamming"
+
+    dimensions: int | None
 
     def __init__(self, *args: Any, length: int | None = None, **kwargs: Any) -> None:
         if length is not None and not is_integer(length, 1):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Generic, Literal, Self, Unpack, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, Unpack, overload
 
 import numpy as np
 from django.core.exceptions import ValidationError
@@ -38,6 +38,7 @@ DEFAULTS = {
 
 if TYPE_CHECKING:
     from django.db.models.expressions import Combinable
+    from django.utils.functional import _StrOrPromise
     from typing_extensions import TypeVar
 
     from pgembedding_django.fields.options import FieldOptions
@@ -72,13 +73,19 @@ class EmbeddingField(MeasuredField, Generic[Set, Get]):
     Raises ValidationError in `clean()` and `save()`, before any SQL, for what this field cannot hold.
     """
 
-    description = _("Embedding")
+    description: _StrOrPromise = _("Embedding")
     descriptor_class = VectorAttribute
-    distances = ("l2", "cosine", "l1", "inner_product")
+    distances: ClassVar[tuple[str, ...]] = ("l2", "cosine", "l1", "inner_product")
+    dimensions: int | None
+    embedder: str
+    allow_zero: bool
+    distance: str
+    chosen_distance: str | None
+    is_made_in_save: bool
     #: Whether the model has the digest's field beside this one; in a migration it is a column like any other.
-    keeps_digest = False
+    keeps_digest: bool = False
     # A change of these changes no column.
-    non_db_attrs = (*Field.non_db_attrs, "source", "embedder", "sync", "distance", "allow_zero")
+    non_db_attrs: tuple[str, ...] = (*Field.non_db_attrs, "source", "embedder", "sync", "distance", "allow_zero")
 
     if TYPE_CHECKING:
         # django-stubs' plugin reads these two, and every checker what follows.

@@ -36,7 +36,7 @@ class MeasuredField(_Field):
     """
 
     empty_strings_allowed = False
-    empty_values = EmptyValues((None,))
+    empty_values: EmptyValues = EmptyValues((None,))
     dimensions: int | None
     storage: str
     #: The distances that it can be ranked by.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import BooleanField, F, Func, Index
+from django.db.models import BooleanField, F, Func, Index, Model
 from django.db.models.sql.compiler import SQLCompiler
 
 from pgembedding_django.engines import get_engine
@@ -17,6 +17,9 @@ __all__ = ["HasLength", "SizedField", "indexed_lengths"]
 
 class SizedField(EmbeddingField):
     """A field of any length, as a search for one length reads it, and an index with dimensions= holds it."""
+
+    model: type[Model]
+    column: str | None
 
     def __init__(self, field: EmbeddingField, dimensions: int) -> None:
         super().__init__(dimensions, embedder=field.embedder, storage=field.storage, distance=field.chosen_distance)
@@ -56,7 +59,7 @@ class HasLength(Func):
 
     def __init__(self, field: SizedField) -> None:
         super().__init__(F(field.name))
-        self.dimensions = cast(int, field.dimensions)
+        self.dimensions: int = cast(int, field.dimensions)
 
     def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, *args: Any, **extra: Any) -> Any:
         sql, params = compiler.compile(self.get_source_expressions()[0])

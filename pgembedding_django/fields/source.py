@@ -72,7 +72,7 @@ class Column(Combinable):
 class ColumnText(Func):
     """The stripped text of a column, NULL where it is blank."""
 
-    template = f"NULLIF(btrim((%(expressions)s)::text, {_literal(WHITESPACE)}), '')"
+    template: str = f"NULLIF(btrim((%(expressions)s)::text, {_literal(WHITESPACE)}), '')"
     output_field = TextField()
 
     def as_sqlite(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **context: Any) -> Any:
@@ -83,7 +83,7 @@ class ColumnText(Func):
 class JoinedText(Func):
     """The texts of columns joined, empty where all are blank."""
 
-    template = f"concat_ws({_literal(JOINT)}, %(expressions)s)"
+    template: str = f"concat_ws({_literal(JOINT)}, %(expressions)s)"
     output_field = TextField()
 
     def as_sqlite(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **context: Any) -> Any:
@@ -230,7 +230,7 @@ class DigestField(_CharField):
 
     descriptor_class = DigestAttribute
     #: Whether it is on a model that copies another: a column like any other.
-    is_copy = False
+    is_copy: bool = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"max_length": 64, "null": True, "blank": True, "editable": False, **kwargs})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.utils.translation import gettext_lazy as _
 
@@ -10,6 +10,9 @@ from pgembedding_django.bounds import is_integer
 from pgembedding_django.fields.measured import ColumnAttribute, MeasuredField
 from pgembedding_django.forms import TextFormField
 from pgembedding_django.vectors import InvalidVector, SparseVector, to_sparse
+
+if TYPE_CHECKING:
+    from django.utils.functional import _StrOrPromise
 
 __all__ = ["SparseVectorField"]
 
@@ -27,10 +30,10 @@ class SparseVectorField(MeasuredField):
     Raises ValidationError in `clean()` and `save()`, before any SQL, for what this field cannot hold.
     """
 
-    description = _("Sparse vector")
+    description: _StrOrPromise = _("Sparse vector")
     descriptor_class = ColumnAttribute
     storage = "sparse"
-    distances = ("l2", "cosine", "l1", "inner_product")
+    distances: ClassVar[tuple[str, ...]] = ("l2", "cosine", "l1", "inner_product")
 
     def __init__(self, *args: Any, dimensions: int | None = None, **kwargs: Any) -> None:
         if dimensions is not None and not is_integer(dimensions, 1):

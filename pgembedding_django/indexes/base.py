@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import copy
 from typing import Any, ClassVar, Self, TypedDict, cast
 
@@ -63,6 +63,8 @@ class VectorIndex(Index):
     probes: int | None = None
     lists: int | None = None
 
+    dimensions: int | None
+
     def __init__(
         self,
         *expressions: Any,
@@ -99,7 +101,7 @@ class VectorIndex(Index):
         if dimensions is not None and not (isinstance(dimensions, int) and is_integer(dimensions, 1)):
             raise ValueError(f"{kind}.dimensions must be a positive integer, got {dimensions!r}.")
         self.precision, self.dimensions = precision, dimensions
-        self.chosen_distance = distance or named
+        self.chosen_distance: str | None = distance or named
         self.distance: str = self.chosen_distance or "l2"
 
     def deconstruct(self) -> Any:
@@ -161,7 +163,7 @@ class VectorIndex(Index):
         known = self.distance in opclasses[field.storage] and all(map(distance_of_opclass, self.opclasses))
         # What no engine knows stays, for the check to name.
         if field.storage != named and known:
-            self.opclasses = [opclasses[field.storage][self.distance]]
+            self.opclasses: Sequence[str] = [opclasses[field.storage][self.distance]]
 
     @property
     def options(self) -> dict[str, Any]:

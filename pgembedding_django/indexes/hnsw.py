@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Unpack
+from typing import Any, ClassVar, Unpack
 
 from django.db.models import Index
 
@@ -34,9 +34,15 @@ class HnswIndex(VectorIndex):
     Small World graphs", 2018; pgvector 0.8 README, "HNSW"; pg_embedding 0.3.6 README.
     """
 
-    suffix, kind = "hnsw", "HnswIndex"
-    max_name_length = Index.max_name_length - len(Index.suffix) + len(suffix)
-    option_names = ("m", "ef_construction", "ef_search", "max_elements")
+    suffix: str = "hnsw"
+    kind: ClassVar[str] = "HnswIndex"
+    max_name_length: int = Index.max_name_length - len(Index.suffix) + len(suffix)
+    option_names: ClassVar[tuple[str, ...]] = ("m", "ef_construction", "ef_search", "max_elements")
+
+    m: int | None
+    ef_construction: int | None
+    ef_search: int | None
+    max_elements: int | None
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Unpack
+from typing import Any, ClassVar, Unpack
 
 from django.db.models import Index
 
@@ -29,9 +29,13 @@ class IvfflatIndex(VectorIndex):
     Source: pgvector 0.8 README, "IVFFlat".
     """
 
-    suffix, kind = "ivfflat", "IvfflatIndex"
-    max_name_length = Index.max_name_length - len(Index.suffix) + len(suffix)
-    option_names = ("lists", "probes")
+    suffix: str = "ivfflat"
+    kind: ClassVar[str] = "IvfflatIndex"
+    max_name_length: int = Index.max_name_length - len(Index.suffix) + len(suffix)
+    option_names: ClassVar[tuple[str, ...]] = ("lists", "probes")
+
+    lists: int | None
+    probes: int | None
 
     def __init__(
         self, *expressions: Any, lists: int | None = None, probes: int | None = None, **kwargs: Unpack[IndexArguments]

@@ -50,6 +50,11 @@ class PGEmbedding(MakingMethods):
 
     _opened_last: ClassVar[Database | None] = None
 
+    connection_string: str | None
+    embedding_function: Embeddings
+    collection_name: str
+    collection_metadata: dict[str, Any] | None
+
     def __init__(
         self,
         connection_string: str | None = None,
@@ -72,8 +77,8 @@ class PGEmbedding(MakingMethods):
         self.collection_name, self.collection_metadata = collection_name, collection_metadata
         self.pre_delete_collection = pre_delete_collection
         self.relevance_score_fn = relevance_score_fn
-        self.logger = logger or logging.getLogger("pgembedding_django")
-        self.database = find_database(connection_string, using)
+        self.logger: logging.Logger = logger or logging.getLogger("pgembedding_django")
+        self.database: Database = find_database(connection_string, using)
         self.database.run(self._prepare)
         PGEmbedding._opened_last = self.database
 

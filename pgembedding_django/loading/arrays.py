@@ -52,11 +52,15 @@ class ArrayLoad(Loader[range]):
 
     method = "bulk_load_arrays"
 
+    matrix: NDArray[Any]
+    columns: Columns
+
     def __init__(
         self, model: type[Model], using: str, field: EmbeddingField, matrix: NDArray[Any], columns: Columns
     ) -> None:
         super().__init__(model, using)
-        self.field, self.matrix, self.columns = field, matrix, columns
+        self.field: EmbeddingField = field
+        self.matrix, self.columns = matrix, columns
         self.written: Fields = tuple(
             each for each in self.fields if each in columns or each == field or not is_optional(each)
         )

@@ -15,7 +15,7 @@ from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.loading.encoders import NULL, get_encoder, get_packer, int16, int32
 from pgembedding_django.vectors import Vector
 from pgembedding_django.vectors.conversion import Floats
-from pgembedding_django.vectors.matrices import is_matrix_of_vectors
+from pgembedding_django.vectors.matrices import Form, is_matrix_of_vectors
 
 __all__ = ["Column", "VectorColumn", "join_rows", "make_column"]
 
@@ -35,6 +35,9 @@ class Column:
     Raises NotSupportedError for a field whose type has no encoder here.
     """
 
+    field: Field[Any, Any]
+    name: str
+
     def __init__(
         self,
         field: Field[Any, Any],
@@ -44,8 +47,8 @@ class Column:
         raw: bool = False,
     ) -> None:
         self.field, self.name = field, field.attname
-        self.label = f"{field.model.__name__}.{field.name}"
-        self.holds_value = raw or type(field).pre_save in PLAIN_PRE_SAVE
+        self.label: str = f"{field.model.__name__}.{field.name}"
+        self.holds_value: bool = raw or type(field).pre_save in PLAIN_PRE_SAVE
         self._encode = get_encoder(field, connection, column_type)
         self._plain, self._pack = get_packer(field, connection, column_type)
 
@@ -86,10 +89,10 @@ class VectorColumn(Column):
         raw: bool = False,
     ) -> None:
         super().__init__(field, connection, column_type, raw=raw)
-        self.form = get_engine(connection).binary_form(field.storage)
-        self.may_be_missing = field.null or raw
+        self.form: Form = get_engine(connection).binary_form(field.storage)
+        self.may_be_missing: bool = field.null or raw
         # A subclass may make vectors of its own.
-        self.takes_vectors = type(field).to_vector is EmbeddingField.to_vector
+        self.takes_vectors: bool = type(field).to_vector is EmbeddingField.to_vector
 
     def part(self, value: Any) -> bytes:
         if not self.may_be_missing:

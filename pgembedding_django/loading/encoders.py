@@ -35,7 +35,8 @@ NO_NUL = "Postgres stores no NUL character in text"
 #: A NUL as JSON writes it: an even number of backslashes before it are characters of the text.
 JSON_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
-int16, int32 = Struct(">h").pack, Struct(">i").pack
+int16: Callable[..., bytes] = Struct(">h").pack
+int32: Callable[..., bytes] = Struct(">i").pack
 _EPOCH_DATE = datetime.date(2000, 1, 1)
 _EPOCH = datetime.datetime(2000, 1, 1)
 _EPOCH_UTC = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)

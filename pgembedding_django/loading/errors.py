@@ -25,6 +25,11 @@ class RowError(ValidationError):
     breaks.
     """
 
+    position: int
+    pk: object
+    field: str
+    reason: str
+
     def __init__(self, position: int, pk: object, field: str, reason: str, code: str = "row") -> None:
         super().__init__(f"{place_of(position, pk)}: {reason}", code=code)
         self.position, self.pk, self.field, self.reason = position, pk, field, reason

@@ -56,6 +56,9 @@ class BulkLoad(Loader[Rows]):
 
     method = "bulk_load"
 
+    rows: Iterable[Model]
+    prepare: Callable[[list[Any]], None]
+
     def __init__(
         self,
         model: type[Model],
@@ -69,8 +72,8 @@ class BulkLoad(Loader[Rows]):
     ) -> None:
         super().__init__(model, using, raw=raw)
         self.rows, self.prepare = rows, prepare
-        self.unique = self._named(unique_fields or (), "unique_fields")
-        self.updated = self.fields if update_fields is None else self._with_digests(update_fields)
+        self.unique: Fields = self._named(unique_fields or (), "unique_fields")
+        self.updated: Fields = self.fields if update_fields is None else self._with_digests(update_fields)
 
     def batches(self, batch_size: int | None) -> Iterator[Rows]:
         remaining = iter(self.rows)

@@ -40,6 +40,10 @@ class Loader(Generic[Batch]):
 
     method: str
 
+    model: type[Model]
+    using: str
+    raw: bool
+
     def __init__(self, model: type[Model], using: str, *, raw: bool = False) -> None:
         # The options of a model whose primary key may be composite, which django-stubs does not know.
         self._meta: Any = cast("type[Model]", model._meta.concrete_model)._meta

@@ -45,11 +45,16 @@ class Move:
     What one run has copied the next one finds in the target, and leaves as it is.
     """
 
+    plan: MovePlan
+    source: str
+    target: str
+    progress: Callable[[int], object]
+
     def __init__(
         self, plan: MovePlan, source: str, target: str, progress: Callable[[int], object] = lambda rows: None
     ) -> None:
         self.plan, self.source, self.target, self.progress = plan, source, target, progress
-        self.transfers = {model: Transfer(model, source, target) for model in plan.tables}
+        self.transfers: dict[Table, Transfer] = {model: Transfer(model, source, target) for model in plan.tables}
 
     def count_rows(self, using: str) -> dict[Table, int]:
         """Return how many rows each table has in one of the databases."""

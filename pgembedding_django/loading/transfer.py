@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -58,17 +58,20 @@ class Transfer:
     the target already stays as it is there.
     """
 
+    source: BaseDatabaseWrapper
+    target: BaseDatabaseWrapper
+
     def __init__(self, model: type[Model], source: str, target: str) -> None:
         self.model = model
         self.source, self.target = connections[source], connections[target]
-        self.quote = self.source.ops.quote_name
-        self.table = self.quote(model._meta.db_table)
+        self.quote: Callable[[str], str] = self.source.ops.quote_name
+        self.table: str = self.quote(model._meta.db_table)
         self._known_types: dict[str, dict[str, tuple[str, str]]] = {}
-        self.fields = cast(
+        self.fields: list[Field[Any, Any]] = cast(
             "list[Field[Any, Any]]", [each for each in model._meta.local_concrete_fields if not each.generated]
         )
-        self.columns = [self.quote(str(field.column)) for field in self.fields]
-        self.key = [self.quote(str(field.column)) for field in model._meta.pk_fields]
+        self.columns: list[str] = [self.quote(str(field.column)) for field in self.fields]
+        self.key: list[str] = [self.quote(str(field.column)) for field in model._meta.pk_fields]
 
     def count(self, using: str) -> int:
         return int(self._fetch(connections[using], f"SELECT count(*) FROM {self.table}", [])[0][0])

@@ -33,13 +33,17 @@ class HttpReranker(Reranker):
     Each call may cost money. A request that fails for a passing reason is sent up to four times.
     """
 
+    model: str
+    timeout: float
+    documents: str
+
     def __init__(
         self, base_url: str, *, model: str = "", api_key: str = "", timeout: float = 30, documents: str = "documents"
     ) -> None:
         # A header cannot hold another character, and the client's own error would show the whole key.
         if not (api_key.isascii() and api_key.isprintable()):
             raise ValueError("HttpReranker.api_key must be printable ASCII. Look for a typing error in it.")
-        self.url = f"{base_url.rstrip('/')}/rerank"
+        self.url: str = f"{base_url.rstrip('/')}/rerank"
         self.model, self.timeout, self.documents, self._api_key = model, timeout, documents, api_key
 
     def compute(self, question: str, texts: Sequence[str]) -> list[float]:

@@ -31,7 +31,7 @@ ENOUGH = (
 class RankingDistance(Func):
     """The distance that nearest() orders by, written so that an index serves it only in a scan through the index."""
 
-    arity = 1
+    arity: int = 1
     output_field = FloatField()
 
     def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, *args: Any, **extra: Any) -> Any:
@@ -44,7 +44,7 @@ class RankingDistance(Func):
 class Inline(Func):
     """What is ordered by, written out; Django names it by its column, and counts a composite key as one (37354)."""
 
-    arity = 1
+    arity: int = 1
     template = "%(expressions)s"
 
 
@@ -58,6 +58,9 @@ class Scanned(Expression):
     """
 
     output_field = BooleanField()
+
+    rows: Query
+    search: Search
 
     def __init__(self, rows: Query, search: Search) -> None:
         super().__init__()
@@ -111,6 +114,8 @@ class DistanceLimit(Expression):
 
     output_field = BooleanField()
     contains_over_clause = False
+
+    condition: Any
 
     def __init__(self, condition: Any) -> None:
         super().__init__()

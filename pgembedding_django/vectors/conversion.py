@@ -54,6 +54,10 @@ class InvalidVector(ValueError):
     Carries `message` (a %-template), `code` and `params`, as django.core.exceptions.ValidationError does.
     """
 
+    message: str
+    code: str
+    params: dict[str, Any]
+
     def __init__(self, message: str, code: str, params: dict[str, Any]) -> None:
         super().__init__(message % params)
         self.message, self.code, self.params = message, code, params

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import re
 import subprocess
 import sys
@@ -23,9 +24,14 @@ def lines_marked_wrong(name):
     return {(name, number) for number, line in enumerate(lines, start=1) if line.endswith("# wrong")}
 
 
-def run(*command):
+def run(*command, **environment):
     return subprocess.run(
-        [sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-m", *command],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
     ).stdout
 
 
@@ -52,6 +58,14 @@ def test_pyright_accepts_what_is_right_and_refuses_each_wrong_line():
     pytest.importorskip("pyright")
     found = errors_of_pyright("right.py", "wrong.py", "library/models.py")
     assert found == lines_marked_wrong("wrong.py")
+
+
+def test_pyright_knows_the_types_of_what_the_package_exports():
+    pytest.importorskip("pyright")
+    # It asks the first python of the PATH where packages are.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    output = run("pyright", "--verifytypes", "pgembedding_django", "--ignoreexternal", "--outputjson", PATH=path)
+    assert json.loads(output)["typeCompleteness"]["completenessScore"] >= 0.95
 
 
 def test_manager_declares_each_method_as_its_queryset_has_it():

@@ -57,9 +57,13 @@ class ImportRun:
     that the source does not have stay. Each batch is stored in a transaction of its own.
     """
 
+    source: Source
+    table: StoreTable
+    collection: Collection
+
     def __init__(self, source: Source, table: StoreTable, collection: Collection) -> None:
         self.source, self.table, self.collection = source, table, collection
-        self.report = ImportReport(there=source.count(table))
+        self.report: ImportReport = ImportReport(there=source.count(table))
 
     def run(self, progress: Callable[[int], object]) -> ImportReport:
         """Copy; progress is called with the number of documents of each batch."""

@@ -48,6 +48,12 @@ class Session:
     Needs a direct connection: a transaction pooler would give its settings and locks to others.
     """
 
+    using: str
+    give_up: float | None
+    gave_up: bool
+    pid: int
+    backend_start: datetime
+
     def __init__(
         self,
         using: str,
@@ -68,7 +74,7 @@ class Session:
         self.gave_up = False
 
     def __enter__(self) -> Self:
-        self.connection = _copy(self.using)
+        self.connection: BaseDatabaseWrapper = _copy(self.using)
         self.connection.inc_thread_sharing()
         with ExitStack() as on_failure:
             on_failure.callback(self.connection.close)

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 from django.db import connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import BigIntegerField, F, Func, Model, QuerySet, TextField, Value
 
 from pgembedding_django.bounds import is_integer
@@ -118,6 +119,13 @@ class Sample:
     Reads every row once for each query. Raises ValueError for fewer than two queries.
     """
 
+    rows: EmbeddingQuerySet[Model]
+    index: HnswIndex
+    queries: Sequence[Query]
+    names: Collection[str]
+    k: int
+    step: Callable[[], object]
+
     def __init__(
         self,
         rows: EmbeddingQuerySet[Model],
@@ -129,9 +137,10 @@ class Sample:
         k: int,
         step: Callable[[], object],
     ) -> None:
-        self.rows, self.field, self.index, self.queries = rows, field, index, queries
+        self.field: EmbeddingField = field
+        self.rows, self.index, self.queries = rows, index, queries
         self.names, self.k, self.step = names, k, step
-        self.connection = connections[rows.db]
+        self.connection: BaseDatabaseWrapper = connections[rows.db]
         if len(queries) < 2:
             raise ValueError(
                 f"{field.label} needs at least two vectors that ask to measure recall, got {len(queries)}."
