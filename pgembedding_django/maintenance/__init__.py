@@ -8,5 +8,17 @@ from pgembedding_django.maintenance.rebuilding.jobs import start_rebuild
 from pgembedding_django.maintenance.rebuilding.rebuild import rebuild
 from pgembedding_django.maintenance.rebuilding.runs import progress_of
 from pgembedding_django.maintenance.recall.recall import measure_recall
+from pgembedding_django.maintenance.relevance.questions import read_questions
+from pgembedding_django.maintenance.relevance.relevance import measure_relevance
 
-__all__ = ["IndexReport", "find_index", "list_indexes", "measure_recall", "progress_of", "rebuild", "start_rebuild"]
+__all__ = [
+    "IndexReport",
+    "find_index",
+    "list_indexes",
+    "measure_recall",
+    "measure_relevance",
+    "progress_of",
+    "read_questions",
+    "rebuild",
+    "start_rebuild",
+]

@@ -412,3 +412,9 @@ def test_json_with_bad_arguments_is_an_error(site, query, error):
     assert status == 400
     assert list(json.loads(body)) == ["error"]
     assert json.loads(body)["error"].endswith(error)
+
+
+def test_questions_are_answered_by_sections_of_the_corpus():
+    questions = (ROOT / "example_project" / "pydocs" / "questions.jsonl").read_text().splitlines()
+    names = {entry.name for entry in entries()}
+    assert {key for line in questions for key in json.loads(line)["answers"]} <= names

@@ -12,7 +12,7 @@ from django.test.utils import modify_settings
 from pgembedding_django.admin.panels import panels
 from pgembedding_django.admin.search import rankable
 from pgembedding_django.checks import check_databases, check_indexes, check_models, check_sources
-from pgembedding_django.maintenance import list_indexes, measure_recall, rebuild
+from pgembedding_django.maintenance import list_indexes, measure_recall, measure_relevance, read_questions, rebuild
 from pgembedding_django.maintenance.recall.comparison import compare
 from pgembedding_django.maintenance.recall.sampling import shuffle
 from pgembedding_django.maintenance.recall.tuning import tune
@@ -102,6 +102,17 @@ def test_commands_measure_tune_and_compare(leaves):
     assert (found["rows"], found["measured"][-1]["ef_search"]) == (N, None)
     assert "HnswIndex(" in call("tune_hnsw", "composite.Leaf.embedding", "--recall=0.5", "--noinput")
     assert "  pk (" in call("compare_embeddings", "composite.Leaf", "embedding", "other", "--sample=5")
+
+
+def test_relevance_reads_keys_of_two_parts(leaves, tmp_path):
+    path = tmp_path / "questions.jsonl"
+    path.write_text('{"question": "leaf 4", "answers": [[1, 1]]}')
+    questions = read_questions(path, Leaf, using="fresh")
+    ways = {"near": lambda rows, text, k: rows.nearest(VECTORS[4], k, field="embedding")}
+    assert measure_relevance(Leaf, questions, ways, k=1, using="fresh").ways[0].ndcg == 1
+    path.write_text('{"question": "leaf 4", "answers": [1]}')
+    with pytest.raises(ValueError, match=r"line 1: 1 is no pk of Leaf\.$"):
+        read_questions(path, Leaf, using="fresh")
 
 
 # The admin of Django takes no model with a composite key; its parts do, for an admin that does.

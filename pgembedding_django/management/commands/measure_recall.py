@@ -61,7 +61,7 @@ class Command(DatabaseCommand):
         )
         parser.add_argument("--ef-search", type=_numbers, metavar="20,40,80,160", help="what to try")
         parser.add_argument("--seed", type=int, default=0, help="draws other rows (0)")
-        parser.add_argument("--min", type=_share, help="exit with status 1 if nearest() by itself finds less")
+        parser.add_argument("--min", type=share, help="exit with status 1 if nearest() by itself finds less")
         parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw recall against latency")
         parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
 
@@ -130,7 +130,7 @@ def _numbers(text: str) -> list[int]:
     return [int(part) for part in parts]
 
 
-def _share(text: str) -> float:
+def share(text: str) -> float:
     if not re.fullmatch(r"0?\.\d+|1(\.0*)?", text):
         raise ArgumentTypeError(f'must be a number from 0 to 1, got "{text}"')
     return float(text)

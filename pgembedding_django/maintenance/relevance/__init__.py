@@ -1,0 +1,1 @@
+"""How well a search answers questions whose right answers people have named."""
