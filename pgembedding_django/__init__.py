@@ -13,6 +13,7 @@ from pgembedding_django.functions import (
 from pgembedding_django.indexes import HnswIndex, IvfflatIndex
 from pgembedding_django.managers import EmbeddingManager
 from pgembedding_django.operations import CreateEmbeddingExtension
+from pgembedding_django.partitioning import AddPartition, PartitionTable
 from pgembedding_django.querysets import EmbeddingQuerySet
 from pgembedding_django.search.diversity import diversify
 from pgembedding_django.search.models import search_all
@@ -22,6 +23,7 @@ from pgembedding_django.vectors import SparseVector, Vector
 __version__ = "0.2.0"
 
 __all__ = [
+    "AddPartition",
     "BitField",
     "Centroid",
     "CosineDistance",
@@ -37,6 +39,7 @@ __all__ = [
     "L1Distance",
     "L2Distance",
     "MaxInnerProduct",
+    "PartitionTable",
     "SparseVector",
     "SparseVectorField",
     "Vector",

@@ -24,9 +24,11 @@ class HnswIndexStatus(models.Model):
     label: "schema.name", which a rebuild leaves as it is, while it gives the index another oid.
     column: the one indexed, as it is or in an expression. signature: equal for equal columns and conditions.
     size: in bytes, by the last VACUUM, ANALYZE or build. options: as the server stores them, text to text.
-    rows: of the table, by the last ANALYZE; None before the first. dead_share: of the table's rows, 0 to 1.
+    rows: of the table, by the last ANALYZE; None before the first. dead_share: of the table's rows, 0 to 1; None on a
+        standby, which does not count them.
     scans, entries_read: since stats_reset; None there means since the statistics began. pg_embedding counts no scans.
     building_pid: the backend that is building or rebuilding the index.
+    Of an index of a partitioned table, size, rows, dead_share, scans and entries_read are those of all its parts.
     """
 
     label: models.TextField[str, str] = models.TextField(primary_key=True)
@@ -49,7 +51,7 @@ class HnswIndexStatus(models.Model):
     parent_oid: models.BigIntegerField[int | None, int | None] = models.BigIntegerField(null=True)
     size: models.BigIntegerField[int, int] = models.BigIntegerField()
     rows: models.BigIntegerField[int | None, int | None] = models.BigIntegerField(null=True)
-    dead_share: models.FloatField[float, float] = models.FloatField()
+    dead_share: models.FloatField[float | None, float | None] = models.FloatField(null=True)
     scans: models.BigIntegerField[int, int] = models.BigIntegerField()
     entries_read: models.BigIntegerField[int, int] = models.BigIntegerField()
     stats_reset: models.DateTimeField[datetime | None, datetime | None] = models.DateTimeField(null=True)

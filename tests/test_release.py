@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 #: The names that change with notice only (docs/compatibility.md). One that is missing here is new, or was lost.
 PUBLIC = {
     "pgembedding_django": {
+        "AddPartition",
         "BitField",
         "Centroid",
         "CosineDistance",
@@ -28,6 +29,7 @@ PUBLIC = {
         "L1Distance",
         "L2Distance",
         "MaxInnerProduct",
+        "PartitionTable",
         "SparseVector",
         "SparseVectorField",
         "Vector",

@@ -64,7 +64,7 @@ def rows(row: HnswIndexStatus) -> str:
 
 @admin.display(description=gettext_lazy("dead rows"))
 def dead(row: HnswIndexStatus) -> str:
-    return f"{row.dead_share:.0%}"
+    return _("unknown") if row.dead_share is None else f"{row.dead_share:.0%}"
 
 
 @admin.display(description=gettext_lazy("scans"))

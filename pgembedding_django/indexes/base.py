@@ -15,6 +15,7 @@ from pgembedding_django.bounds import is_integer
 from pgembedding_django.engines import DISTANCES, ENGINES, Engine, distance_of_opclass, get_engine, get_engine_for
 from pgembedding_django.engines.base import IndexOption
 from pgembedding_django.engines.building import count_indexed, is_left_invalid, prepare_build
+from pgembedding_django.engines.partitions import completing_steps, find_index_oid, is_partitioned
 from pgembedding_django.fields import EmbeddingField, MeasuredField
 from pgembedding_django.fields.sized import SizedField
 from pgembedding_django.indexes.expressions import read_expression
@@ -22,6 +23,9 @@ from pgembedding_django.indexes.expressions import read_expression
 __all__ = ["IndexArguments", "VectorIndex", "is_option_value"]
 
 PRECISIONS = ("half", "binary")
+
+#: What is run where there is no partition to build an index on.
+NOTHING_LEFT = "SELECT 1"
 
 
 class IndexArguments(TypedDict, total=False):
@@ -210,7 +214,10 @@ class VectorIndex(Index):
         index = copy(self)
         expression, opclass = self.get_expression(field, engine)
         index.opclasses = (opclass,)
-        if kwargs.get("concurrently") and not schema_editor.collect_sql:
+        by_partition = self._goes_by_partition(model, schema_editor, **kwargs)
+        if by_partition:
+            kwargs["concurrently"] = False
+        elif kwargs.get("concurrently") and not schema_editor.collect_sql:
             self._drop_invalid(model, schema_editor)
         engine.before_create_index(model, schema_editor)
         using = f" USING {self.suffix}"
@@ -221,11 +228,31 @@ class VectorIndex(Index):
             statement.parts["extra"] = f" WITH ({', '.join(entries)}){statement.parts['extra']}"
         if not schema_editor.collect_sql:
             self._prepare_build(field, opclass, str(statement.parts["condition"]), schema_editor)
-        return statement
+        return self._create_by_partition(statement, model, schema_editor) if by_partition else statement
 
     def memory_of_row(self, engine: Engine, opclass: str, dimensions: int) -> int:
         """Return the bytes of memory that a build holds for each row; 0 where none is held or known."""
         return 0
+
+    def _goes_by_partition(
+        self, model: type[Model], schema_editor: BaseDatabaseSchemaEditor, *, concurrently: bool = False, **kwargs: Any
+    ) -> bool:
+        """Tell whether what runs concurrently must go partition by partition: Postgres has no such statement."""
+        table = schema_editor.quote_name(model._meta.db_table)
+        return concurrently and not schema_editor.collect_sql and is_partitioned(schema_editor.connection, table)
+
+    def _create_by_partition(self, statement: Any, model: type[Model], schema_editor: BaseDatabaseSchemaEditor) -> Any:
+        """Build the index on each partition, so that no write waits, and return the last statement that does it."""
+        connection, table = schema_editor.connection, schema_editor.quote_name(model._meta.db_table)
+        statement.parts["table"] = f"ONLY {table}"
+        oid, nothing_left = find_index_oid(connection, self.name, table), statement
+        if oid is None:
+            schema_editor.execute(statement, params=None)
+            oid, nothing_left = cast(int, find_index_oid(connection, self.name, table)), NOTHING_LEFT
+        *steps, last = completing_steps(connection, oid) or [nothing_left]
+        for step in steps:
+            schema_editor.execute(step, params=None)
+        return last
 
     def _drop_invalid(self, model: type[Model], schema_editor: BaseDatabaseSchemaEditor) -> None:
         """Drop what an interrupted AddIndexConcurrently left under the name, so that running it again succeeds."""
@@ -249,6 +276,8 @@ class VectorIndex(Index):
         self._check_name()
         if not get_engine(schema_editor.connection).indexes:
             return f"-- There is no index {self.name} to remove"
+        if self._goes_by_partition(model, schema_editor, **kwargs):
+            kwargs["concurrently"] = False
         statement = super().remove_sql(model, schema_editor, **kwargs)
         get_engine(schema_editor.connection).after_remove_index(model, schema_editor)
         return statement

@@ -21,6 +21,8 @@ from tests.support.many import QUERY, RANKED, VECTORS, ids, ranked
 from tests.support.tables import load_articles
 from tests.support.waiting import wait_for
 
+UNKNOWN = "This server is a standby, which counts no dead rows and only its own scans. Ask the primary."
+
 
 @pytest.fixture(scope="module")
 def primary(template, django_db_blocker):
@@ -114,8 +116,14 @@ def test_nearest_behind_a_filter_is_complete(rows):
 
 
 @pytest.mark.pgvector
-def test_indexes_are_listed_and_healthy(standby):
-    assert {index.state for index in list_indexes("standby")} == {State.HEALTHY}
+def test_indexes_are_listed_and_not_called_healthy(standby):
+    """It counts neither dead rows nor the scans of others."""
+    found = list_indexes("standby")
+    assert {(index.state, index.status.dead_share) for index in found} == {(State.UNKNOWN, None)}
+    assert {index.advice for index in found} == {UNKNOWN}
+    out, _ = run("hnsw_indexes")
+    assert out.splitlines()[1].split()[:2] == ["unknown", "article_embedding_hnsw"]
+    assert "4000     ?" in out
 
 
 @pytest.mark.pgvector

@@ -52,7 +52,11 @@ def diagnosis(engine=PGVECTOR, since=NOW - timedelta(days=7), sound=True, leftov
 
 BLOATED = "A new one of the same rows would have 40% of its size. Rebuild it."
 DEAD = "25% of the table's rows are dead. Rebuild the index, then run VACUUM."
-UNUSED = "No search has read it since June 8, 2026. See why by explain_nearest(), or drop it."
+UNUSED = (
+    "No search of this server has read it since June 8, 2026. See why by explain_nearest(), or drop it; replicas count "
+    "their own."
+)
+UNKNOWN = "This server is a standby, which counts no dead rows and only its own scans. Ask the primary."
 BEHIND = "An interrupted rebuild of note_hnsw left it behind: "
 BURDEN = "no search uses it, but every write maintains it"
 HALF_WAY = Progress("building index: loading tuples", 45.7)
@@ -99,7 +103,7 @@ WAITING = Progress("waiting for old snapshots", 97, (7, 8))
         (
             {"valid": False, "partitioned": True},
             State.INVALID,
-            "Some partition lacks its index. Create it there, and add it by ALTER INDEX ... ATTACH PARTITION.",
+            "Some partition lacks its index, and searches read every row there. Repair builds it.",
         ),
         (
             {"sound": False},
@@ -117,7 +121,9 @@ WAITING = Progress("waiting for old snapshots", 97, (7, 8))
         ({"scans": 0, "entries_read": 0}, State.UNUSED, UNUSED),
         ({"scans": 0, "entries_read": 1}, State.HEALTHY, ""),
         ({"scans": 0, "entries_read": 0, "rows": 9_999, "size": 0}, State.HEALTHY, ""),
-        ({"scans": 0, "entries_read": 0, "partitioned": True}, State.HEALTHY, ""),
+        ({"scans": 0, "entries_read": 0, "parent_oid": 8}, State.HEALTHY, ""),
+        ({"dead_share": None}, State.UNKNOWN, UNKNOWN),
+        ({"dead_share": None, "rows": 40_000}, State.BLOATED, BLOATED),
         ({"scans": 0, "entries_read": 0, "since": NOW - timedelta(days=6)}, State.HEALTHY, ""),
         ({"scans": 0, "entries_read": 0, "since": None}, State.HEALTHY, ""),
     ],

@@ -159,7 +159,7 @@ def test_list_that_fails_on_an_unknown_state_is_refused(migrated_database):
     with pytest.raises(CommandError) as caught:
         call("hnsw_indexes", fail_on="invalid,sick")
     assert str(caught.value) == (
-        "--fail-on takes crashed, unguarded, invalid, missing, building, bloated, unused, healthy, got sick."
+        "--fail-on takes crashed, unguarded, invalid, missing, building, bloated, unused, unknown, healthy, got sick."
     )
 
 

@@ -25,7 +25,9 @@ execute_from_command_line(["manage.py", *sys.argv[1:]])
 MIGRATION = """
 from django.contrib.postgres.operations import AddIndexConcurrently, RemoveIndexConcurrently
 from django.db import migrations, models
-from pgembedding_django import CreateEmbeddingExtension, EmbeddingField, HnswIndex
+from pgembedding_django import (
+    AddPartition, CreateEmbeddingExtension, EmbeddingField, HnswIndex, PartitionTable
+)
 
 
 class Migration(migrations.Migration):

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from django.db import connection
+from django.db import connection, connections, models
 
+from pgembedding_django import EmbeddingField, EmbeddingManager, HnswIndex
 from pgembedding_django.testing import DummyEmbedder, assertIndexUsed
 from tests.models import Article, Required
 
@@ -38,6 +39,33 @@ def test_assert_index_used_of_another_index_fails(articles):
 def test_assert_index_used_without_declared_index_says_so():
     with pytest.raises(AssertionError, match="an HnswIndex, which Required does not declare"):
         assertIndexUsed(Required.objects.nearest([1, 2, 3]))
+
+
+@pytest.mark.pgvector
+def test_assert_index_used_knows_the_indexes_of_partitions(isolated):
+    class Event(models.Model):
+        embedding = EmbeddingField(dimensions=3)
+        objects = EmbeddingManager()
+
+        class Meta:
+            app_label = "tests"
+            indexes = [HnswIndex(fields=["embedding"], name="event_hnsw")]
+
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off")
+        cursor.execute("CREATE TABLE tests_event (id bigint, embedding vector(3)) PARTITION BY LIST (id)")
+        cursor.execute("CREATE TABLE tests_event_1 PARTITION OF tests_event DEFAULT")
+        cursor.execute("CREATE INDEX event_hnsw ON tests_event USING hnsw (embedding vector_l2_ops)")
+    assertIndexUsed(Event.objects.nearest([1, 2, 3]), "event_hnsw")
+    with pytest.raises(AssertionError, match="The plan does not use event_hnsw:"):
+        assertIndexUsed(Event.objects.nearest([1, 2, 3], exact=True))
+
+
+def test_assert_index_used_fails_where_there_is_no_index(sqlite):
+    with connections["lite"].schema_editor() as editor:
+        editor.create_model(Article)
+    with pytest.raises(AssertionError, match="The plan does not use article_embedding_hnsw:"):
+        assertIndexUsed(Article.objects.using("lite").nearest([1, 2, 3]))
 
 
 def test_dummy_embedder_is_shipped():

@@ -139,7 +139,7 @@ def _report(
                 engine=engine.name,
                 state=state,
                 advice=advice,
-                repairable=_is_repairable(state, status),
+                repairable=state in (State.INVALID, State.CRASHED, State.UNGUARDED),
                 status=status,
                 model=model,
                 field=declaration.field if declaration else _field_of(model, status.column),
@@ -171,12 +171,6 @@ def _server_start(using: str) -> datetime:
         cursor.execute("SELECT pg_postmaster_start_time()")
         start: datetime = cursor.fetchone()[0]
     return start
-
-
-def _is_repairable(state: State, status: HnswIndexStatus) -> bool:
-    if state is State.INVALID:
-        return not status.partitioned
-    return state in (State.CRASHED, State.UNGUARDED)
 
 
 def _report_missing(using: str, missing: list[Declaration]) -> list[IndexReport]:

@@ -47,6 +47,7 @@ class State(TextChoices):
     BUILDING = "building", gettext_lazy("building")
     BLOATED = "bloated", gettext_lazy("bloated")
     UNUSED = "unused", gettext_lazy("unused")
+    UNKNOWN = "unknown", gettext_lazy("unknown")
     HEALTHY = "healthy", gettext_lazy("healthy")
 
 
@@ -83,10 +84,15 @@ def diagnose(
         )
     if bloat := _advise_bloated(status, engine):
         return State.BLOATED, bloat
+    if status.dead_share is None:
+        return State.UNKNOWN, _(
+            "This server is a standby, which counts no dead rows and only its own scans. Ask the primary."
+        )
     if since is not None and is_unread(status) and (now or timezone.now()) - since >= UNUSED_AFTER:
-        return State.UNUSED, _("No search has read it since %(since)s. See why by explain_nearest(), or drop it.") % {
-            "since": date_format(since)
-        }
+        return State.UNUSED, _(
+            "No search of this server has read it since %(since)s. See why by explain_nearest(), or drop it; replicas "
+            "count their own."
+        ) % {"since": date_format(since)}
     return State.HEALTHY, ""
 
 
@@ -131,7 +137,7 @@ def _twins(status: HnswIndexStatus, other: HnswIndexStatus) -> bool:
 
 def _advise_invalid(status: HnswIndexStatus, leftover_of: str) -> str:
     if status.partitioned:
-        return _("Some partition lacks its index. Create it there, and add it by ALTER INDEX ... ATTACH PARTITION.")
+        return _("Some partition lacks its index, and searches read every row there. Repair builds it.")
     if not status.live:
         return _("An interrupted DROP INDEX CONCURRENTLY left it behind. Repair drops it.")
     burden = _("no search uses it, but every write maintains it") if status.ready else _("nothing uses it")
@@ -144,9 +150,10 @@ def _advise_invalid(status: HnswIndexStatus, leftover_of: str) -> str:
 
 
 def _advise_bloated(status: HnswIndexStatus, engine: Engine) -> str:
-    if status.dead_share >= BLOATED_DEAD_SHARE and (status.rows or 0) >= SMALL_ROWS:
+    dead_share = status.dead_share or 0.0
+    if dead_share >= BLOATED_DEAD_SHARE and (status.rows or 0) >= SMALL_ROWS:
         return _("%(share)d%% of the table's rows are dead. Rebuild the index, then run VACUUM.") % {
-            "share": 100 * status.dead_share
+            "share": 100 * dead_share
         }
     if status.size < SMALL_SIZE or status.rows is None or status.dimensions is None:
         return ""
@@ -161,4 +168,5 @@ def _advise_bloated(status: HnswIndexStatus, engine: Engine) -> str:
 def is_unread(status: HnswIndexStatus) -> bool:
     """Tell whether no search has read an index that is large enough to be worth it, as far as the server counts."""
     # pg_embedding counts the entries that its scans return, not the scans.
-    return not (status.scans or status.entries_read or status.partitioned) and (status.rows or 0) >= SMALL_ROWS
+    # A partition that nobody asks for has no index of its own to drop.
+    return not (status.scans or status.entries_read or status.parent_oid) and (status.rows or 0) >= SMALL_ROWS

@@ -6,6 +6,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 
 from pgembedding_django.engines import get_engine
 from pgembedding_django.engines.building import available_memory, check_memory, describe_lack
+from pgembedding_django.maintenance.indexes.lookup import statuses
 from pgembedding_django.models import HnswIndexStatus
 
 __all__ = ["estimate_disk", "estimate_memory", "warn_of_memory"]
@@ -15,8 +16,10 @@ def estimate_memory(status: HnswIndexStatus, using: str = DEFAULT_DB_ALIAS) -> i
     """
     Return the bytes that the graph of an index takes while it is built, by the rows that its table had at ANALYZE.
 
+    Of a partitioned table, that of its largest partition: they are built one by one.
     None where the rows are not known; 0 for pg_embedding, which builds on disk.
     """
+    status = _largest_part(status, using)
     if status.rows is None or status.dimensions is None:
         return None
     engine = get_engine(connections[using])
@@ -25,10 +28,19 @@ def estimate_memory(status: HnswIndexStatus, using: str = DEFAULT_DB_ALIAS) -> i
 
 def estimate_disk(status: HnswIndexStatus, using: str = DEFAULT_DB_ALIAS) -> int:
     """Return about how many bytes a new index takes beside the old one, until it takes its place."""
+    status = _largest_part(status, using)
     if status.rows is None or status.dimensions is None:
         return status.size
     engine = get_engine(connections[using])
     return engine.index_size(status.opclass, status.rows, status.dimensions, status.options) or status.size
+
+
+def _largest_part(status: HnswIndexStatus, using: str) -> HnswIndexStatus:
+    """Return the index of the largest partition, and that of another table as it is."""
+    if not status.partitioned:
+        return status
+    parts = statuses(using).filter(parent_oid=status.oid)
+    return max((_largest_part(part, using) for part in parts), key=lambda part: part.rows or 0, default=status)
 
 
 def warn_of_memory(

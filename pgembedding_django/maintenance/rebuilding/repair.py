@@ -9,12 +9,15 @@ from typing import Unpack
 from django.db import DEFAULT_DB_ALIAS
 from django.utils.translation import gettext as _
 
+from pgembedding_django.engines.building import give_memory
+from pgembedding_django.engines.partitions import completing_steps
 from pgembedding_django.maintenance.indexes.catalogue import IndexReport, list_indexes
 from pgembedding_django.maintenance.indexes.declared import declarations, model_tables
 from pgembedding_django.maintenance.indexes.diagnosis import State, find_parent
 from pgembedding_django.maintenance.indexes.lookup import find_index, statuses
 from pgembedding_django.maintenance.indexes.progress import Watch
 from pgembedding_django.maintenance.rebuilding.errors import explained
+from pgembedding_django.maintenance.rebuilding.estimate import estimate_memory
 from pgembedding_django.maintenance.rebuilding.rebuild import RebuildOptions, queue_rebuild
 from pgembedding_django.maintenance.rebuilding.runs import queue_run, recorded
 from pgembedding_django.maintenance.rebuilding.session import IndexBusy, Session, check_build, quote
@@ -104,9 +107,13 @@ def perform_create(run: IndexRun, session: Session, progress: Watch | None = Non
     """
     Create an index that a model declares and the database lacks, without holding up writes.
 
+    Of an index that some partitions of its table lack, create it on those.
     Raises LookupError if no model declares it.
     """
     with recorded(run, session):
+        if run.schema:
+            _complete(run, session, progress)
+            return
         for declaration in declarations(model_tables(session.using)).values():
             if (declaration.model._meta.db_table, declaration.index.name) == (run.table, run.index):
                 break
@@ -119,8 +126,28 @@ def perform_create(run: IndexRun, session: Session, progress: Watch | None = Non
         run.schema = created.values_list("schema", flat=True)[0]
 
 
+def _complete(run: IndexRun, session: Session, progress: Watch | None) -> None:
+    """Build an index on each partition that lacks it."""
+    status = find_index(f"{run.schema}.{run.index}", session.using)
+    with session.table_locked(status.table_oid), explained(status, session):
+        give_memory(session.connection, estimate_memory(status, session.using) or 0)
+        steps = completing_steps(session.connection, status.oid)
+        run.parts = max(1, sum(map(_builds, steps)))
+        run.part = 0
+        for step in steps:
+            run.part += _builds(step)
+            run.save()
+            session.run(step, progress)
+
+
+def _builds(step: str) -> bool:
+    return step.startswith("CREATE INDEX CONCURRENTLY")
+
+
 def _step(report: IndexReport) -> Step:
-    if report.status is None:
+    if report.status is not None and report.status.partitioned:
+        action, words = IndexRun.Action.CREATE, _("Build %(index)s on the partitions of %(table)s that lack it.")
+    elif report.status is None:
         action, words = IndexRun.Action.CREATE, _("Create %(index)s on %(table)s, which a model declares.")
     elif report.leftover_of or not report.status.live:
         action, words = IndexRun.Action.DROP, _("Drop %(index)s of %(table)s, which is left over.")

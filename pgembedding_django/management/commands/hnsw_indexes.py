@@ -101,7 +101,7 @@ def _as_row(report: IndexReport, collection: str | None, *, unique: bool) -> dic
         row.update(
             size=filesizeformat(status.size).replace("\xa0", " "),
             rows="?" if status.rows is None else str(status.rows),
-            dead=f"{status.dead_share:.0%}",
+            dead="?" if status.dead_share is None else f"{status.dead_share:.0%}",
             scans=str(status.scans),
             rebuilt=_day(rebuild.finished if rebuild else None),
             recall=f"{recall.recall:.3f}" if recall else "-",

@@ -1,0 +1,214 @@
+"""The migration operations by which a model's table is partitioned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from django.db import NotSupportedError, router
+from django.db.backends.base.schema import BaseDatabaseSchemaEditor
+from django.db.migrations.operations.base import Operation, OperationCategory
+from django.db.migrations.state import ProjectState
+from django.db.models import ManyToManyField, Model
+
+from pgembedding_django.bounds import is_integer
+from pgembedding_django.compat.schemas import create_table
+
+__all__ = ["AddPartition", "PartitionTable"]
+
+METHODS = ("list", "range", "hash")
+
+
+class _OnTable(Operation):
+    """Change the table of a model in PostgreSQL databases; others are left alone."""
+
+    reversible = True
+    category = OperationCategory.ALTERATION
+    model_name: str
+
+    def state_forwards(self, app_label: str, state: ProjectState) -> None:
+        pass
+
+    def references_model(self, name: str, app_label: str) -> bool:
+        return name.lower() == self.model_name.lower()
+
+    def _applies(self, schema_editor: BaseDatabaseSchemaEditor, model: type[Model]) -> bool:
+        connection = schema_editor.connection
+        return connection.vendor == "postgresql" and bool(router.allow_migrate_model(connection.alias, model))
+
+
+class PartitionTable(_OnTable):
+    """
+    Make the table of a model partitioned, right behind the CreateModel of the same migration.
+
+    by: "list", "range" or "hash". fields: those whose values say which partition a row is in; the primary key must
+        hold them, which Django calls CompositePrimaryKey.
+    partitions: how many a table by "hash" gets, "<table>_0" and so on; for the others AddPartition makes each one.
+    Other vendors are left alone.
+    Raises NotSupportedError if the table has rows or is referred to: it is made anew.
+    Reversing makes it a plain table again, under the same conditions.
+    Source: PostgreSQL documentation, "Declarative Partitioning".
+    """
+
+    def __init__(self, model_name: str, by: str, *, fields: Sequence[str], partitions: int | None = None) -> None:
+        if by not in METHODS:
+            raise ValueError(f'PartitionTable.by must be "list", "range" or "hash", got {by!r}.')
+        if (by == "hash") != (partitions is not None) or (partitions is not None and not is_integer(partitions, 1)):
+            raise ValueError(
+                'PartitionTable.partitions must be a positive integer by "hash" and left out by "list" and "range", '
+                f'where AddPartition makes each one, got {partitions!r} by "{by}".'
+            )
+        if isinstance(fields, str) or not fields or (by == "list" and len(fields) > 1):
+            how = 'name one field by "list"' if by == "list" else "be a list of the names of fields"
+            raise ValueError(f"PartitionTable.fields must {how}, got {fields!r}.")
+        self.model_name, self.by, self.fields, self.partitions = model_name, by, fields, partitions
+
+    def database_forwards(
+        self,
+        app_label: str,
+        schema_editor: BaseDatabaseSchemaEditor,
+        from_state: ProjectState,
+        to_state: ProjectState,
+    ) -> None:
+        model = to_state.apps.get_model(app_label, self.model_name)
+        if not self._applies(schema_editor, model):
+            return
+        columns = [model._meta.get_field(name).column for name in self.fields]
+        self._check_key(model)
+        quote = schema_editor.quote_name
+        clause = f"PARTITION BY {self.by.upper()} ({', '.join(map(quote, columns))})"
+        _make_anew(schema_editor, to_state, app_label, self.model_name, clause)
+        table = model._meta.db_table
+        for part in range(self.partitions or 0):
+            bounds = f"WITH (MODULUS {self.partitions}, REMAINDER {part})"
+            schema_editor.execute(
+                f"CREATE TABLE {quote(f'{table}_{part}')} PARTITION OF {quote(table)} FOR VALUES {bounds}", params=None
+            )
+
+    def database_backwards(
+        self,
+        app_label: str,
+        schema_editor: BaseDatabaseSchemaEditor,
+        from_state: ProjectState,
+        to_state: ProjectState,
+    ) -> None:
+        if self._applies(schema_editor, to_state.apps.get_model(app_label, self.model_name)):
+            _make_anew(schema_editor, to_state, app_label, self.model_name, "")
+
+    def describe(self) -> str:
+        return f"Partitions the table of {self.model_name} by {self.by} of {', '.join(self.fields)}"
+
+    @property
+    def migration_name_fragment(self) -> str:
+        return f"partition_{self.model_name.lower()}"
+
+    def _check_key(self, model: type[Model]) -> None:
+        """Say what Postgres would say only of the first unique constraint that it meets."""
+        key = [field.name for field in model._meta.pk_fields]
+        lacking = [name for name in self.fields if model._meta.get_field(name).name not in key]
+        if lacking:
+            names = ", ".join(f'"{name}"' for name in [*lacking, *key])
+            raise NotSupportedError(
+                f"The primary key of {model.__name__} must hold the field {lacking[0]}, by which its table is "
+                f"partitioned: declare pk = models.CompositePrimaryKey({names})."
+            )
+
+
+class AddPartition(_OnTable):
+    """
+    Add a partition to the table of a model, with an index of its own for each index of the table.
+
+    name: of its table. values: the values of a partition by "list". start, end: of one by "range", the first value in
+        it and the first behind it, a list of them where the table is partitioned by several fields; None is without
+        a bound. With none of these it is the default partition, for what no other one takes.
+    Searches and writes of the table wait while it is added. Reversing drops it with its rows.
+    Source: PostgreSQL documentation, "CREATE TABLE".
+    """
+
+    category: ClassVar[OperationCategory] = OperationCategory.ADDITION
+
+    def __init__(
+        self, model_name: str, name: str, *, values: Sequence[Any] = (), start: Any = None, end: Any = None
+    ) -> None:
+        ranged = start is not None or end is not None
+        if values and ranged:
+            raise ValueError("AddPartition takes values, or start and end, or neither for the default partition.")
+        if isinstance(values, str):
+            raise ValueError(f"AddPartition.values must be a list of values, got {values!r}.")
+        self.model_name, self.name, self.values, self.start, self.end = model_name, name, values, start, end
+
+    def database_forwards(
+        self,
+        app_label: str,
+        schema_editor: BaseDatabaseSchemaEditor,
+        from_state: ProjectState,
+        to_state: ProjectState,
+    ) -> None:
+        model = to_state.apps.get_model(app_label, self.model_name)
+        if self._applies(schema_editor, model):
+            name, table = map(schema_editor.quote_name, (self.name, model._meta.db_table))
+            schema_editor.execute(
+                f"CREATE TABLE {name} PARTITION OF {table} {self._bounds(schema_editor)}", params=None
+            )
+
+    def database_backwards(
+        self,
+        app_label: str,
+        schema_editor: BaseDatabaseSchemaEditor,
+        from_state: ProjectState,
+        to_state: ProjectState,
+    ) -> None:
+        if self._applies(schema_editor, from_state.apps.get_model(app_label, self.model_name)):
+            schema_editor.execute(f"DROP TABLE {schema_editor.quote_name(self.name)}", params=None)
+
+    def describe(self) -> str:
+        return f"Adds the partition {self.name} to the table of {self.model_name}"
+
+    @property
+    def migration_name_fragment(self) -> str:
+        return f"add_partition_{self.name.lower()}"
+
+    def _bounds(self, schema_editor: BaseDatabaseSchemaEditor) -> str:
+        def quote(values: Sequence[Any], unbounded: str) -> str:
+            return ", ".join(unbounded if value is None else str(schema_editor.quote_value(value)) for value in values)
+
+        if self.values:
+            return f"FOR VALUES IN ({quote(self.values, 'NULL')})"
+        if self.start is None and self.end is None:
+            return "DEFAULT"
+        start, end = (list(bound) if isinstance(bound, list | tuple) else [bound] for bound in (self.start, self.end))
+        return f"FOR VALUES FROM ({quote(start, 'MINVALUE')}) TO ({quote(end, 'MAXVALUE')})"
+
+
+def _make_anew(
+    schema_editor: BaseDatabaseSchemaEditor, state: ProjectState, app_label: str, model_name: str, clause: str
+) -> None:
+    """Drop the empty table of a model, and create it again with a clause."""
+    state = state.clone()
+    fields = state.models[app_label, model_name.lower()].fields
+    for name in [name for name, field in fields.items() if isinstance(field, ManyToManyField)]:
+        state.remove_field(app_label, model_name.lower(), name)  # Whose table stays.
+    model = state.apps.get_model(app_label, model_name)
+    table = schema_editor.quote_name(model._meta.db_table)
+    if not schema_editor.collect_sql:
+        _check_free(schema_editor, model, table)
+    schema_editor.execute(f"DROP TABLE {table}", params=None)
+    create_table(schema_editor, model, clause)
+
+
+def _check_free(schema_editor: BaseDatabaseSchemaEditor, model: type[Model], table: str) -> None:
+    with schema_editor.connection.cursor() as cursor:
+        cursor.execute(f"SELECT EXISTS (SELECT FROM {table})")
+        (filled,) = cursor.fetchone()
+        cursor.execute(
+            "SELECT conrelid::regclass::text FROM pg_constraint "
+            "WHERE confrelid = to_regclass(%s) AND conrelid <> confrelid",
+            [table],
+        )
+        others = [name for (name,) in cursor.fetchall()]
+    reason = "has rows" if filled else f"is referred to by {others[0]}" if others else ""
+    if reason:
+        raise NotSupportedError(
+            f"The table of {model.__name__} is made anew where it is partitioned or no longer so, and {reason}: put "
+            "PartitionTable behind CreateModel in the same migration, or move the rows away first."
+        )
