@@ -80,6 +80,7 @@ class Scan:
     listed: of how many rows the statement lists the keys, to rank those rows again; 0 where the index gives the answer.
     enough: how many of these there must be, or the statement answers nothing.
     estimated: whether the reason counts rows as the planner believes.
+    in_one_place: whether a single server is known to have all the rows that it reads.
     """
 
     reason: str = ""
@@ -94,6 +95,7 @@ class Scan:
     listed: int = 0
     enough: int = 0
     estimated: bool = False
+    in_one_place: bool = False
 
     def explain(self) -> str:
         """Return the scan in words."""
@@ -310,8 +312,10 @@ class Engine(Extension):
         """Return the ef_search of a scan when it runs; 0 where the index fixes it."""
         return scan.ef_search
 
-    def scanning(self, connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:
-        """Return what an index scan runs inside: the locks that its gate takes must not outlast it."""
+    def scanning(
+        self, connection: BaseDatabaseWrapper, quoted_table: str, scan: Scan
+    ) -> AbstractContextManager[None]:
+        """Return what an index scan runs inside: the locks and settings that it needs must not outlast it."""
         return nullcontext()
 
     def indexed_expression(

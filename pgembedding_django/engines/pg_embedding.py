@@ -180,7 +180,7 @@ class PgEmbeddingEngine(Engine):
         return guard.GATE, [quoted_table]
 
     @contextmanager
-    def scanning(self, connection: BaseDatabaseWrapper) -> Iterator[None]:
+    def scanning(self, connection: BaseDatabaseWrapper, quoted_table: str, scan: Scan) -> Iterator[None]:
         if connection.get_autocommit():
             yield  # The lock ends with the statement.
             return

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,6 +21,7 @@ from pgembedding_django.engines.base import (
     IndexOption,
     Scan,
     Value,
+    fitting_ef_search,
     pages_size,
 )
 from pgembedding_django.engines.pgvector_types import TYPES
@@ -69,6 +72,8 @@ class PgvectorEngine(Engine):
     package = "pgvector"
     minimum_version: ClassVar[tuple[int, ...]] = (0, 7)
     advised_version: ClassVar[tuple[int, ...]] = (0, 8, 4)
+    loading_type = "vector"
+    prefixes: ClassVar[tuple[str, ...]] = ("hnsw", "ivfflat")
 
     # The last one's percent sign is doubled, as in every statement with parameters.
     operators: ClassVar[Mapping[str, str]] = {
@@ -169,23 +174,44 @@ class PgvectorEngine(Engine):
         return CANDIDATES[precision] * k if precision else 0
 
     def scan_gate(self, connection: BaseDatabaseWrapper, quoted_table: str, scan: Scan) -> tuple[str, list[Any]]:
+        settings = self._settings(connection, scan)
+        if not settings or not self._sets_in_statement(connection, scan):
+            return "true", []  # There are none, or scanning() makes them.
         # A sub-select that depends on no row runs before the scan that it gates, and the setting ends with the
         # statement in autocommit, behind a transaction pooler too; SET LOCAL does nothing there.
-        iterative = self.version(connection) >= ITERATIVE_SCAN_VERSION
-        settings = _lists_settings(scan, iterative) if scan.probes else _graph_settings(scan, iterative)
         params: list[Any] = [text for setting in settings.items() for text in setting]
         calls = ["set_config(%s, %s, true)"] * len(settings)
-        if scan.fits_table:
+        if scan.fits_table and "hnsw.ef_search" in settings:
             calls[0] = f"set_config(%s, {FITTING}, true)"
             params[1:2] = [scan.ef_search, quoted_table]
         return f"(SELECT {' || '.join(calls)}) IS NOT NULL", params
 
+    def scanning(
+        self, connection: BaseDatabaseWrapper, quoted_table: str, scan: Scan
+    ) -> AbstractContextManager[None]:
+        if not scan.index or self._sets_in_statement(connection, scan):
+            return nullcontext()
+        fitted = replace(scan, ef_search=self.fitted_ef_search(connection, quoted_table, scan))
+        return self.server(connection).setting(connection, self._settings(connection, fitted))
+
     def fitted_ef_search(self, connection: BaseDatabaseWrapper, quoted_table: str, scan: Scan) -> int:
         if not scan.fits_table:
             return scan.ef_search
+        rows = self.server(connection).rows_of_part(connection, quoted_table)
+        if rows is not None:
+            return max(scan.ef_search, fitting_ef_search(rows))
         with connection.cursor() as cursor:
             cursor.execute(f"SELECT {FITTING}", [scan.ef_search, quoted_table])
             return int(cursor.fetchone()[0])
+
+    def _sets_in_statement(self, connection: BaseDatabaseWrapper, scan: Scan) -> bool:
+        return scan.in_one_place or self.server(connection).settings_in_statement
+
+    def _settings(self, connection: BaseDatabaseWrapper, scan: Scan) -> dict[str, str]:
+        """Return the settings that a scan needs, the number of candidates first, without those that are not known."""
+        iterative = self.version(connection) >= ITERATIVE_SCAN_VERSION
+        settings = _lists_settings(scan, iterative) if scan.probes else _graph_settings(scan, iterative)
+        return {name: value for name, value in settings.items() if self.knows_setting(connection, name)}
 
     def indexed_expression(
         self, storage: str, distance: str, precision: str | None, dimensions: int

@@ -15,7 +15,7 @@ from django.db.models.query import ModelIterable
 from django.db.models.sql.compiler import SQLCompiler
 
 from pgembedding_django.compat.queries import compiled, key_names
-from pgembedding_django.engines import Engine, get_engine
+from pgembedding_django.engines import get_engine
 from pgembedding_django.engines.base import Scan
 from pgembedding_django.fields.sized import SizedField
 from pgembedding_django.search import arguments, questions
@@ -66,7 +66,7 @@ def answer_each(
     ranking = nearest(queries[0], asked, alias=alias, **options)
     search, connection = cast(Ranking, get_ranking(ranking.query)).search, connections[ranking.db]
     scan = choose_scan(ranking.query, search, connection)
-    if not _is_plain(rows, search, scan, get_engine(connection)):
+    if not _is_plain(rows, search, scan, connection):
         single = {**options, "alias": alias, "max_distance": max_distance}
         return [list(nearest(each, k, **single)) for each in queries]
     batch = _Batch(rows, search, connection)
@@ -76,11 +76,12 @@ def answer_each(
     return batch.instances(kept)
 
 
-def _is_plain(rows: QuerySet[Any], search: Search, scan: Scan, engine: Engine) -> bool:
+def _is_plain(rows: QuerySet[Any], search: Search, scan: Scan, connection: BaseDatabaseWrapper) -> bool:
     """Tell whether a ranking of primary keys by another vector is the same statement with that vector."""
-    query = rows.query
+    query, engine = rows.query, get_engine(connection)
     return (
         engine.copies
+        and engine.server(connection).joins_lateral
         and not scan.candidates
         and not search.nearest_of_each
         and not isinstance(search.field, SizedField)
@@ -130,11 +131,12 @@ class _Batch:
         except EmptyResultSet:
             return answers
         statement = (
-            f'WITH {ASKED} AS MATERIALIZED (SELECT t::{engine.cast(field.storage)} AS "vector", "place" '
+            f'WITH {ASKED} AS {engine.server(self.connection).materialized}(SELECT t::{engine.cast(field.storage)} AS "vector", "place" '
             f'FROM unnest(%s::text[]) WITH ORDINALITY AS u(t, "place")) '
             f'SELECT {ASKED}."place", "found".* FROM {ASKED} CROSS JOIN LATERAL ({sql}) AS "found"'
         )
-        with engine.scanning(self.connection), self.connection.cursor() as cursor:
+        table = self.connection.ops.quote_name(self.search.table)
+        with engine.scanning(self.connection, table, scan), self.connection.cursor() as cursor:
             cursor.execute(statement, [[engine.encode(vector) for vector in vectors], *params])
             for place, *key, distance in cursor.fetchall():
                 answers[place - 1].append((tuple(key) if len(key) > 1 else key[0], distance))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any, cast
 
@@ -14,11 +13,12 @@ from django.db.models.sql import Query
 
 from pgembedding_django.engines import get_engine
 from pgembedding_django.engines.base import Scan
+from pgembedding_django.engines.explained import plan_nodes
 from pgembedding_django.search.plans import choose_scan
 from pgembedding_django.search.ranking import with_scan
 from pgembedding_django.search.search import Ranking, get_ranking
 
-__all__ = ["explain_scan", "plan_nodes"]
+__all__ = ["explain_scan"]
 
 #: An index of a table, with the quoted name of the table and the name of the index as parameters: whether it is valid,
 #: the oid of the table, and its own name and those of its parts where the table is partitioned.
@@ -65,6 +65,7 @@ def _find_obstacle(query: Query, scan: Scan, table: str, connection: BaseDatabas
     if found is None:
         return f"the index is missing. {ADVICE}"
     valid, oid, names = found
+    names += get_engine(connection).server(connection).names_of_parts(connection, table, scan.index)
     if obstacle := get_engine(connection).scan_obstacle(connection, oid):  # pragma: no cover - pg_embedding
         return f"{obstacle}. {ADVICE}"
     if _reads(query, scan, names, connection):
@@ -80,23 +81,22 @@ def _find_obstacle(query: Query, scan: Scan, table: str, connection: BaseDatabas
 
 
 def _reads(query: Query, scan: Scan, names: Collection[str], connection: BaseDatabaseWrapper) -> bool:
-    """Tell whether the plan of a scan reads one of some indexes; a search for nothing has no plan to differ."""
+    """
+    Tell whether the plan of a scan reads one of some indexes.
+
+    So it is taken to be where nothing tells: a search for nothing has no plan to differ.
+    """
+    server = get_engine(connection).server(connection)
+    if not server.explains:
+        return True
     planned = with_scan(query, scan)
     planned.select_for_update = False  # Outside of a transaction, Django refuses to compile it.
     try:
         sql, params = planned.get_compiler(connection=connection).as_sql()
     except EmptyResultSet:
         return True
-    (plan,) = _fetch(connection, f"EXPLAIN (FORMAT JSON) {sql}", params)
-    plan = json.loads(plan) if isinstance(plan, str) else plan
-    return any(node.get("Index Name") in names for node in plan_nodes(plan[0]["Plan"]))
-
-
-def plan_nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Return each node of a plan that EXPLAIN gave as JSON."""
-    yield plan
-    for part in plan.get("Plans", ()):
-        yield from plan_nodes(part)
+    plan = server.explain(connection, (sql, params))
+    return any(node.get("Index Name") in names for node in plan_nodes(plan))
 
 
 def _fetch(connection: BaseDatabaseWrapper, sql: str, params: Any) -> Any:

@@ -16,6 +16,7 @@ from django.db.models.sql.compiler import SQLCompiler
 from pgembedding_django.compat.queries import key_names, replace_query
 from pgembedding_django.compat.tables import get_table, with_table
 from pgembedding_django.engines import get_engine
+from pgembedding_django.engines.base import Scan
 from pgembedding_django.search.arguments import check_alias, checked_candidates, checked_k
 from pgembedding_django.search.plans import EXACT, choose_scan
 from pgembedding_django.search.rankable import check_each
@@ -39,7 +40,7 @@ FUSED = (
 
 #: A ranking through the index, or the exact one where that is short, which runs only then.
 COMPLETED = (
-    'WITH "found" ({keys}) AS MATERIALIZED ({indexed}) '
+    'WITH "found" ({keys}) AS {materialized}({indexed}) '
     '(SELECT * FROM "found" WHERE (SELECT count(*) FROM "found") >= {enough}) '
     'UNION ALL SELECT * FROM ({exact}) AS "exact" WHERE (SELECT count(*) FROM "found") < {enough}'
 )
@@ -122,7 +123,9 @@ class Fusion:
 
     @contextmanager
     def reading(self, connection: BaseDatabaseWrapper) -> Iterator[None]:
-        with _known_config(self.config), get_engine(connection).scanning(connection):
+        table = connection.ops.quote_name(cast(Ranking, get_ranking(self.meaning)).search.table)
+        scan = self._choose_scan(connection)
+        with _known_config(self.config), get_engine(connection).scanning(connection, table, scan):
             yield
 
     def write(self, connection: BaseDatabaseWrapper) -> tuple[str, tuple[Any, ...]]:
@@ -130,19 +133,23 @@ class Fusion:
         words, worded = _compile(self.words, connection)
         return FUSED.format(meaning=meaning, words=words, keys=self._keys, k=self.k), (*meant, *worded)
 
+    def _choose_scan(self, connection: BaseDatabaseWrapper) -> Scan:
+        search = cast(Ranking, get_ranking(self.meaning)).search
+        return choose_scan(self.meaning, search, connection).going_on()
+
     @property
     def _keys(self) -> str:
         return _key_names(len(key_names(cast(Any, self.meaning.model))))
 
     def _rank_by_meaning(self, connection: BaseDatabaseWrapper) -> tuple[str, tuple[Any, ...]]:
-        query = self.meaning
-        scan = choose_scan(query, cast(Ranking, get_ranking(query)).search, connection)
+        query, scan = self.meaning, self._choose_scan(connection)
         exact, params = _compile(with_scan(query, EXACT), connection)
         if not scan.index:
             return exact, params
-        indexed, more = _compile(with_scan(query, scan.going_on()), connection)
+        indexed, more = _compile(with_scan(query, scan), connection)
         parts = {"keys": self._keys, "enough": query.high_mark, "exact": exact, "indexed": indexed}
-        return COMPLETED.format(**parts), (*more, *params)
+        materialized = get_engine(connection).server(connection).materialized
+        return COMPLETED.format(**parts, materialized=materialized), (*more, *params)
 
 
 def get_fusion(query: Query) -> Fusion | None:

@@ -103,8 +103,9 @@ def _choose_plan(query: Query, search: Search, engine: Engine, connection: BaseD
     if search.filtered:
         if search.exact is False:
             return _index_scan(search, engine, 0, 0, "exact=False")
-        rows, total = count_rows(query, search, connection, fresh=fresh)
-        return replace(_choose_filtered(search, engine, rows, total), estimated=True)
+        rows, total, in_one_place = count_rows(query, search, connection, fresh=fresh)
+        chosen = _choose_filtered(search, engine, rows, total)
+        return replace(chosen, estimated=True, in_one_place=in_one_place)
     few = None if fresh or search.exact is False else recall(few_rows_key(search, connection))
     if few is not None and few < search.k:
         return Scan(reason=f"there were no more than {few:,} rows with a vector a moment ago")

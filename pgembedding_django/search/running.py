@@ -55,16 +55,17 @@ class Complete:
         wanted = cast(int, rows.query.high_mark) - rows.query.low_mark
         *through_index, last = scans(scan)
         for each in through_index:
-            found = self._run_through_index(each, connection)
+            found = self._run_through_index(each, search, connection)
             if len(found) >= wanted:
                 return iter(_within(found, search, cast(Read, read)))
         exact = self._run_exactly(last, connection, read)
         is_all = not search.filtered and search.max_distance is None and not rows.query.low_mark
         return _count(exact, few_rows_key(search, connection), wanted) if is_all else exact
 
-    def _run_through_index(self, scan: Scan, connection: BaseDatabaseWrapper) -> list[Any]:
+    def _run_through_index(self, scan: Scan, search: Search, connection: BaseDatabaseWrapper) -> list[Any]:
         planned = replace_query(self.queryset, with_scan(self.queryset.query, scan))
-        with get_engine(connection).scanning(connection):
+        table = connection.ops.quote_name(search.table)
+        with get_engine(connection).scanning(connection, table, scan):
             return list(rows_as(self.queryset)(planned))
 
     def _run_exactly(self, scan: Scan, connection: BaseDatabaseWrapper, read: Read | None) -> Iterator[Any]:

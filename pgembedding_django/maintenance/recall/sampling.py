@@ -17,11 +17,11 @@ from django.db.models import BigIntegerField, F, Func, Model, QuerySet, TextFiel
 
 from pgembedding_django.bounds import is_integer
 from pgembedding_django.engines import get_engine
+from pgembedding_django.engines.explained import plan_nodes
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.fields.sized import HasLength, SizedField
 from pgembedding_django.indexes import HnswIndex
 from pgembedding_django.querysets import EmbeddingQuerySet
-from pgembedding_django.search.explanation import plan_nodes
 from pgembedding_django.search.plans import choose_scan
 from pgembedding_django.search.ranking import with_scan
 from pgembedding_django.search.search import Ranking, get_ranking
@@ -233,9 +233,11 @@ class Sample:
     def _fetch_through_index(self, rows: QuerySet[Any, Any]) -> tuple[Answer, float]:
         """Run the statement of an index scan by itself, where the queryset would complete a short answer."""
         search = cast(Ranking, get_ranking(rows.query)).search
-        planned = with_scan(rows.query, choose_scan(rows.query, search, self.connection).going_on())
+        scan = choose_scan(rows.query, search, self.connection).going_on()
+        planned = with_scan(rows.query, scan)
         sql, params = planned.get_compiler(connection=self.connection).as_sql()
-        with get_engine(self.connection).scanning(self.connection), self.connection.cursor() as cursor:
+        table = self.connection.ops.quote_name(search.table)
+        with get_engine(self.connection).scanning(self.connection, table, scan), self.connection.cursor() as cursor:
             start = perf_counter()
             cursor.execute(sql, params)
             found, seconds = cursor.fetchall(), perf_counter() - start

@@ -1,0 +1,201 @@
+"""What a server can do: Postgres as it comes, and what differs where a table lies on several servers."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+from django.db import transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from pgembedding_django.engines.explained import Plan, Task, expected_rows, tasks_of
+
+__all__ = ["CITUS", "PLAIN", "CitusServer", "Estimate", "Server", "Statement", "server_with"]
+
+#: SQL and its parameters.
+Statement = tuple[str, Sequence[Any]]
+
+#: Rows that are counted at most where no plan tells how many there are: a filter that keeps more is none to read
+#: exactly, and counting on would take as long as that.
+MOST_COUNTED = 100_000
+
+#: How long the rows of a shard are remembered, in seconds.
+SECONDS = 60.0
+
+
+class Estimate(NamedTuple):
+    """
+    How many rows a filter keeps, of how many.
+
+    in_one_place: whether a single server has them all, so that a statement runs there as a whole.
+    """
+
+    kept: int
+    held: int
+    in_one_place: bool = True
+
+
+class Server:
+    """Postgres as it comes. What a subclass cannot do, the code has another way for."""
+
+    #: Whether set_config() within a statement reaches whatever runs it; else settings are made by SET LOCAL.
+    settings_in_statement: ClassVar[bool] = True
+    #: Whether EXPLAIN (FORMAT JSON) tells rows and indexes; else rows are counted, and the index is taken to be read.
+    explains: ClassVar[bool] = True
+    #: Whether SELECT ... FOR UPDATE SKIP LOCKED locks rows anywhere in a table; else workers take turns to claim rows.
+    locks_rows: ClassVar[bool] = True
+    #: Whether CREATE INDEX takes a WHERE; else the index holds every row.
+    partial_indexes: ClassVar[bool] = True
+    #: Whether an index is built, rebuilt and dropped beside writes; else they wait for it.
+    concurrent_builds: ClassVar[bool] = True
+    #: Whether WITH ... AS MATERIALIZED is known; else a CTE is one without that word.
+    materializes: ClassVar[bool] = True
+    #: Whether one statement searches for several vectors (CROSS JOIN LATERAL); else each is a statement of its own.
+    joins_lateral: ClassVar[bool] = True
+
+    @property
+    def materialized(self) -> str:
+        """What stands between AS and a CTE that is to be computed once."""
+        return "MATERIALIZED " if self.materializes else ""
+
+    def setting(self, connection: BaseDatabaseWrapper, settings: Mapping[str, str]) -> AbstractContextManager[None]:
+        """Return what statements run inside that need settings which none of them makes itself."""
+        return _set_local(connection, settings)
+
+    def estimate(self, connection: BaseDatabaseWrapper, kept: Statement, held: Statement) -> Estimate:
+        """
+        Return how many rows two statements give, as far as it takes no reading of them.
+
+        kept: rows behind a filter. held: all rows that an index has.
+        """
+        if not self.explains:
+            return Estimate(_count(connection, kept), _count(connection, held))
+        # OFFSET 0 keeps the parts of a partitioned table together.
+        sql = f"({kept[0]} OFFSET 0) UNION ALL ({held[0]} OFFSET 0)"
+        top = self.explain(connection, (sql, (*kept[1], *held[1])))
+        parts = [int(part["Plan Rows"]) for part in top.get("Plans", ())]
+        if top["Node Type"] == "Append" and len(parts) == 2:
+            return Estimate(parts[0], max(parts))
+        # The planner sees that the filter keeps nothing, and leaves it out.
+        return Estimate(0, int(top["Plan Rows"]))
+
+    def explain(self, connection: BaseDatabaseWrapper, statement: Statement) -> Plan:
+        """Return the plan of a statement."""
+        sql, params = statement
+        with connection.cursor() as cursor:
+            cursor.execute(f"EXPLAIN (FORMAT JSON) {sql}", params)
+            (plan,) = cursor.fetchone()
+        top: Plan = (json.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"]
+        return top
+
+    def names_of_parts(self, connection: BaseDatabaseWrapper, quoted_table: str, index: str) -> list[str]:
+        """Return the names that an index has where the rows are, beside its own."""
+        return []
+
+    def rows_of_part(self, connection: BaseDatabaseWrapper, quoted_table: str) -> int | None:
+        """Return how many rows one scan of a table's index reads from; None where the table's own count tells."""
+        return None
+
+
+class CitusServer(Server):
+    """
+    Citus 12 and up: a table's rows lie in shards, on several servers.
+
+    Source: Citus documentation, "SQL Support and Workarounds", and Citus 14 with two workers.
+    """
+
+    # It stays on the coordinator, where no row is.
+    settings_in_statement = False
+    # "SELECT … FOR UPDATE work in single-shard queries only" (same page).
+    locks_rows = False
+    joins_lateral = False
+
+    def __init__(self) -> None:
+        self._rows: dict[Hashable, tuple[float, int]] = {}
+
+    def setting(self, connection: BaseDatabaseWrapper, settings: Mapping[str, str]) -> AbstractContextManager[None]:
+        # SET LOCAL reaches the workers' transactions too, those that begin later as well.
+        return _set_local(connection, {"citus.propagate_set_commands": "local", **settings})
+
+    def estimate(self, connection: BaseDatabaseWrapper, kept: Statement, held: Statement) -> Estimate:
+        with _set_local(connection, {"citus.explain_all_tasks": "on"}):
+            plan, whole = self.explain(connection, kept), self.explain(connection, held)
+        tasks, all_tasks = tasks_of(plan), tasks_of(whole)
+        if not all_tasks:
+            # A table that is on the coordinator alone.
+            return Estimate(expected_rows(plan), expected_rows(whole))
+        return Estimate(expected_rows(plan), _rows_of(tasks, all_tasks), len(tasks) <= 1)
+
+    def names_of_parts(self, connection: BaseDatabaseWrapper, quoted_table: str, index: str) -> list[str]:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT shard_name(i.indexrelid::regclass, s.shardid) FROM pg_index i "
+                "JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_dist_shard s ON s.logicalrelid = i.indrelid "
+                "WHERE i.indrelid = to_regclass(%s) AND c.relname = %s",
+                [quoted_table, index],
+            )
+            # Quoted, and with its schema where the search path leaves that out.
+            return [name.rpartition(".")[2].strip('"') for (name,) in cursor.fetchall()]
+
+    def rows_of_part(self, connection: BaseDatabaseWrapper, quoted_table: str) -> int | None:
+        key = (connection.alias, str(connection.settings_dict["NAME"]), quoted_table)
+        until, rows = self._rows.get(key, (0.0, 0))
+        if time.monotonic() >= until:
+            rows = max((task.rows for task in self._tasks(connection, quoted_table)), default=0)
+            self._rows[key] = (time.monotonic() + SECONDS, rows)
+        return rows or None
+
+    def _tasks(self, connection: BaseDatabaseWrapper, quoted_table: str) -> list[Task]:
+        with _set_local(connection, {"citus.explain_all_tasks": "on"}):
+            return tasks_of(self.explain(connection, (f"SELECT FROM {quoted_table}", ())))
+
+
+#: One of each serves all connections.
+PLAIN, CITUS = Server(), CitusServer()
+
+
+def server_with(extensions: Collection[str]) -> Server:
+    """Return the server of a database that has some extensions."""
+    return CITUS if "citus" in extensions else PLAIN
+
+
+def _rows_of(tasks: list[Task], all_tasks: list[Task]) -> int:
+    """Return the rows of the shards that some tasks read."""
+    tables = {table for task in tasks for table in task.tables}
+    read = [task.rows for task in all_tasks if tables & set(task.tables)]
+    return sum(read) if read else sum(task.rows for task in all_tasks)
+
+
+def _count(connection: BaseDatabaseWrapper, statement: Statement) -> int:
+    sql, params = statement
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT count(*) FROM ({sql} LIMIT {MOST_COUNTED}) counted", params)
+        count: int = cursor.fetchone()[0]
+    return count
+
+
+@contextmanager
+def _set_local(connection: BaseDatabaseWrapper, settings: Mapping[str, str]) -> Iterator[None]:
+    """Make settings for a block: in a short transaction, or until the block ends in the one that is open."""
+    if not connection.in_atomic_block:
+        with transaction.atomic(connection.alias):
+            _set(connection, settings)
+            yield
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {', '.join(['current_setting(%s, true)'] * len(settings))}", list(settings))
+        before = cursor.fetchone()
+    _set(connection, settings)
+    yield
+    # After an error the transaction is over, and the settings with it.
+    _set(connection, {name: value for name, value in zip(settings, before, strict=True) if value})
+
+
+def _set(connection: BaseDatabaseWrapper, settings: Mapping[str, str]) -> None:
+    quoted = [f"SET LOCAL {name} = '{value}'" for name, value in settings.items()]
+    with connection.cursor() as cursor:
+        cursor.execute("; ".join(quoted))
