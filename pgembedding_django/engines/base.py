@@ -312,9 +312,7 @@ class Engine(Extension):
         """Return the ef_search of a scan when it runs; 0 where the index fixes it."""
         return scan.ef_search
 
-    def scanning(
-        self, connection: BaseDatabaseWrapper, quoted_table: str, scan: Scan
-    ) -> AbstractContextManager[None]:
+    def scanning(self, connection: BaseDatabaseWrapper, quoted_table: str, scan: Scan) -> AbstractContextManager[None]:
         """Return what an index scan runs inside: the locks and settings that it needs must not outlast it."""
         return nullcontext()
 

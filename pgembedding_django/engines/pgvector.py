@@ -72,7 +72,7 @@ class PgvectorEngine(Engine):
     package = "pgvector"
     minimum_version: ClassVar[tuple[int, ...]] = (0, 7)
     advised_version: ClassVar[tuple[int, ...]] = (0, 8, 4)
-    loading_type = "vector"
+    loading_type: ClassVar[str] = "vector"
     prefixes: ClassVar[tuple[str, ...]] = ("hnsw", "ivfflat")
 
     # The last one's percent sign is doubled, as in every statement with parameters.
@@ -186,9 +186,7 @@ class PgvectorEngine(Engine):
             params[1:2] = [scan.ef_search, quoted_table]
         return f"(SELECT {' || '.join(calls)}) IS NOT NULL", params
 
-    def scanning(
-        self, connection: BaseDatabaseWrapper, quoted_table: str, scan: Scan
-    ) -> AbstractContextManager[None]:
+    def scanning(self, connection: BaseDatabaseWrapper, quoted_table: str, scan: Scan) -> AbstractContextManager[None]:
         if not scan.index or self._sets_in_statement(connection, scan):
             return nullcontext()
         fitted = replace(scan, ef_search=self.fitted_ef_search(connection, quoted_table, scan))

@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 from django.db import transaction

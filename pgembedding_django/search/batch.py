@@ -130,8 +130,9 @@ class _Batch:
             sql, params = self._compile(scan, limit)
         except EmptyResultSet:
             return answers
+        materialized = engine.server(self.connection).materialized
         statement = (
-            f'WITH {ASKED} AS {engine.server(self.connection).materialized}(SELECT t::{engine.cast(field.storage)} AS "vector", "place" '
+            f'WITH {ASKED} AS {materialized}(SELECT t::{engine.cast(field.storage)} AS "vector", "place" '
             f'FROM unnest(%s::text[]) WITH ORDINALITY AS u(t, "place")) '
             f'SELECT {ASKED}."place", "found".* FROM {ASKED} CROSS JOIN LATERAL ({sql}) AS "found"'
         )

@@ -19,7 +19,8 @@ from pgembedding_django.engines import (
     guard,
 )
 from pgembedding_django.engines.base import Scan
-from pgembedding_django.engines.extension import parse_version, place
+from pgembedding_django.engines.extension import Known, parse_version, place
+from pgembedding_django.engines.servers import PLAIN
 from pgembedding_django.functions import DISTANCE_CLASSES
 from pgembedding_django.operations import create_extension
 from tests.support.notes import make_note
@@ -328,7 +329,7 @@ def test_max_elements_is_never_emitted_for_what_the_server_has(engine):
     ("version", "emitted"), [((), False), ((0, 1, 3), True), ((0, 2), True), ((0, 3), False), ((0, 3, 6), False)]
 )
 def test_max_elements_is_emitted_for_an_old_pg_embedding_only(fresh_database, version, emitted):
-    PG_EMBEDDING._versions[place(fresh_database.connection)] = version
+    PG_EMBEDDING._known[place(fresh_database.connection)] = Known(version, PLAIN, None)
     entries = PG_EMBEDDING.with_options(OPTIONS, 3, fresh_database.connection)
     assert ("maxelements = 1000" in entries) is emitted
 
@@ -355,7 +356,7 @@ def test_pgvector_gate_sets_what_the_scan_needs(tuples, settings):
 
 
 def test_pgvector_gate_before_iterative_scans_sets_ef_search_alone(fresh_database):
-    PGVECTOR._versions[place(fresh_database.connection)] = (0, 7, 4)
+    PGVECTOR._known[place(fresh_database.connection)] = Known((0, 7, 4), PLAIN, None)
     sql, params = PGVECTOR.scan_gate(fresh_database.connection, '"tests_note"', Scan(ef_search=77))
     assert sql == "(SELECT set_config(%s, %s, true)) IS NOT NULL"
     assert params == ["hnsw.ef_search", "77"]

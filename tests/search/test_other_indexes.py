@@ -14,7 +14,8 @@ from pgembedding_django import (
     SparseVectorField,
 )
 from pgembedding_django.engines import ENGINES
-from pgembedding_django.engines.extension import place
+from pgembedding_django.engines.extension import Known, place
+from pgembedding_django.engines.servers import PLAIN
 from pgembedding_django.indexes import declared_hnsw_index, declared_index
 
 pytestmark = pytest.mark.pgvector
@@ -269,7 +270,7 @@ def test_server_without_iterative_scans_is_told_of_probes_alone(fresh_database):
     from pgembedding_django.engines.base import Scan
 
     engine = ENGINES["pgvector"]
-    engine._versions[place(fresh_database.connection)] = (0, 7, 4)
+    engine._known[place(fresh_database.connection)] = Known((0, 7, 4), PLAIN, None)
     _sql, params = engine.scan_gate(fresh_database.connection, '"t"', Scan(index="i", probes=3))
     assert params == ["ivfflat.probes", "3"]
 
