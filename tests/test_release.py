@@ -2,9 +2,11 @@
 
 import importlib
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import pgembedding_django
 
@@ -89,6 +91,20 @@ def test_documentation_imports_from_public_modules():
 
 def test_version_is_the_one_of_the_changelog():
     assert re.search(rf"^## {re.escape(pgembedding_django.__version__)}\b", (ROOT / "CHANGELOG.md").read_text(), re.M)
+
+
+def test_lowest_environment_has_the_lowest_version_of_each_dependency():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    extras = settings["project"]["optional-dependencies"]
+    # A driver of its own, a package that tests/neighbours has, and what only the example needs.
+    apart = {"psycopg", "rest_framework", "example"}
+    named = [*settings["project"]["dependencies"], *(each for name in extras.keys() - apart for each in extras[name])]
+    installed = {
+        each.name: each.specifier for each in map(Requirement, settings["tool"]["tox"]["env"]["lowest"]["deps"])
+    }
+    for requirement in map(Requirement, named):
+        (lowest,) = requirement.specifier
+        assert installed[requirement.name].contains(lowest.version), requirement
 
 
 @pytest.fixture

@@ -137,9 +137,10 @@ def _parse(text: str, name: str) -> NDArray[Any]:
         if spelling:
             return _from_spelling(spelling["numbers"], name)
         raise InvalidVector(
-            "%(name)s must be a list of numbers such as [0.1, 0.2], got text that is no JSON (%(reason)s).",
+            "%(name)s must be a list of numbers such as [0.1, 0.2], "
+            "got text that is no JSON from character %(place)d on.",
             "text",
-            {"name": name, "reason": error.msg},
+            {"name": name, "place": error.pos + 1},
         ) from error
     if not isinstance(numbers_, list):
         raise InvalidVector(

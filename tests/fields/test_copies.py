@@ -107,7 +107,9 @@ def recorded(isolated):
 
     for model in (Leaf, Heir, Proxy):
         models.signals.post_save.connect(keep, sender=model, weak=False)
-    return (Leaf, Heir, Proxy), kept
+    yield (Leaf, Heir, Proxy), kept
+    for model in (Leaf, Heir, Proxy):
+        models.signals.post_save.disconnect(keep, sender=model)
 
 
 @pytest.mark.parametrize("kind", [0, 1, 2])

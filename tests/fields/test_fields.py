@@ -413,8 +413,7 @@ REFUSED = {
     "garbage": (
         "x",
         "text",
-        "Article.embedding must be a list of numbers such as [0.1, 0.2], got text that is no JSON "
-        "(unexpected character, expected a JSON value).",
+        "Article.embedding must be a list of numbers such as [0.1, 0.2], got text that is no JSON from character 1 on.",
     ),
     "two rows": (np.zeros((2, 3)), "shape", "Article.embedding must be one-dimensional, got shape (2, 3)."),
     "nested list": ([[1, 2, 3]], "element", HELD + "list at position 0."),
