@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from pgembedding_django.embedding import EmbedReport
     from pgembedding_django.functions import Distance
+    from pgembedding_django.search.duplicates import Pair
+    from pgembedding_django.search.examples import Match, Questions
     from pgembedding_django.search.questions import Question
 
     class _Unbound(Model):  # noqa: DJ008
@@ -55,7 +57,7 @@ if TYPE_CHECKING:
 
         def nearest(
             self,
-            query: Question,
+            query: Questions,
             k: int = 10,
             *,
             field: str | None = None,
@@ -65,6 +67,10 @@ if TYPE_CHECKING:
             ef_search: int | None = None,
             probes: int | None = None,
             alias: str = "distance",
+            away_from: Questions | None = None,
+            match: Match = "mean",
+            similarity: str | None = None,
+            min_similarity: float | None = None,
         ) -> EmbeddingQuerySet[M]: ...
         def nearest_each(
             self,
@@ -80,6 +86,16 @@ if TYPE_CHECKING:
             alias: str = "distance",
         ) -> list[list[M]]: ...
         async def anearest_each(self, queries: Iterable[Question], k: int = 10, **options: Any) -> list[list[M]]: ...
+        def near_duplicates(
+            self,
+            max_distance: float,
+            *,
+            field: str | None = None,
+            distance: str | type[Distance] | None = None,
+            exact: bool | None = None,
+            ef_search: int | None = None,
+            batch_size: int = 256,
+        ) -> Iterator[Pair[M]]: ...
         def hybrid(
             self,
             text: str,

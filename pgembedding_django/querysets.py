@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Self, TypeVar, cast
 
 from asgiref.sync import sync_to_async
@@ -19,6 +19,8 @@ from pgembedding_django.loading.load import check_vectors
 from pgembedding_django.search.arguments import checked_k
 from pgembedding_django.search.asking import ask
 from pgembedding_django.search.batch import answer_each
+from pgembedding_django.search.duplicates import Pair, find_pairs
+from pgembedding_django.search.examples import Match, Questions
 from pgembedding_django.search.explanation import explain_scan
 from pgembedding_django.search.fields import embedding_field, find_field, find_measured_field
 from pgembedding_django.search.hybrid import get_fusion, search_both
@@ -39,7 +41,7 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
 
     def nearest(
         self,
-        query: Question,
+        query: Questions,
         k: int = 10,
         *,
         field: str | None = None,
@@ -49,13 +51,18 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
         ef_search: int | None = None,
         probes: int | None = None,
         alias: str = "distance",
+        away_from: Questions | None = None,
+        match: Match = "mean",
+        similarity: str | None = None,
+        min_similarity: float | None = None,
     ) -> Self:
         """
         Return the k nearest rows of this queryset, nearest first.
 
         query: a vector that the field accepts, a text (the field's embedder embeds it, which may cost money and
             happens now; "[1,2,3]" is a text here too), or a saved instance of the model (itself left out,
-            but not the row of the same key in another database, unless a router's allow_relation() relates the two).
+            but not the row of the same key in another database, unless a router's allow_relation() relates the two);
+            or a list of several of these.
         k: how many rows, at least 1.
         field: the name of the EmbeddingField; needed only where the model has several.
         distance: "l2", "cosine", "l1", "inner_product" or a distance class; what the field says unless given, then what
@@ -67,6 +74,12 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
         ef_search: candidates that an index scan keeps (1 to 1000); pg_embedding fixes it in the index instead.
         probes: lists that a scan of an IvfflatIndex reads.
         alias: the attribute that holds the distance of each row, a float.
+        away_from: what the rows shall be unlike, of one thing or several; itself left out.
+        match: of several, "mean" ranks by their mean (by cosine the mean of their directions), moved away from that of
+            away_from, and goes through the index; "best" by the distance to the nearest of them, reads every row, and
+            leaves out those nearer to one of away_from.
+        similarity: the attribute that holds 1 - distance, or 0 where that is negative; by cosine only.
+        min_similarity: rows less similar than this are left out; by cosine only.
         Behind distinct("author"), the k nearest of those rows that are each the nearest of their author.
         Returns a sliced queryset, so `filter` before it; rows without a vector are left out, and where the field has no
             dimensions those of another length than the query's. Of what it found, `filter`
@@ -86,6 +99,10 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
             ef_search=ef_search,
             probes=probes,
             alias=alias,
+            away_from=away_from,
+            match=match,
+            similarity=similarity,
+            min_similarity=min_similarity,
         )
         return rank(self, search)
 
@@ -118,6 +135,29 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
 
     async def anearest_each(self, queries: Iterable[Question], k: int = 10, **options: Any) -> list[list[M]]:
         return await sync_to_async(self.nearest_each)(queries, k, **options)
+
+    def near_duplicates(
+        self,
+        max_distance: float,
+        *,
+        field: str | None = None,
+        distance: str | type[Distance] | None = None,
+        exact: bool | None = None,
+        ef_search: int | None = None,
+        batch_size: int = 256,
+    ) -> Iterator[Pair[M]]:
+        """
+        Yield the pairs of rows that are no farther apart than a distance, each pair once.
+
+        max_distance: 0 finds equal vectors. field, distance, exact, ef_search: as of nearest().
+        batch_size: rows that are read, and whose neighbours are asked for, at once.
+        Yields (one, other, distance), in the order of primary keys of the rows that were read; one has the lesser key.
+            All of a row's neighbours are found as completely as by nearest(), through the index where that serves it.
+        Remembers the keys of every pair; n rows alike are n * (n - 1) / 2 pairs.
+        Raises as nearest() does; TypeError behind values() and distinct("author").
+        """
+        options: dict[str, Any] = {"distance": distance, "exact": exact, "ef_search": ef_search}
+        return find_pairs(self, max_distance, field=field, batch_size=batch_size, **options)
 
     def hybrid(
         self,

@@ -11,21 +11,25 @@ from typing import Any, cast
 from django.core.exceptions import FieldDoesNotExist
 from django.db.models import Model
 
-from pgembedding_django.bounds import is_integer
+from pgembedding_django.bounds import is_integer, is_number
 from pgembedding_django.engines import MAX_EF_SEARCH
 from pgembedding_django.fields import EmbeddingField, MeasuredField
+from pgembedding_django.functions import Distance
 from pgembedding_django.indexes import IvfflatIndex, VectorIndex
 
 __all__ = [
     "check_alias",
     "check_exact",
     "check_length",
+    "check_match",
     "check_reading",
+    "check_similarity",
     "checked_candidates",
     "checked_cut",
     "checked_ef_search",
     "checked_k",
     "checked_limit",
+    "checked_limits",
 ]
 
 #: What of an instance Django keeps for itself.
@@ -91,6 +95,39 @@ def checked_cut(alias: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> f
     limits = {name: checked_limit(value, name) for name, value in kwargs.items()}
     # Less than a number is at most the next smaller one.
     return min(math.nextafter(limit, -math.inf) if name == allowed[0] else limit for name, limit in limits.items())
+
+
+def checked_limits(max_distance: object, min_similarity: object, distance: type[Distance]) -> float | None:
+    """Return the greatest distance that passes both limits; None without one."""
+    limits = [] if max_distance is None else [checked_limit(max_distance)]
+    if min_similarity is not None:
+        _check_has_similarity("min_similarity", distance)
+        if not is_number(min_similarity, 0, 1):
+            raise ValueError(f"min_similarity must be a number from 0 to 1, got {min_similarity!r}.")
+        # Whatever points away has similarity 0.
+        limits += [1 - float(min_similarity)] if min_similarity > 0 else []
+    return min(limits, default=None)
+
+
+def check_similarity(
+    model: type[Model], annotations: Mapping[str, Any], similarity: str | None, alias: str, distance: type[Distance]
+) -> None:
+    if similarity is None:
+        return
+    _check_has_similarity("similarity", distance)
+    check_alias(model, annotations, similarity)
+    if similarity == alias:
+        raise ValueError(f"similarity must have another name than the distance, got {similarity!r} for both.")
+
+
+def _check_has_similarity(name: str, distance: type[Distance]) -> None:
+    if distance.distance != "cosine":
+        raise ValueError(f'{name} needs the cosine distance, got "{distance.distance}". Say distance="cosine".')
+
+
+def check_match(match: object) -> None:
+    if match not in ("mean", "best"):
+        raise ValueError(f'match must be "mean" or "best", got {match!r}.')
 
 
 def check_exact(exact: object) -> None:

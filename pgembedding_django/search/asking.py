@@ -8,6 +8,7 @@ from types import FrameType
 from typing import Any
 
 from django.db import connections
+from django.db.models import Model
 
 from pgembedding_django.engines import get_engine
 from pgembedding_django.fields import EmbeddingField
@@ -15,7 +16,7 @@ from pgembedding_django.fields.sized import SizedField
 from pgembedding_django.functions import Distance, get_distance
 from pgembedding_django.indexes import declared_index
 from pgembedding_django.search import arguments
-from pgembedding_django.search.questions import Question, check_direction, is_instance, is_row_of, query_vector
+from pgembedding_django.search.examples import Match, Questions, read_examples
 from pgembedding_django.search.rankable import check_groups, check_unsliced
 from pgembedding_django.search.search import Search
 
@@ -24,9 +25,13 @@ __all__ = ["ask"]
 
 def ask(
     rows: Any,
-    query: Question,
+    query: Questions,
     k: int,
     *,
+    away_from: Questions | None,
+    match: Match,
+    similarity: str | None,
+    min_similarity: float | None,
     field: str | None,
     distance: str | type[Distance] | None,
     max_distance: float | None,
@@ -46,19 +51,22 @@ def ask(
     k = arguments.checked_k(k)
     arguments.check_exact(exact)
     arguments.check_alias(rows.model, rows.query.annotations, alias)
-    vector = query_vector(rows.model, searched, query)
+    arguments.check_match(match)
+    examples = read_examples(rows, searched, query, away_from)
     if searched.dimensions is None:
         arguments.check_length(searched)
-        searched = SizedField(searched, vector.size)
+        searched = SizedField(searched, examples.like[0].size)
     declared = declared_index(searched, searched.chosen_distance) if distance is None else None
     distance_class = get_distance(distance or searched.chosen_distance or (declared or searched).distance)
-    limit = None if max_distance is None else arguments.checked_limit(max_distance)
-    check_direction(searched, distance_class, vector)
+    limit = arguments.checked_limits(max_distance, min_similarity, distance_class)
+    arguments.check_similarity(rows.model, rows.query.annotations, similarity, alias, distance_class)
+    is_best = match == "best" and len(examples.like + examples.unlike) > 1
+    examples.check_directions(searched, distance_class)
+    vector = examples.like[0] if is_best else examples.middle(searched, distance_class)
     index = declared or declared_index(searched, distance_class.distance)
     arguments.check_reading(index, ef_search, probes)
     if index is None and exact is not True and get_engine(connections[rows.db]).indexes:
         _warn_of_other_index(searched, distance_class)
-    own_key = query.pk if is_instance(query, rows.model) and is_row_of(rows.db, query) else None
     return Search(
         field=searched,
         index=index,
@@ -71,9 +79,16 @@ def ask(
         ef_search=arguments.checked_ef_search(ef_search),
         probes=probes,
         nearest_of_each=rows.query.distinct_fields,
-        own_key=own_key,
-        filtered=rows._is_filtered() or own_key is not None or searched.model is not rows.model._meta.concrete_model,
+        own_keys=examples.own_keys,
+        filtered=rows._is_filtered() or bool(examples.own_keys) or _is_inherited(searched, rows.model),
+        matches=examples.like if is_best else (),
+        avoids=examples.unlike if is_best else (),
+        similarity=similarity,
     )
+
+
+def _is_inherited(field: EmbeddingField, model: type[Model]) -> bool:
+    return field.model is not model._meta.concrete_model
 
 
 def _warn_of_other_index(field: EmbeddingField, distance: type[Distance]) -> None:

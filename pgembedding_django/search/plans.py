@@ -80,6 +80,8 @@ def choose_scan(query: Query, search: Search, connection: BaseDatabaseWrapper, *
         return Scan(reason=f"{engine.name} has no index")
     if search.nearest_of_each:
         return Scan(reason=f"the nearest of each {', '.join(search.nearest_of_each)} is among all rows")
+    if search.matches:
+        return Scan(reason="the best match of several examples is among all rows")
     if search.index is None:
         return Scan(reason=f"{search.field.label} has no HnswIndex for {search.distance.__name__}")
     if query.high_mark is None:

@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import F, Q, QuerySet
+from django.db.models import F, FloatField, Q, QuerySet, Value
+from django.db.models.functions import Greatest
 from django.db.models.lookups import LessThanOrEqual
 from django.db.models.sql import Query
 
@@ -14,9 +15,10 @@ from pgembedding_django.compat.pages import paged
 from pgembedding_django.compat.queries import key_names, replace_query
 from pgembedding_django.engines.base import Scan
 from pgembedding_django.fields.sized import HasLength, SizedField
-from pgembedding_django.functions import Distance, VectorValue
+from pgembedding_django.functions import VectorValue
 from pgembedding_django.search.conditions import DistanceLimit, Inline, RankingDistance, Scanned
 from pgembedding_django.search.direction import HasDirection
+from pgembedding_django.search.examples import best_distance
 from pgembedding_django.search.plans import choose_scan
 from pgembedding_django.search.search import Ranking, Search, get_ranking, set_ranking
 
@@ -36,6 +38,8 @@ def rank(rows: Rows, search: Search) -> Rows:
     ranked = found.query.chain()
     ranked.add_annotation(RankingDistance(_measure(search)), search.alias, select=True)
     _order(ranked, search, breaks_ties=search.exact is not False)
+    if search.similarity:
+        ranked.add_annotation(similarity_of(F(search.alias)), search.similarity, select=True)
     ranked.set_limits(high=search.k)
     set_ranking(ranked, Ranking(search))
     nearest = replace_query(found, ranked)
@@ -43,9 +47,12 @@ def rank(rows: Rows, search: Search) -> Rows:
 
 
 def _comparable(rows: Rows, search: Search) -> Rows:
-    """Leave out the row that is asked for, and vectors of another length."""
-    if search.own_key is not None:
-        rows = rows.exclude(pk=search.own_key)
+    """Leave out rows that are asked for, those nearer to what they shall be unlike, and vectors of another length."""
+    if search.own_keys:
+        rows = rows.exclude(pk__in=search.own_keys)
+    if search.avoids:
+        unlike = best_distance(search.field, search.distance, search.avoids)
+        rows = rows.filter(LessThanOrEqual(_measure(search), unlike))
     return rows.filter(HasLength(search.field)) if isinstance(search.field, SizedField) else rows
 
 
@@ -85,9 +92,16 @@ def _nearest_of_each(rows: Rows, search: Search) -> Rows:
     return plain.filter(pk__in=each)
 
 
-def _measure(search: Search) -> Distance:
+def _measure(search: Search) -> Any:
+    if search.matches:
+        return best_distance(search.field, search.distance, search.matches)
     # Bound to its field already: it is checked, and Django hashes it by its bytes instead of number by number.
     return search.distance(search.field.get_operand(), VectorValue(search.vector, output_field=search.field))
+
+
+def similarity_of(distance: Any) -> Any:
+    """Return the similarity of a cosine distance: the cosine itself, and 0 where that is negative."""
+    return Greatest(Value(0.0), Value(1.0) - distance, output_field=FloatField())
 
 
 def cut(ranked: Rows, limit: float) -> Rows:

@@ -25,8 +25,10 @@ class Search:
     """
     What nearest() was asked, checked.
 
-    own_key: the primary key of the row that was asked for, which is left out. nearest_of_each: the names in
-        distinct("author"). filtered: whether a condition stands that an index of all rows does not hold already.
+    vector: what rows are ranked by, or with matches one of those. own_keys: of the rows that were asked for, which are
+        left out. nearest_of_each: the names in distinct("author"). filtered: whether a condition stands that an index
+        of all rows does not hold already. matches: vectors of which the nearest counts. avoids: rows nearer to one of
+        these than to any of matches are left out. similarity: the name of an annotation.
     """
 
     field: EmbeddingField
@@ -40,8 +42,11 @@ class Search:
     ef_search: int | None
     probes: int | None
     nearest_of_each: tuple[str, ...]
-    own_key: Any
+    own_keys: tuple[Any, ...]
     filtered: bool
+    matches: tuple[Vector, ...] = ()
+    avoids: tuple[Vector, ...] = ()
+    similarity: str | None = None
 
     @property
     def table(self) -> str:

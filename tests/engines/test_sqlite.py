@@ -256,3 +256,25 @@ def test_expression_and_null_are_written_as_they_are(leaves):
     leaves.create(name="one", embedding=[1, 2, 3])
     leaves.update(embedding=Value(None))
     assert leaves.get().embedding is None
+
+
+@pytest.mark.parametrize("match", ["mean", "best"])
+def test_nearest_to_several_instances_is_that_of_brute_force(many, match):
+    like = [VECTORS[3].astype(np.float64), VECTORS[8].astype(np.float64)]
+    each = [np.linalg.norm(VECTORS - vector, axis=1) for vector in like]
+    measured = np.minimum(*each) if match == "best" else np.linalg.norm(VECTORS - np.mean(like, axis=0), axis=1)
+    found = many.nearest([many.get(name="n3"), many.get(name="n8")], 9, match=match)
+    assert [row.name for row in found] == [f"n{i}" for i in np.argsort(measured) if i not in (3, 8)][:9]
+
+
+def test_similarity_is_the_cosine(many):
+    found = list(many.nearest(VECTORS[0], 60, distance="cosine", similarity="like", min_similarity=0.5))
+    assert [row.like for row in found] == pytest.approx([1 - row.distance for row in found])
+    cosines = VECTORS @ VECTORS[0] / np.linalg.norm(VECTORS, axis=1) / np.linalg.norm(VECTORS[0])
+    assert len(found) == (cosines >= 0.5).sum()
+
+
+def test_near_duplicates_are_those_of_brute_force(many):
+    apart = np.linalg.norm(VECTORS[:, None].astype(np.float64) - VECTORS, axis=2)
+    pairs = {(f"n{i}", f"n{j}") for i, j in np.argwhere(apart <= 0.5) if i < j}
+    assert {(pair.one.name, pair.other.name) for pair in many.near_duplicates(0.5, batch_size=25)} == pairs

@@ -111,3 +111,19 @@ def test_every_hit_of_hybrid_has_its_own_score(Part):
     rows = list(Part.objects.hybrid("part", 50, fields=["title"]))
     assert [row.score for row in rows] == sorted((row.score for row in rows), reverse=True)
     assert len({row.pk for row in rows}) == 50
+
+
+@pytest.mark.parametrize("match", ["mean", "best"])
+def test_nearest_of_several_instances_leaves_them_out(Part, match):
+    near = list(Part.objects.nearest(QUERY, 2))
+    found = Part.objects.nearest(near, N, match=match)
+    assert set(ids(found)) == set(range(N)) - set(ids(near))
+
+
+def test_near_duplicates_are_paired_once(Part):
+    wide = VECTORS[:N].astype(np.float64)
+    apart = np.linalg.norm(wide[:, None] - wide, axis=2)
+    expected = {frozenset(pair) for pair in np.argwhere(apart <= 0.1).tolist() if pair[0] < pair[1]}
+    found = [frozenset(ids(pair[:2])) for pair in Part.objects.near_duplicates(0.1, batch_size=100)]
+    assert len(found) == len(expected)
+    assert set(found) == expected

@@ -290,3 +290,14 @@ def test_bits_have_no_index_of_another_precision():
     with pytest.raises(NotSupportedError) as caught:
         ENGINES["pgvector"].indexed_expression("bit", "hamming", "half", 8)
     assert str(caught.value) == "pgvector has no index of half precision. Leave precision out."
+
+
+def test_several_examples_of_bits_rank_by_the_best_match(Page):
+    found = Page.objects.nearest([BITS[3], BITS[9]], 5, field="bits", match="best", exact=True)
+    best = np.minimum((BITS ^ BITS[3]).sum(axis=1), (BITS ^ BITS[9]).sum(axis=1))
+    assert [row.distance for row in found] == sorted(best)[:5]
+
+
+def test_several_examples_of_bits_have_no_mean(Page):
+    with pytest.raises(ValueError, match=r'^Page\.bits is a BitField, which has no mean\. Say match="best"\.$'):
+        Page.objects.nearest([BITS[3], BITS[9]], 5, field="bits")

@@ -22,6 +22,8 @@ assert_type(Note.objects.get(pk=1), Note)
 assert_type(Chapter.objects.get(pk=1), Chapter)
 assert_type(Book.objects.get(pk=1), Book)
 
+row_of_mine = Article.objects.get(pk=1)
+
 # Querysets of the model, before and after a ranking.
 assert_type(Article.objects.all(), EmbeddingQuerySet[Article])
 assert_type(Article.objects.filter(title="x"), EmbeddingQuerySet[Article])
@@ -32,6 +34,9 @@ assert_type(Article.objects.stale(), EmbeddingQuerySet[Article])
 assert_type(Article.objects.nearest("text"), EmbeddingQuerySet[Article])
 assert_type(Article.objects.nearest([0.1, 0.2, 0.3], 5, exact=True, max_distance=0.5), EmbeddingQuerySet[Article])
 assert_type(Article.objects.filter(title="x").nearest(np.zeros(3), k=3), EmbeddingQuerySet[Article])
+assert_type(Article.objects.nearest([row_of_mine], 5, away_from=[0.1, 0.2], match="best"), EmbeddingQuerySet[Article])
+assert_type(next(Article.objects.near_duplicates(0.1)).other, Article)
+assert_type(Article.objects.nearest("text", similarity="like", min_similarity=0.7), EmbeddingQuerySet[Article])
 assert_type(Article.objects.hybrid("text", fields=["title", "body"]), EmbeddingQuerySet[Article])
 assert_type(Note.objects.nearest(Note.objects.get(pk=1)), EmbeddingQuerySet[Note])
 assert_type(Chapter.objects.nearest("text", distance=L2Distance), EmbeddingQuerySet[Chapter])
