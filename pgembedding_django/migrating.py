@@ -25,7 +25,7 @@ from django.db.models import F, FloatField, Func, IntegerField, Model, QuerySet
 
 from pgembedding_django.engines import get_engine
 from pgembedding_django.fields import EmbeddingField, MeasuredField, measured_fields
-from pgembedding_django.indexes import hnsw_indexes
+from pgembedding_django.indexes import vector_indexes
 from pgembedding_django.operations import create_extension
 from pgembedding_django.vectors import HALF_LIMIT
 
@@ -127,7 +127,7 @@ def _refuse_other_storage(
     if new.storage == old.storage:
         return
     get_engine(connection).check_storage(new.storage)
-    for index in hnsw_indexes(old.model):
+    for index in vector_indexes(old.model):
         if index.fields == [old.name] and index.name not in gone:
             raise NotSupportedError(
                 f'{old.label} cannot change to storage="{new.storage}" while index {index.name} stands, which is for '

@@ -18,7 +18,7 @@ __all__ = ["HnswIndexStatus", "IndexRun", "RecallMeasurement"]
 
 class HnswIndexStatus(models.Model):
     """
-    An HNSW index as the server's catalogues have it now.
+    An HNSW or IVFFlat index as the server's catalogues have it now.
 
     Reading it takes no lock and needs no right beyond connecting. Indexes of temporary tables are left out.
     label: "schema.name", which a rebuild leaves as it is, while it gives the index another oid.
@@ -27,7 +27,7 @@ class HnswIndexStatus(models.Model):
     rows: of the table, by the last ANALYZE; None before the first. dead_share: of the table's rows, 0 to 1; None on a
         standby, which does not count them.
     scans, entries_read: since stats_reset; None there means since the statistics began. pg_embedding counts no scans.
-    building_pid: the backend that is building or rebuilding the index.
+    building_pid: the backend that is building or rebuilding the index. method: "hnsw" or "ivfflat".
     Of an index of a partitioned table, size, rows, dead_share, scans and entries_read are those of all its parts.
     """
 
@@ -56,6 +56,7 @@ class HnswIndexStatus(models.Model):
     entries_read: models.BigIntegerField[int, int] = models.BigIntegerField()
     stats_reset: models.DateTimeField[datetime | None, datetime | None] = models.DateTimeField(null=True)
     building_pid: models.IntegerField[int | None, int | None] = models.IntegerField(null=True)
+    method: models.TextField[str, str] = models.TextField(default="hnsw")
 
     class Meta:
         managed = False

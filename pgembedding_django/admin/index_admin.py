@@ -172,7 +172,8 @@ class HnswIndexAdmin(_ModelAdmin):
         status = context["original"]
         measurements = measurements_of(status)
         context |= {
-            "title": _("HNSW index"),
+            "title": _("IVFFlat index") if status.method == "ivfflat" else _("HNSW index"),
+            "method": status.method,
             "runs": [RunView(run) for run in recent_runs(status)],
             "owner": owner_of(report_of(status)),
             "measurements": measurements,

@@ -47,7 +47,12 @@ def owner(row: HnswIndexStatus) -> SafeString:
 @admin.display(description=gettext_lazy("options"))
 def kind(row: HnswIndexStatus) -> SafeString:
     """The distance, and what the index was built with."""
-    parts = [report_of(row).distance or row.opclass, *(f"{name}={value}" for name, value in row.options.items())]
+    lists = ["IVFFlat"] if row.method == "ivfflat" else []
+    parts = [
+        *lists,
+        report_of(row).distance or row.opclass,
+        *(f"{name}={value}" for name, value in row.options.items()),
+    ]
     return format_html_join("", '<div class="pgembedding-option">{}</div>', ((part,) for part in parts))
 
 

@@ -12,7 +12,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 
 from pgembedding_django.admin.access import database, is_served, may_rebuild
-from pgembedding_django.indexes import hnsw_indexes
+from pgembedding_django.indexes import vector_indexes
 
 __all__ = ["can_rebuild", "rebuild_url"]
 
@@ -36,4 +36,4 @@ def rebuild_url(model_admin: ModelAdmin[Any]) -> str:
 def _indexed_models(model: type[Model]) -> list[type[Model]]:
     """Return which of a model and its parents have indexes."""
     models = [model._meta.concrete_model or model, *model._meta.get_parent_list()]
-    return [each for each in models if hnsw_indexes(each)]
+    return [each for each in models if vector_indexes(each)]

@@ -9,7 +9,7 @@ from django.db.models import Model
 
 from pgembedding_django.engines import GRAPH, get_engine_for
 from pgembedding_django.fields import EmbeddingField
-from pgembedding_django.indexes import HnswIndex
+from pgembedding_django.indexes import VectorIndex
 from pgembedding_django.maintenance.indexes.catalogue import IndexReport
 from pgembedding_django.maintenance.indexes.declared import load_migrations
 from pgembedding_django.models import HnswIndexStatus
@@ -33,7 +33,7 @@ def find_differences(report: IndexReport, using: str) -> list[tuple[str, str]]:
 
 
 def _compare_column(
-    status: HnswIndexStatus, index: HnswIndex, field: EmbeddingField, using: str
+    status: HnswIndexStatus, index: VectorIndex, field: EmbeddingField, using: str
 ) -> Iterator[tuple[str, str]]:
     try:
         _expression, opclass = index.get_expression(field, get_engine_for(using))
@@ -51,8 +51,8 @@ def _compare_column(
         yield pair if status.partial else pair[::-1]
 
 
-def _compare_options(status: HnswIndexStatus, index: HnswIndex, using: str) -> Iterator[tuple[str, str]]:
-    for name, option in get_engine_for(using).index_options.items():
+def _compare_options(status: HnswIndexStatus, index: VectorIndex, using: str) -> Iterator[tuple[str, str]]:
+    for name, option in index.get_options(get_engine_for(using)).items():
         declared, default = index.options[name], GRAPH.get(name, option.default)
         # An option without a default is that of old servers alone.
         if not option.server_name or declared is None or default is None:

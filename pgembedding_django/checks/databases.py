@@ -15,7 +15,7 @@ from django.db.models import Model
 from pgembedding_django.checks.common import AppConfigs, embedding_models, postgres_aliases
 from pgembedding_django.engines import Engine, get_engine_for
 from pgembedding_django.fields import embedding_fields
-from pgembedding_django.indexes import HnswIndex, hnsw_indexes
+from pgembedding_django.indexes import VectorIndex, vector_indexes
 from pgembedding_django.migrating import APP_LABEL
 from pgembedding_django.operations import find_other_engine
 
@@ -53,7 +53,7 @@ def _check_database(connection: BaseDatabaseWrapper, models: list[type[Model]]) 
         yield _too_old(connection, engine, version)
     yield from _check_schema(connection, engine)
     for model in models:
-        for index in hnsw_indexes(model):
+        for index in vector_indexes(model):
             yield from _check_built(connection, model, index, engine)
 
 
@@ -124,7 +124,7 @@ def _check_schema(connection: BaseDatabaseWrapper, engine: Engine) -> Iterator[C
 
 
 def _check_built(
-    connection: BaseDatabaseWrapper, model: type[Model], index: HnswIndex, engine: Engine
+    connection: BaseDatabaseWrapper, model: type[Model], index: VectorIndex, engine: Engine
 ) -> Iterator[CheckMessage]:
     """Compare the dimensions that an index was built for with the field's (pg_embedding keeps them as an option)."""
     field = next((field for field in embedding_fields(model, local=True) if index.fields == [field.name]), None)

@@ -296,6 +296,14 @@ class Engine(Extension):
         """Return the bytes of memory that a build without waiting for the disk needs; 0 where none is held or known."""
         return 0
 
+    def lists_memory(self, opclass: str, dimensions: int, options: Mapping[str, str]) -> int:
+        """Return the bytes of memory in which the build of an IVFFlat index makes its lists."""
+        raise NotImplementedError
+
+    def lists_size(self, opclass: str, rows: int, dimensions: int, options: Mapping[str, str]) -> int:
+        """Return the bytes of an IVFFlat index over so many rows that was just built."""
+        raise NotImplementedError
+
     def index_size(self, opclass: str, rows: int, dimensions: int, options: Mapping[str, str]) -> int:
         """Return about how many bytes a new index takes on disk; 0 for vectors of unknown size."""
         raise NotImplementedError

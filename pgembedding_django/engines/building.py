@@ -112,23 +112,29 @@ def give_memory(connection: BaseDatabaseWrapper, needed: int) -> str | None:
     return f"{before // 1024}kB"
 
 
-def prepare_build(connection: BaseDatabaseWrapper, index: str, needed: int) -> str | None:
+def prepare_build(connection: BaseDatabaseWrapper, index: str, needed: int, method: str = "hnsw") -> str | None:
     """Before CREATE INDEX: give the memory, log what is lacking still, and log what the server says of its graph."""
     before = give_memory(connection, needed)
-    if lack := describe_lack(index, needed, available_memory(connection)):
+    if lack := describe_lack(index, needed, available_memory(connection), method):
         logger.warning("%s", lack)
     hear_notices(connection, log_notice)
     return before
 
 
-def describe_lack(index: str, needed: int, available: int) -> str:
-    """Return what to know before a build whose graph is larger than the memory that it gets, else ""."""
+def describe_lack(index: str, needed: int, available: int, method: str = "hnsw") -> str:
+    """Return what to know before a build that needs more memory than it gets, else ""."""
     if needed <= available:
         return ""
-    return _(
+    text = _(
         "The graph of %(index)s needs about %(needed)s of memory, and its build has %(available)s: once those are full "
         'it goes on, many times slower. Where the server has more, set PGEMBEDDING["BUILD_MEMORY"].'
-    ) % {"index": index, "needed": filesizeformat(needed), "available": filesizeformat(available)}
+    )
+    if method == "ivfflat":
+        text = _(
+            "The lists of %(index)s are made in about %(needed)s of memory, and its build has %(available)s, so the "
+            'server may refuse it. Set PGEMBEDDING["BUILD_MEMORY"].'
+        )
+    return text % {"index": index, "needed": filesizeformat(needed), "available": filesizeformat(available)}
 
 
 def log_notice(text: str) -> None:

@@ -45,6 +45,9 @@ ITERATIVE_SCAN_VERSION = (0, 8)
 #: The bound of lists, and of ivfflat.probes (pgvector 0.8, src/ivfflat.h).
 MAX_LISTS = 32_768
 
+#: The server's own number of lists (pgvector 0.8, src/ivfflat.h), and rows of which it makes them (src/ivfbuild.c).
+DEFAULT_LISTS, ROWS_PER_LIST, SMALLEST_SAMPLE = 100, 50, 10_000
+
 #: Bytes of a row in the graph while it is built, beside its vector and 32 for each m. Measured through the server's
 #: notice that the graph no longer fits, at 32 and 384 dimensions and m of 8, 16 and 48: within 0.5% (pgvector 0.8.5).
 GRAPH_ROW = 196
@@ -93,7 +96,7 @@ class PgvectorEngine(Engine):
         "max_elements": IndexOption("", 1, 2**31 - 1),
     }
     ivfflat_options: ClassVar[Mapping[str, IndexOption]] = {
-        "lists": IndexOption("lists", 1, MAX_LISTS),
+        "lists": IndexOption("lists", 1, MAX_LISTS, DEFAULT_LISTS),
         "probes": IndexOption("", 1, MAX_LISTS),
     }
     length_function = "vector_dims"
@@ -169,6 +172,20 @@ class PgvectorEngine(Engine):
         # An element, the tuple of its links, and their two line pointers (pgvector 0.8, src/hnsw.h).
         m = int(options.get("m", GRAPH["m"]))
         return pages_size(rows, 72 + _value_size(opclass, dimensions) + _aligned(4 + 12 * m) + 8)
+
+    def lists_memory(self, opclass: str, dimensions: int, options: Mapping[str, str]) -> int:
+        # What k-means holds (pgvector 0.8, src/ivfkmeans.c): the rows of its sample, the centres of the lists twice and
+        # once in single precision, and bounds of distances from rows to centres and between centres.
+        lists, item = int(options.get("lists", DEFAULT_LISTS)), _value_size(opclass, dimensions)
+        sample = max(ROWS_PER_LIST * lists, SMALLEST_SAMPLE)
+        rows, centres = sample * (item + 4 * lists + 8), lists * (2 * item + 4 * dimensions + 12)
+        return rows + centres + 4 * lists**2
+
+    def lists_size(self, opclass: str, rows: int, dimensions: int, options: Mapping[str, str]) -> int:
+        # An entry, its header and line pointer; the last page of each list is half full, as the lists differ in length.
+        lists = int(options.get("lists", DEFAULT_LISTS))
+        entry = 8 + _value_size(opclass, dimensions) + 4
+        return pages_size(rows, entry) + 8192 * (lists // 2) + pages_size(lists, entry + 8)
 
     def candidates(self, k: int, precision: str | None) -> int:
         return CANDIDATES[precision] * k if precision else 0

@@ -15,7 +15,6 @@ __all__ = [
     "VectorIndex",
     "declared_hnsw_index",
     "declared_index",
-    "hnsw_indexes",
     "is_option_value",
     "vector_indexes",
 ]
@@ -25,11 +24,6 @@ def vector_indexes(model: type[Model]) -> list[VectorIndex]:
     """Return the indexes of vectors that a model declares, a proxy those of the model behind it."""
     concrete = model._meta.concrete_model or model
     return [index for index in concrete._meta.indexes if isinstance(index, VectorIndex)]
-
-
-def hnsw_indexes(model: type[Model]) -> list[HnswIndex]:
-    """Return those of them that are HNSW indexes, which the maintenance knows."""
-    return [index for index in vector_indexes(model) if isinstance(index, HnswIndex)]
 
 
 def declared_index(field: EmbeddingField, distance: str | None = None) -> VectorIndex | None:
@@ -44,7 +38,7 @@ def declared_index(field: EmbeddingField, distance: str | None = None) -> Vector
 
 
 def declared_hnsw_index(field: EmbeddingField, distance: str | None = None) -> HnswIndex | None:
-    """Return what `declared_index` does of the field's HnswIndexes, which the maintenance knows."""
+    """Return what `declared_index` does of the field's HnswIndexes."""
     found = [index for index in _all_of(field, distance) if isinstance(index, HnswIndex)]
     return min(found, key=lambda index: index.is_partial, default=None)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
+from functools import partial
 from typing import Any, ClassVar, Self, TypedDict, cast
 
 from django.db import connections
@@ -230,9 +231,9 @@ class VectorIndex(Index):
             self._prepare_build(field, opclass, str(statement.parts["condition"]), schema_editor)
         return self._create_by_partition(statement, model, schema_editor) if by_partition else statement
 
-    def memory_of_row(self, engine: Engine, opclass: str, dimensions: int) -> int:
-        """Return the bytes of memory that a build holds for each row; 0 where none is held or known."""
-        return 0
+    def memory_of_build(self, engine: Engine, opclass: str, dimensions: int, rows: Callable[[], int]) -> int:
+        """Return the bytes of memory that a build holds; 0 where it holds none, or not known. rows: counts them."""
+        raise NotImplementedError
 
     def _goes_by_partition(
         self, model: type[Model], schema_editor: BaseDatabaseSchemaEditor, *, concurrently: bool = False, **kwargs: Any
@@ -262,13 +263,14 @@ class VectorIndex(Index):
     def _prepare_build(
         self, field: EmbeddingField, opclass: str, condition: str, schema_editor: BaseDatabaseSchemaEditor
     ) -> None:
-        """Give the build the memory of its graph, within PGEMBEDDING["BUILD_MEMORY"], and log what it lacks."""
+        """Give the build the memory that it needs, within PGEMBEDDING["BUILD_MEMORY"], and log what it lacks."""
         connection = schema_editor.connection
-        row = self.memory_of_row(get_engine(connection), opclass, cast(int, field.dimensions))
-        if not row:
-            return
         table, column = map(schema_editor.quote_name, (field.model._meta.db_table, str(field.column)))
-        before = prepare_build(connection, self.name, row * count_indexed(connection, table, column, condition))
+        rows = partial(count_indexed, connection, table, column, condition)
+        needed = self.memory_of_build(get_engine(connection), opclass, cast(int, field.dimensions), rows)
+        if not needed:
+            return
+        before = prepare_build(connection, self.name, needed, self.suffix)
         if before is not None and not connection.in_atomic_block:
             schema_editor.deferred_sql.append(f"SET maintenance_work_mem = '{before}'")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar, Unpack
 
 from django.db.models import Index
@@ -57,5 +58,6 @@ class HnswIndex(VectorIndex):
         self.m, self.ef_construction = m, ef_construction
         self.ef_search, self.max_elements = ef_search, max_elements
 
-    def memory_of_row(self, engine: Engine, opclass: str, dimensions: int) -> int:
-        return engine.graph_size(opclass, 1, dimensions, {"m": str(self.m)} if self.m is not None else {})
+    def memory_of_build(self, engine: Engine, opclass: str, dimensions: int, rows: Callable[[], int]) -> int:
+        row = engine.graph_size(opclass, 1, dimensions, {"m": str(self.m)} if self.m is not None else {})
+        return row and row * rows()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Unpack
 
 from django.db.models import Index
@@ -25,7 +25,7 @@ class IvfflatIndex(VectorIndex):
         square root of lists, and more behind a filter.
     It is built faster and is smaller than an HnswIndex, and finds less in the same time. The lists are made of the rows
     that are there, so build it when the table is full. Where a field has both, `nearest()` takes the HnswIndex.
-    Building locks out writes unless done by AddIndexConcurrently. The commands and the admin leave it alone.
+    Building locks out writes unless done by AddIndexConcurrently.
     Source: pgvector 0.8 README, "IVFFlat".
     """
 
@@ -42,6 +42,9 @@ class IvfflatIndex(VectorIndex):
     ) -> None:
         super().__init__(*expressions, **kwargs)
         self.lists, self.probes = lists, probes
+
+    def memory_of_build(self, engine: Engine, opclass: str, dimensions: int, rows: Callable[[], int]) -> int:
+        return engine.lists_memory(opclass, dimensions, {} if self.lists is None else {"lists": str(self.lists)})
 
     def get_options(self, engine: Engine) -> Mapping[str, IndexOption]:
         return engine.ivfflat_options

@@ -9,7 +9,7 @@ from django.db import connections
 from django.db.models import QuerySet
 
 from pgembedding_django.engines.partitions import index_names
-from pgembedding_django.indexes import hnsw_indexes
+from pgembedding_django.indexes import vector_indexes
 
 __all__ = ["assertIndexUsed"]
 
@@ -26,7 +26,7 @@ def assertIndexUsed(queryset: QuerySet[Any], index: str | None = None) -> None: 
     Raises AssertionError with the plan. On a small table Postgres rightly reads the rows instead: load some thousand,
     or `SET LOCAL enable_seqscan = off` first.
     """
-    names = [index] if index else [found.name for found in hnsw_indexes(queryset.model)]
+    names = [index] if index else [found.name for found in vector_indexes(queryset.model)]
     plan = queryset.explain()
     if not any(f"Index Scan using {name} " in plan.replace('"', "") for name in _with_parts(queryset, names)):
         wanted = " or ".join(names) or f"an HnswIndex, which {queryset.model.__name__} does not declare"

@@ -1,10 +1,11 @@
 import re
 
 import pytest
+from django.db import DatabaseError
 
 from pgembedding_django.engines import ENGINES
 from pgembedding_django.maintenance.indexes.lookup import find_index
-from pgembedding_django.maintenance.rebuilding.estimate import estimate_memory, warn_of_memory
+from pgembedding_django.maintenance.rebuilding.estimate import estimate_disk, estimate_memory, warn_of_memory
 from pgembedding_django.maintenance.rebuilding.rebuild import rebuild
 from tests.support.maintenance import INDEX, fill
 
@@ -47,3 +48,25 @@ def test_estimate_of_pg_embedding_is_of_disk_alone(migrated_database, engine):
 def test_estimate_without_rows_is_unknown(migrated_database):
     status = find_index(INDEX, "fresh")
     assert (estimate_memory(status, "fresh"), warn_of_memory(status, None, "fresh")) == (None, "")
+
+
+@pytest.mark.pgvector
+@pytest.mark.parametrize(
+    ("type_", "opclass", "dimensions", "lists"),
+    [("vector", "vector_l2_ops", 32, 100), ("halfvec", "halfvec_l2_ops", 96, 20), ("bit", "bit_hamming_ops", 256, 50)],
+)
+def test_estimate_agrees_with_the_server_on_lists(migrated_database, type_, opclass, dimensions, lists):
+    random = {
+        "bit": f"(SELECT string_agg((random() > 0.5)::int::text, '') FROM generate_series(1, {dimensions}) WHERE g > 0)"
+    }.get(type_, f"(SELECT array_agg(random()) FROM generate_series(1, {dimensions}) WHERE g > 0)::real[]")
+    migrated_database.execute(f"CREATE TABLE t (e {type_}({dimensions}))")
+    migrated_database.execute(f"INSERT INTO t SELECT {random}::{type_}({dimensions}) FROM generate_series(1, 3500) g")
+    migrated_database.execute(f"CREATE INDEX t_lists ON t USING ivfflat (e {opclass}) WITH (lists = {lists})")
+    migrated_database.execute("ANALYZE t")
+    status = find_index("t_lists", "fresh")
+    assert estimate_disk(status, "fresh") == pytest.approx(status.size, rel=0.2)
+    assert warn_of_memory(status, "1MB", "fresh").startswith("The lists of t_lists are made in about ")
+    with pytest.raises(DatabaseError, match="memory required is"):
+        rebuild("t_lists", using="fresh", maintenance_work_mem="1MB")
+    enough = f"{estimate_memory(status, 'fresh') // 1024 + 1}kB"
+    assert "may refuse it" not in rebuild("t_lists", using="fresh", maintenance_work_mem=enough).notice

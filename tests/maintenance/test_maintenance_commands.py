@@ -110,6 +110,7 @@ def test_list_as_json_has_everything(migrated_database, engine):
     assert found[0] == {
         "schema": "public",
         "index": INDEX,
+        "method": "hnsw",
         "table": "tests_article",
         "model": "tests.Article",
         "field": "embedding",

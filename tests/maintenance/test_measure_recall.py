@@ -168,7 +168,10 @@ def test_command_with_a_minimum_fails_for_a_bad_index_and_says_why(thin, capsys)
             ["tests.Article", "--filter=title__regex=("],
             "invalid regular expression: parentheses () not balanced",
         ),
-        (["tests.Required"], "Required.embedding has no HnswIndex in Meta.indexes, so there is nothing to measure."),
+        (
+            ["tests.Required"],
+            "Required.embedding has no HnswIndex or IvfflatIndex in Meta.indexes, so there is nothing to measure.",
+        ),
     ],
 )
 def test_command_with_wrong_arguments_is_refused(args, message):

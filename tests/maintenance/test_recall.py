@@ -222,7 +222,10 @@ def test_recall_inside_a_transaction_is_refused():
 def test_recall_without_a_declared_index_is_refused():
     with pytest.raises(IndexUnusable) as caught:
         measure_recall(Required)
-    assert str(caught.value) == "Required.embedding has no HnswIndex in Meta.indexes, so there is nothing to measure."
+    assert (
+        str(caught.value)
+        == "Required.embedding has no HnswIndex or IvfflatIndex in Meta.indexes, so there is nothing to measure."
+    )
 
 
 def test_recall_of_a_missing_index_is_refused(own_index):

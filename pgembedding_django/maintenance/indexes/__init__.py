@@ -1,1 +1,1 @@
-"""Which HNSW indexes there are, declared and built, and the state of each."""
+"""Which indexes of vectors there are, declared and built, and the state of each."""

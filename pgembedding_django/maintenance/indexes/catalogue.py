@@ -1,18 +1,18 @@
-"""Every HNSW index of a database: whose it is, what is wrong with it, and what to do."""
+"""Every index of vectors of a database: whose it is, what is wrong with it, and what to do."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.models import Model, QuerySet
 
 from pgembedding_django.engines import distance_of_opclass, get_engine
-from pgembedding_django.fields import EmbeddingField, embedding_fields
-from pgembedding_django.indexes import HnswIndex
+from pgembedding_django.fields import EmbeddingField, measured_fields
+from pgembedding_django.indexes import VectorIndex
 from pgembedding_django.maintenance.indexes.declared import (
     Declaration,
     advise_missing,
@@ -37,9 +37,9 @@ BUILDS = (IndexRun.Action.REBUILD, IndexRun.Action.CREATE)
 @dataclass(frozen=True)
 class IndexReport:
     """
-    One HNSW index: of a model where one declares it or has its table, else of some other program.
+    One HNSW or IVFFlat index: of a model where one declares it or has its table, else of some other program.
 
-    status: None where the index is declared and missing. declared: the HnswIndex of the model, None for an index that
+    status: None where the index is declared and missing. declared: the index of the model, None for an index that
         no model declares. distance: None for an operator class of no engine.
     leftover_of: the index whose interrupted rebuild left this one behind, else "".
     advice: what is wrong and what to do, "" for a healthy index. repairable: whether repair does it.
@@ -55,11 +55,16 @@ class IndexReport:
     status: HnswIndexStatus | None = None
     model: type[Model] | None = None
     field: EmbeddingField | None = None
-    declared: HnswIndex | None = None
+    declared: VectorIndex | None = None
     distance: str | None = None
     leftover_of: str = ""
     last_rebuild: IndexRun | None = None
     last_recall: RecallMeasurement | None = None
+
+    @property
+    def method(self) -> str:
+        """What the server calls its kind."""
+        return self.status.method if self.status else self.declared.suffix if self.declared else ""
 
     @property
     def label(self) -> str:
@@ -69,7 +74,7 @@ class IndexReport:
 
 def list_indexes(using: str = DEFAULT_DB_ALIAS) -> list[IndexReport]:
     """
-    Return a report of each HNSW index of a database, and of each that a model declares and the database lacks.
+    Return a report of each HNSW and IVFFlat index of a database, and of each that is declared and missing there.
 
     Worst first, then by table and name. Writes nothing and locks nothing.
     Raises ProgrammingError if the app's migrations have not been run there.
@@ -199,8 +204,9 @@ def _report_missing(using: str, missing: list[Declaration]) -> list[IndexReport]
 
 
 def _field_of(model: type[Model] | None, column: str) -> EmbeddingField | None:
-    fields = embedding_fields(model, local=True) if model else []
-    return next((field for field in fields if field.column == column), None)
+    fields = measured_fields(model, local=True) if model else []
+    # Of a field, a report asks no more than each kind of column has.
+    return cast("EmbeddingField | None", next((field for field in fields if field.column == column), None))
 
 
 def _latest(records: QuerySet[Record]) -> dict[tuple[str, str], Record]:

@@ -16,7 +16,7 @@ from django.db.models import Model
 from django.utils.translation import gettext as _
 
 from pgembedding_django.fields import EmbeddingField
-from pgembedding_django.indexes import HnswIndex, hnsw_indexes
+from pgembedding_django.indexes import VectorIndex, vector_indexes
 
 __all__ = ["Declaration", "advise_missing", "creation_times", "declarations", "load_migrations", "model_tables"]
 
@@ -26,7 +26,7 @@ class Declaration:
     """An index in some model's Meta, and the oid of the model's table."""
 
     model: type[Model]
-    index: HnswIndex
+    index: VectorIndex
     table_oid: int
 
     @property
@@ -62,7 +62,7 @@ def declarations(tables: dict[int, type[Model]]) -> dict[tuple[int, str], Declar
     return {
         (oid, index.name): Declaration(model, index, oid)
         for oid, model in tables.items()
-        for index in hnsw_indexes(model)
+        for index in vector_indexes(model)
     }
 
 

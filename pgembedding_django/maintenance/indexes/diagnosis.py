@@ -131,7 +131,7 @@ def describe_progress(pid: int, progress: Progress | None) -> str:
 
 
 def _twins(status: HnswIndexStatus, other: HnswIndexStatus) -> bool:
-    names = ("table_oid", "signature", "opclass", "options")
+    names = ("table_oid", "method", "signature", "opclass", "options")
     return all(getattr(status, name) == getattr(other, name) for name in names)
 
 
@@ -157,7 +157,8 @@ def _advise_bloated(status: HnswIndexStatus, engine: Engine) -> str:
         }
     if status.size < SMALL_SIZE or status.rows is None or status.dimensions is None:
         return ""
-    fresh = engine.index_size(status.opclass, status.rows, status.dimensions, status.options)
+    estimate = engine.lists_size if status.method == "ivfflat" else engine.index_size
+    fresh = estimate(status.opclass, status.rows, status.dimensions, status.options)
     if (status.rows and not fresh) or status.size < BLOATED_SIZE_FACTOR * max(fresh, 1):
         return ""  # Of vectors whose size is not known, or not bloated.
     return _("A new one of the same rows would have %(percent)d%% of its size. Rebuild it.") % {

@@ -14,7 +14,7 @@ __all__ = ["can_read", "find_index", "root_of", "statuses"]
 
 def find_index(index: str | int | HnswIndexStatus, using: str = DEFAULT_DB_ALIAS) -> HnswIndexStatus:
     """
-    Return an HNSW index by its name, "schema.name" or oid, or as it is now.
+    Return an index of vectors by its name, "schema.name" or oid, or as it is now.
 
     Raises HnswIndexStatus.DoesNotExist if there is none or it is of another kind,
         HnswIndexStatus.MultipleObjectsReturned if several schemas have one.
@@ -33,7 +33,7 @@ def find_index(index: str | int | HnswIndexStatus, using: str = DEFAULT_DB_ALIAS
 
 def statuses(using: str) -> QuerySet[HnswIndexStatus]:
     """
-    Return the HNSW indexes that the server has.
+    Return the HNSW and IVFFlat indexes that the server has.
 
     Raises ProgrammingError if the app's migrations have not been run there.
     """
@@ -80,7 +80,7 @@ def _why_not_found(index: str, using: str) -> str:
     with connections[using].cursor() as cursor:
         cursor.execute(
             "SELECT m.amname FROM pg_class c JOIN pg_am m ON m.oid = c.relam JOIN pg_namespace n "
-            "ON n.oid = c.relnamespace WHERE c.relkind IN ('i', 'I') AND m.amname <> 'hnsw' "
+            "ON n.oid = c.relnamespace WHERE c.relkind IN ('i', 'I') AND m.amname NOT IN ('hnsw', 'ivfflat') "
             "AND %s IN (c.relname, n.nspname || '.' || c.relname)",
             [index.replace("\0", "")],  # Which no name has, and no parameter.
         )

@@ -25,6 +25,7 @@ class BuiltIndex:
     ef_search: where the index fixes it, else None.
     names: its own, and those of its parts where the table is partitioned.
     builder: the method that builds it, where no model declares it.
+    parameter: what a search takes to find more, "probes" of an IvfflatIndex, whose "graph" is the number of its lists.
     """
 
     schema: str
@@ -34,6 +35,12 @@ class BuiltIndex:
     ef_search: int | None
     names: tuple[str, ...]
     builder: str = ""
+    parameter: str = "ef_search"
+
+    @property
+    def most(self) -> int:
+        """The largest value of the parameter."""
+        return MAX_EF_SEARCH if self.parameter == "ef_search" else self.graph["lists"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,7 @@ class RecallReport:
     k: rows wanted of each query, at most size - 1. queries: primary keys of the rows that asked,
     None for a vector given.
     default: nearest() by itself, which ran as explained. reads_index: whether Postgres read the index for it.
-    rows: the index alone, by ascending ef_search. precision: of the index, as declared.
+    rows: the index alone, by ascending ef_search or probes. precision: of the index, as declared.
     ceiling: what a graph that loses nothing would find, None where the precision is the column's own.
     """
 
@@ -72,11 +79,15 @@ class RecallReport:
         smallest, best = self.smallest(target), max(self.rows, key=lambda row: row.recall)
         if smallest is None:
             advice = [
-                f"No ef_search measured reaches a recall of {target:g}: {best.ef_search} finds {best.recall:.3f}."
+                f"No {self.index.parameter} measured reaches a recall of {target:g}: {best.ef_search} finds "
+                f"{best.recall:.3f}."
             ]
             advice += self._advise_precision() if self._is_coarse(target) else self._advise_climb()
         else:
-            advice = [f"ef_search={smallest.ef_search} is the smallest measured that reaches a recall of {target:g}."]
+            advice = [
+                f"{self.index.parameter}={smallest.ef_search} is the smallest measured that reaches a recall of "
+                f"{target:g}."
+            ]
         if self.default.recall < target:
             advice += self._advise_default(target, smallest)
         if not self._is_coarse(target) and (smallest is None or self.default.recall < target):
@@ -106,10 +117,9 @@ class RecallReport:
             return [f"Declare a larger ef_search in {self.index.name} and migrate."]
         last = self.rows[-1]
         climbs = len(self.rows) < 2 or last.recall - self.rows[-2].recall >= CLIMB
-        if climbs and cast(int, last.ef_search) < MAX_EF_SEARCH:
-            return [
-                f"Recall still rises with ef_search: measure up to {min(4 * cast(int, last.ef_search), MAX_EF_SEARCH)}."
-            ]
+        if climbs and cast(int, last.ef_search) < self.index.most:
+            upto = min(4 * cast(int, last.ef_search), self.index.most)
+            return [f"Recall still rises with {self.index.parameter}: measure up to {upto}."]
         return []
 
     def _advise_default(self, target: float, smallest: Recall | None) -> list[str]:
@@ -118,10 +128,10 @@ class RecallReport:
             return [f"{short}."]
         if self.index.builder:
             return [f"{short}. {self._call(smallest)} It keeps the graph. Or pass ef_search."]
-        return [f"{short}: declare ef_search={smallest.ef_search} in {self.index.name}, or pass it."]
+        return [f"{short}: declare {self.index.parameter}={smallest.ef_search} in {self.index.name}, or pass it."]
 
     def _advise_graph(self, smallest: Recall | None) -> list[str]:
-        other = [name for name in GRAPH if self.index.graph[name] != self.index.declared[name]]
+        other = [name for name in self.index.graph if self.index.graph[name] != self.index.declared[name]]
         if other and not self.index.builder:
             built, declared = (
                 " and ".join(f"{name}={graph[name]}" for name in other)
@@ -131,7 +141,7 @@ class RecallReport:
                 f"{self.index.name} was built with {built}, and the model declares {declared}: migrate, or where no "
                 "migration is left to run, drop it. Then run: manage.py rebuild_hnsw_indexes --repair"
             ]
-        thin = {name: least for name, least in GRAPH.items() if self.index.graph[name] < least}
+        thin = {name: least for name, least in GRAPH.items() if self.index.graph.get(name, least) < least}
         if thin:
             built = " and ".join(f"{name}={self.index.graph[name]}" for name in thin)
             better = " and ".join(f"{name}={least}" for name, least in thin.items())
@@ -140,6 +150,11 @@ class RecallReport:
         if smallest is not None:
             return []
         name = shlex.quote(self.index.name)
+        if self.index.parameter == "probes":
+            return [
+                "Rebuild the index, whose lists are those of the rows that were there when it was built: "
+                f"manage.py rebuild_hnsw_indexes {name}"
+            ]
         larger = f"declare a larger m; manage.py tune_hnsw {self.model} finds one."
         if self.index.builder:
             larger = f"build a larger graph. {self._call(None, **{name: 2 * self.index.graph[name] for name in GRAPH})}"

@@ -14,15 +14,19 @@ __all__ = ["estimate_disk", "estimate_memory", "warn_of_memory"]
 
 def estimate_memory(status: HnswIndexStatus, using: str = DEFAULT_DB_ALIAS) -> int | None:
     """
-    Return the bytes that the graph of an index takes while it is built, by the rows that its table had at ANALYZE.
+    Return the bytes that a build of an index takes, by the rows that its table had at ANALYZE.
+
+    Lists are said to take what a full sample of rows does.
 
     Of a partitioned table, that of its largest partition: they are built one by one.
     None where the rows are not known; 0 for pg_embedding, which builds on disk.
     """
     status = _largest_part(status, using)
+    engine = get_engine(connections[using])
+    if status.method == "ivfflat" and status.dimensions is not None:
+        return engine.lists_memory(status.opclass, status.dimensions, status.options)
     if status.rows is None or status.dimensions is None:
         return None
-    engine = get_engine(connections[using])
     return engine.graph_size(status.opclass, status.rows, status.dimensions, status.options)
 
 
@@ -32,7 +36,8 @@ def estimate_disk(status: HnswIndexStatus, using: str = DEFAULT_DB_ALIAS) -> int
     if status.rows is None or status.dimensions is None:
         return status.size
     engine = get_engine(connections[using])
-    return engine.index_size(status.opclass, status.rows, status.dimensions, status.options) or status.size
+    estimate = engine.lists_size if status.method == "ivfflat" else engine.index_size
+    return estimate(status.opclass, status.rows, status.dimensions, status.options) or status.size
 
 
 def _largest_part(status: HnswIndexStatus, using: str) -> HnswIndexStatus:
@@ -54,7 +59,7 @@ def warn_of_memory(
     check_memory(maintenance_work_mem)
     needed = estimate_memory(status, using) or 0
     if maintenance_work_mem is None:
-        return describe_lack(status.name, needed, available_memory(connections[using]))
+        return describe_lack(status.name, needed, available_memory(connections[using]), status.method)
     with connections[using].cursor() as cursor:
         cursor.execute("SELECT pg_size_bytes(%s)", [maintenance_work_mem])
-        return describe_lack(status.name, needed, cursor.fetchone()[0])
+        return describe_lack(status.name, needed, cursor.fetchone()[0], status.method)

@@ -11,6 +11,7 @@ from django.db import DEFAULT_DB_ALIAS
 from django.db.models import Model
 
 from pgembedding_django.embedders import get_embedder
+from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.querysets import every_row
 from pgembedding_django.vectors import Vector
 
@@ -34,9 +35,16 @@ def read_queries(
     Raises OSError if the file cannot be read, ValueError if it holds something else, EmbeddingError as the embedder.
     Embeds each question by a call of its own, as nearest() does, which may cost money. No pickle is loaded.
     """
-    found = every_row(model, using).filter(**(filters or {})).get_embedding_field(field)
     if path.suffix == ".npy":
         return _read_vectors(path)
+    rows = every_row(model, using).filter(**(filters or {}))
+    measured = rows.get_measured_field(field)
+    if not isinstance(measured, EmbeddingField):
+        raise ValueError(
+            f"{measured.label} is a {type(measured).__name__}, which no embedder makes: give --queries a .npy, or "
+            "leave it out."
+        )
+    found = rows.get_embedding_field(field)
     try:
         questions = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except UnicodeDecodeError as error:

@@ -14,7 +14,7 @@ from django.db.models import BigIntegerField, Func, Model, Value
 
 from pgembedding_django.engines import GRAPH, MAX_EF_SEARCH, get_engine
 from pgembedding_django.fields import EmbeddingField
-from pgembedding_django.indexes import HnswIndex, declared_hnsw_index
+from pgembedding_django.indexes import IvfflatIndex, VectorIndex, declared_index
 from pgembedding_django.maintenance.indexes.declared import advise_missing, load_migrations
 from pgembedding_django.maintenance.indexes.lookup import statuses
 from pgembedding_django.maintenance.indexes.report import BuiltIndex, RecallReport
@@ -25,14 +25,19 @@ from pgembedding_django.maintenance.recall.sampling import (
     Sample,
     check_integer,
     draw,
+    one_length,
 )
 from pgembedding_django.models import RecallMeasurement
 from pgembedding_django.querysets import EmbeddingQuerySet, every_row
+from pgembedding_django.search.arguments import MAX_PROBES
 
 __all__ = ["EF_SEARCH", "MEASURED", "measure_recall", "record"]
 
 #: What is tried unless given: from half of the server's default of hnsw.ef_search, 40, to four times it.
 EF_SEARCH = (20, 40, 80, 160)
+
+#: Probes tried unless given: parts of the root of the number of lists, which nearest() reads by itself, and times it.
+PROBES = (0.25, 0.5, 1, 2, 4)
 
 #: What the history keeps of each row measured.
 MEASURED = ("ef_search", "recall", "low", "high", "p50_ms", "p95_ms")
@@ -47,22 +52,24 @@ def measure_recall(
     queries: Iterable[Any] | None = None,
     filters: Mapping[str, Any] | None = None,
     ef_search: Sequence[int] | None = None,
+    probes: Sequence[int] | None = None,
     seed: int = 0,
     using: str = DEFAULT_DB_ALIAS,
     progress: Callable[[int, int], object] | None = None,
 ) -> RecallReport:
     """
-    Compare the answers of a field's HnswIndex with the exact ones.
+    Compare the answers of a field's HnswIndex or IvfflatIndex with the exact ones.
 
-    field: the name of the EmbeddingField; needed only where the model has several.
+    field: the name of the field; needed only where the model has several.
     k: rows wanted. sample: how many stored rows are drawn as queries, at least 2; none counts as its own answer.
     queries: vectors to ask instead, such as those of real searches, at least 2. A stored row is an easier query, since
         the graph links it to its neighbours.
     filters: names of fields and the values that rows measured must have, as filter() takes them.
     ef_search: what to try, EF_SEARCH unless given; pg_embedding fixes it in the index, so only that one is measured.
+    probes: the same of an IvfflatIndex: lists that a search reads, around the root of their number unless given.
     seed: the same one draws the same rows while they stay.
     progress: called with the number of searches done and of all.
-    Returns the recall@k, its 95% interval and the latency of the index at each ef_search, and of nearest() by itself.
+    Returns the recall@k, its 95% interval and the latency of the index at each of these, and of nearest() by itself.
     A row counts as found if it is no farther than the k-th exact one, so that ties are no loss.
     Raises IndexUnusable if no search reads the index; NotSupportedError inside a transaction; ValueError for arguments
         out of bounds.
@@ -70,7 +77,7 @@ def measure_recall(
     REPEATABLE READ READ ONLY transaction: writes of others change nothing in it, and vacuum removes no row that it may
     read until it ends. With pg_embedding, writes to the table wait while the index is searched.
     """
-    _check_numbers(k, sample, ef_search, seed)
+    _check_numbers(k, sample, ef_search, probes, seed)
     connection = connections[using]
     if connection.in_atomic_block:
         raise NotSupportedError(
@@ -78,12 +85,12 @@ def measure_recall(
             "atomic() and ATOMIC_REQUESTS, and in a TransactionTestCase."
         )
     rows: EmbeddingQuerySet[Model] = every_row(model, using).filter(**(filters or {}))
-    found = rows.get_embedding_field(field)
-    index = declared_hnsw_index(found)
+    found = one_length(rows, field)
+    index = declared_index(found)
     if index is None:
         raise IndexUnusable(_tell_no_index(found, rows.index_class.builder))
     built = find_built(found, index, using)
-    tried = _choose_ef_search(built, ef_search)
+    tried = _choose_breadths(built, ef_search, probes)
     with _snapshot(using):
         if queries is None:
             asking = draw(rows, found, index, size=sample, seed=seed)
@@ -144,7 +151,7 @@ def record(report: RecallReport, *, using: str = DEFAULT_DB_ALIAS) -> bool:
     return True
 
 
-def find_built(field: EmbeddingField, index: HnswIndex, using: str) -> BuiltIndex:
+def find_built(field: EmbeddingField, index: VectorIndex, using: str) -> BuiltIndex:
     """
     Look a declared index up in the database.
 
@@ -166,19 +173,26 @@ def find_built(field: EmbeddingField, index: HnswIndex, using: str) -> BuiltInde
             f"Run: manage.py rebuild_hnsw_indexes {shlex.quote(index.name)}"
         )
     parts = indexes.filter(parent_oid=status.oid).values_list("name", flat=True)
+    names = (status.name, *parts)
+    if isinstance(index, IvfflatIndex):
+        default = cast(int, engine.ivfflat_options["lists"].default)
+        lists = {"lists": int(status.options.get("lists", default))}
+        declared = {"lists": index.lists or default, "probes": index.probes}
+        return BuiltIndex(status.schema, status.name, lists, declared, None, names, parameter="probes")
     options = {name: status.options.get(option.server_name) for name, option in engine.index_options.items()}
     graph = {name: int(options[name] or default) for name, default in GRAPH.items()}
-    declared = {name: getattr(index, name) or default for name, default in GRAPH.items()}
-    declared["ef_search"] = index.ef_search
+    of_graph = {name: getattr(index, name) or default for name, default in GRAPH.items()}
     fixed = engine.index_options["ef_search"].default
     ef_search = None if engine.queries_set_ef_search else int(options["ef_search"] or cast(int, fixed))
-    return BuiltIndex(status.schema, status.name, graph, declared, ef_search, (status.name, *parts), index.builder)
+    return BuiltIndex(
+        status.schema, status.name, graph, {**of_graph, "ef_search": index.ef_search}, ef_search, names, index.builder
+    )
 
 
 def _tell_no_index(field: EmbeddingField, builder: str) -> str:
     if builder:
         return f"{field.label} has no index, so there is nothing to measure. Call {builder}()."
-    return f"{field.label} has no HnswIndex in Meta.indexes, so there is nothing to measure."
+    return f"{field.label} has no HnswIndex or IvfflatIndex in Meta.indexes, so there is nothing to measure."
 
 
 def _counter(progress: Callable[[int, int], object] | None, total: int) -> Callable[[], object]:
@@ -186,18 +200,33 @@ def _counter(progress: Callable[[int, int], object] | None, total: int) -> Calla
     return lambda: progress and progress(next(done), total)
 
 
-def _choose_ef_search(built: BuiltIndex, ef_search: Sequence[int] | None) -> tuple[int, ...]:
+def _choose_breadths(
+    built: BuiltIndex, ef_search: Sequence[int] | None, probes: Sequence[int] | None
+) -> tuple[int, ...]:
+    """Return what is tried of ef_search, or of probes."""
+    reads_lists = built.parameter == "probes"
+    if (ef_search if reads_lists else probes) is not None:
+        wrong = "ef_search" if reads_lists else "probes"
+        raise ValueError(f"{wrong} is nothing of {built.name}. Give {built.parameter}.")
+    if reads_lists:
+        root = built.graph["lists"] ** 0.5
+        around = {min(max(round(part * root), 1), built.graph["lists"]) for part in PROBES}
+        return tuple(sorted(set(probes or around)))
     if built.ef_search is not None and ef_search is not None:
         raise ValueError(f"ef_search cannot be given, because {built.name} fixes it at {built.ef_search}.")
     return (built.ef_search,) if built.ef_search is not None else tuple(sorted(set(ef_search or EF_SEARCH)))
 
 
-def _check_numbers(k: int, sample: int, ef_search: Sequence[int] | None, seed: int) -> None:
+def _check_numbers(
+    k: int, sample: int, ef_search: Sequence[int] | None, probes: Sequence[int] | None, seed: int
+) -> None:
     check_integer("k", k, 1, MAX_ROWS)
     check_integer("sample", sample, 2, MAX_ROWS)
     check_integer("seed", seed, -MAX_SEED, MAX_SEED)
     for value in ef_search or ():
         check_integer("ef_search", value, 1, MAX_EF_SEARCH)
+    for value in probes or ():
+        check_integer("probes", value, 1, MAX_PROBES)
 
 
 @contextmanager

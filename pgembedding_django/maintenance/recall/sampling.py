@@ -20,7 +20,7 @@ from pgembedding_django.engines import get_engine
 from pgembedding_django.engines.explained import plan_nodes
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.fields.sized import HasLength, SizedField
-from pgembedding_django.indexes import HnswIndex
+from pgembedding_django.indexes import IvfflatIndex, VectorIndex
 from pgembedding_django.querysets import EmbeddingQuerySet
 from pgembedding_django.search.plans import choose_scan
 from pgembedding_django.search.ranking import with_scan
@@ -37,6 +37,7 @@ __all__ = [
     "check_integer",
     "draw",
     "interval",
+    "one_length",
     "shuffle",
     "undone",
 ]
@@ -70,7 +71,7 @@ class Recall:
     """
     What one way to search finds of the exact answers, and how long it takes.
 
-    ef_search: candidates that the scan keeps, None where nearest() chose for itself.
+    ef_search: candidates that the scan keeps, or lists that it reads; None where nearest() chose for itself.
     recall: the mean share found. low, high: its 95% confidence interval, see interval().
     p50_ms, p95_ms: milliseconds of a query. found: how many of the rows wanted each query found.
     """
@@ -84,6 +85,12 @@ class Recall:
     found: tuple[int, ...] = field(repr=False)
 
 
+def one_length(rows: EmbeddingQuerySet[Model], name: str | None) -> EmbeddingField:
+    """Return the field to measure, which may hold bits or sparse vectors; of any length, the one that is indexed."""
+    field = rows.get_measured_field(name)
+    return rows.get_embedding_field(field.name) if isinstance(field, EmbeddingField) else field
+
+
 def shuffle(rows: EmbeddingQuerySet[Model], field: EmbeddingField, *, seed: int) -> EmbeddingQuerySet[Model]:
     """Return the rows with a vector in an order that tells nothing of their age or their place in the table."""
     keys = [F(each.attname) for each in rows.model._meta.pk_fields]
@@ -94,7 +101,7 @@ def shuffle(rows: EmbeddingQuerySet[Model], field: EmbeddingField, *, seed: int)
 
 
 def draw(
-    rows: EmbeddingQuerySet[Model], field: EmbeddingField, index: HnswIndex, *, size: int, seed: int
+    rows: EmbeddingQuerySet[Model], field: EmbeddingField, index: VectorIndex, *, size: int, seed: int
 ) -> list[Query]:
     """
     Draw rows as queries.
@@ -120,7 +127,7 @@ class Sample:
     """
 
     rows: EmbeddingQuerySet[Model]
-    index: HnswIndex
+    index: VectorIndex
     queries: Sequence[Query]
     names: Collection[str]
     k: int
@@ -130,7 +137,7 @@ class Sample:
         self,
         rows: EmbeddingQuerySet[Model],
         field: EmbeddingField,
-        index: HnswIndex,
+        index: VectorIndex,
         queries: Sequence[Query],
         *,
         names: Collection[str],
@@ -183,15 +190,16 @@ class Sample:
         with undone(self.rows.db):
             return self._compare(None, self._ask(self._fetch))
 
-    def through_index(self, ef_search: int) -> Recall:
+    def through_index(self, breadth: int) -> Recall:
         """
         Measure the index alone: an answer that it leaves short is not completed.
 
-        ef_search: as nearest() takes it; a name only where the index fixes it.
+        breadth: ef_search, or probes, as nearest() takes it; a name only where the index fixes it.
         """
+        name = "probes" if isinstance(self.index, IvfflatIndex) else "ef_search"
         with undone(self.rows.db):
             self._prefer_index()
-            return self._compare(ef_search, self._ask(self._fetch_through_index, exact=False, ef_search=ef_search))
+            return self._compare(breadth, self._ask(self._fetch_through_index, exact=False, **{name: breadth}))
 
     def by_precision(self) -> float:
         """Measure the best that an index of this precision can find: with the candidates that a perfect graph gives."""

@@ -7,7 +7,7 @@ from typing import Any
 from django.apps.registry import Apps
 from django.db import NotSupportedError, connections, models
 
-from pgembedding_django.fields import EmbeddingField
+from pgembedding_django.fields import BitField, EmbeddingField
 from pgembedding_django.indexes import HnswIndex
 from pgembedding_django.querysets import EmbeddingQuerySet
 
@@ -73,9 +73,17 @@ def _stand_in(field: EmbeddingField, index: HnswIndex) -> type[models.Model]:
         "__module__": __name__,
         "Meta": type("Meta", (), meta),
         "id": models.BigIntegerField(primary_key=True),
-        field.name: EmbeddingField(field.dimensions, storage=field.storage, db_column="embedding"),
+        field.name: _column(field),
     }
     return type(field.model.__name__, (models.Model,), attributes)
+
+
+def _column(field: EmbeddingField) -> models.Field[Any, Any]:
+    """Return a field of the copy that holds what a field holds, and no text or default."""
+    if isinstance(field, EmbeddingField):
+        return EmbeddingField(field.dimensions, storage=field.storage, db_column="embedding")
+    kwargs = {"length" if isinstance(field, BitField) else "dimensions": field.dimensions}
+    return type(field)(db_column="embedding", **kwargs)
 
 
 def variant(index: HnswIndex, *, m: int | None = None, ef_construction: int | None = None) -> HnswIndex:

@@ -25,12 +25,12 @@ from pgembedding_django.maintenance.recall.sampling import (
     Sample,
     check_integer,
     draw,
+    one_length,
     shuffle,
     undone,
 )
 from pgembedding_django.maintenance.recall.scratch import INDEX, copied_rows, copy_rows, variant
 from pgembedding_django.querysets import EmbeddingQuerySet
-from pgembedding_django.search.fields import embedding_field
 
 __all__ = ["BUILDS", "Trial", "TuningReport", "check_tuning", "tune"]
 
@@ -139,10 +139,10 @@ def tune(
     """
     check_tuning(model, field, recall=recall, k=k, sample_rows=sample_rows, seed=seed, using=using)
     rows: EmbeddingQuerySet[models.Model] = EmbeddingQuerySet(model, using=using)
-    found = rows.get_embedding_field(field)
+    found = one_length(rows, field)
     builds = _fitting_builds(found, using)
     name = f"{model._meta.model_name}_{found.name}_hnsw"[: HnswIndex.max_name_length]
-    index = declared_hnsw_index(found) or HnswIndex(fields=[found.name], name=name)
+    index = declared_hnsw_index(found) or _by_default(found, name)
     done, total = count(1), len(builds) * (1 + len(EF_SEARCH))
 
     def step() -> None:
@@ -188,7 +188,14 @@ def check_tuning(
     check_integer("k", k, 1, MAX_ROWS)
     check_integer("sample_rows", sample_rows, 2, 2**31 - 1)
     check_integer("seed", seed, -MAX_SEED, MAX_SEED)
-    _fitting_builds(embedding_field(model, field), using)
+    _fitting_builds(one_length(EmbeddingQuerySet(model, using=using), field), using)
+
+
+def _by_default(field: EmbeddingField, name: str) -> HnswIndex:
+    """Return the index that the model would declare without saying more."""
+    index = HnswIndex(fields=[field.name], name=name)
+    index.adopt_field(field)
+    return index
 
 
 def _fitting_builds(field: EmbeddingField, using: str) -> list[Build]:
@@ -223,7 +230,7 @@ def _try_precisions(
 
 
 def _sample(rows: EmbeddingQuerySet[models.Model], queries: Sequence[Query], k: int) -> Sample:
-    field = rows.get_embedding_field(None)
+    field = rows.get_measured_field(None)
     return Sample(
         rows, field, cast(HnswIndex, declared_hnsw_index(field)), queries, names=[INDEX], k=k, step=lambda: None
     )
@@ -242,7 +249,7 @@ def _try_builds(
 
 
 def _try_build(sample: Sample, m: int, ef_construction: int, target: float, step: Callable[[], None]) -> Trial:
-    index = variant(sample.index, m=m, ef_construction=ef_construction)
+    index = variant(cast(HnswIndex, sample.index), m=m, ef_construction=ef_construction)
     with undone(sample.rows.db):
         start = perf_counter()
         with sample.connection.schema_editor() as editor:

@@ -31,7 +31,9 @@ WIDTH = 100
 
 
 class Command(DatabaseCommand):
-    help = "Lists the HNSW indexes of a database: their state, their size and use, and what to do about them."
+    help = (
+        "Lists the HNSW and IVFFlat indexes of a database: their state, their size and use, and what to do about them."
+    )
     requires_system_checks = []
     rights = "SELECT on pgembedding_hnsw_index"
 
@@ -94,6 +96,8 @@ def _as_row(report: IndexReport, collection: str | None, *, unique: bool) -> dic
     status, rebuild, recall = report.status, report.last_rebuild, report.last_recall
     row = dict.fromkeys(COLUMNS, "")
     name = report.name if unique else report.label
+    if report.method == "ivfflat":
+        name += " (ivfflat)"
     if collection is not None:
         name += f" ({_printable(collection)})"
     row.update(state=report.state.value, index=name, table=report.table, distance=report.distance or "unknown")
@@ -150,6 +154,7 @@ def _as_json(report: IndexReport) -> dict[str, Any]:
     return {
         "schema": report.schema,
         "index": report.name,
+        "method": report.method,
         "table": report.table,
         "model": report.model._meta.label if report.model else None,
         "field": report.field.name if report.field else None,

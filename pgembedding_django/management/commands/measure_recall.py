@@ -38,7 +38,7 @@ TARGET = 0.95
 
 
 class Command(DatabaseCommand):
-    help = "Compares the answers of an HNSW index with the exact ones, and says what to do."
+    help = "Compares the answers of an HnswIndex or IvfflatIndex with the exact ones, and says what to do."
     rights = "SELECT on the table of the model and on pgembedding_hnsw_index"
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -59,7 +59,8 @@ class Command(DatabaseCommand):
             metavar="NAME=VALUE",
             help="measure only such rows, as published=true or views__gt=9; repeatable",
         )
-        parser.add_argument("--ef-search", type=_numbers, metavar="20,40,80,160", help="what to try")
+        parser.add_argument("--ef-search", type=_numbers, metavar="20,40,80,160", help="what to try of an HnswIndex")
+        parser.add_argument("--probes", type=_numbers, metavar="2,5,10", help="what to try of an IvfflatIndex")
         parser.add_argument("--seed", type=int, default=0, help="draws other rows (0)")
         parser.add_argument("--min", type=share, help="exit with status 1 if nearest() by itself finds less")
         parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw recall against latency")
@@ -99,6 +100,7 @@ class Command(DatabaseCommand):
                     sample=options["sample"],
                     queries=options["queries"] and _read(options["queries"], model, field, **scope),
                     ef_search=options["ef_search"],
+                    probes=options["probes"],
                     seed=options["seed"],
                     progress=show,
                     **scope,
@@ -143,7 +145,7 @@ def _as_text(report: RecallReport, target: float) -> str:
         f"{report.model}.{report.field}, index {index.schema}.{index.name} ({graph})",
         _tell_queries(report, filters),
         "",
-        f"{'ef_search':>10}  {f'recall@{report.k}':>10}  {'95% interval':>16}  {'p50':>10}  {'p95':>10}",
+        f"{index.parameter:>10}  {f'recall@{report.k}':>10}  {'95% interval':>16}  {'p50':>10}  {'p95':>10}",
         *(_as_row(row) for row in (*report.rows, report.default)),
         "",
         *report.advice(target),
@@ -157,7 +159,7 @@ def _tell_queries(report: RecallReport, filters: str) -> str:
         return f"{len(report.queries):,} queries asked {rows}{filters} for the {report.k} nearest."
     return (
         f"{len(report.queries):,} of {report.size:,} rows{filters} asked for the {report.k} nearest "
-        f"other{pluralize(report.k)}. New queries find less at a small ef_search."
+        f"other{pluralize(report.k)}. New queries find less at a small {report.index.parameter}."
     )
 
 
@@ -180,7 +182,7 @@ def _as_json(report: RecallReport, target: float) -> str:
         "measured": [{name: getattr(row, name) for name in MEASURED} for row in (*report.rows, report.default)],
         "nearest_reads_index": report.reads_index,
         "target": target,
-        "smallest_ef_search": smallest and smallest.ef_search,
+        f"smallest_{report.index.parameter}": smallest and smallest.ef_search,
         "advice": report.advice(target),
     }
     return json.dumps(entries, indent=2)

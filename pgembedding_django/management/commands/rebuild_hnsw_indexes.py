@@ -26,7 +26,7 @@ from pgembedding_django.maintenance.rebuilding.session import check_build
 from pgembedding_django.maintenance.rebuilding.targets import parse_target
 from pgembedding_django.management.base import DatabaseCommand
 from pgembedding_django.models import HnswIndexStatus, IndexRun
-from pgembedding_django.search.fields import embedding_field
+from pgembedding_django.search.fields import find_measured_field
 
 #: What is to be done: in words, and what records it.
 Task = tuple[str, Callable[[], IndexRun]]
@@ -43,8 +43,8 @@ FULL_DISK = (
 
 class Command(DatabaseCommand):
     help = (
-        "Builds HNSW indexes anew, one after another, while they serve. With --repair it drops what interrupted builds "
-        "left behind, and finishes or creates what should be there."
+        "Builds HNSW and IVFFlat indexes anew, one after another, while they serve. With --repair it drops what "
+        "interrupted builds left behind, and finishes or creates what should be there."
     )
     requires_system_checks = []
     rights = REBUILD_RIGHTS
@@ -193,7 +193,7 @@ def _find_model(target: str) -> tuple[type[Model] | None, str | None]:
     except ValueError:
         return None, None  # It is an index.
     try:
-        return model, field and embedding_field(model, field).name
+        return model, field and find_measured_field(model, field).name
     except (TypeError, ValueError) as error:
         raise CommandError(str(error)) from error
 
