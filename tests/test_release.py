@@ -59,6 +59,7 @@ PUBLIC = {
         "progress_of",
         "read_questions",
         "rebuild",
+        "replica_lag",
         "start_rebuild",
     },
     "pgembedding_django.rerankers": {

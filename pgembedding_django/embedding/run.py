@@ -21,6 +21,7 @@ from pgembedding_django.embedding.rows import Row, stale_pks
 from pgembedding_django.embedding.settlement import EmbedReport, Progress, Settlement
 from pgembedding_django.embedding.writing import Writer
 from pgembedding_django.fields import EmbeddingField
+from pgembedding_django.loading.primary import on_primary
 from pgembedding_django.vectors import Vector
 
 __all__ = ["EmbedRun", "check_dimensions"]
@@ -83,6 +84,7 @@ class EmbedRun:
         started = time.perf_counter()
         using = self.queryset.db
         with (
+            on_primary(f"embed() of {self.field.label}", using),
             Claims(self.field, using) as claims,
             Writer(self.field, using) as writer,
             ThreadPoolExecutor(self.concurrency) as pool,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any, Generic, TypeVar, cast
 
@@ -16,6 +17,7 @@ from pgembedding_django.loading.columns import Column, make_column
 from pgembedding_django.loading.copying import copy_rows
 from pgembedding_django.loading.errors import place_of
 from pgembedding_django.loading.indexes import add_missing_indexes, drop_indexes
+from pgembedding_django.loading.primary import on_primary
 from pgembedding_django.loading.statistics import analyze, analyze_grown
 
 __all__ = ["CHUNK", "Fields", "Loader", "Progress"]
@@ -64,19 +66,23 @@ class Loader(Generic[Batch]):
 
     def run(self, batch_size: int | None, progress: Progress | None) -> int:
         """Load all batches, and return how many rows there were."""
-        loaded = self._run_batches(batch_size, progress)
-        analyze_grown(self.table, loaded, self.connection)
+        with self._on_primary():
+            loaded = self._run_batches(batch_size, progress)
+            analyze_grown(self.table, loaded, self.connection)
         return loaded
 
     def run_without_indexes(self, batch_size: int | None, progress: Progress | None) -> int:
         """Load between dropping the HNSW indexes and building them again, all in one transaction."""
-        with transaction.atomic(using=self.using):
+        with self._on_primary(), transaction.atomic(using=self.using):
             logger.info("Dropped %s for the load.", ", ".join(drop_indexes(self.model, self.using)))
             loaded = self._run_batches(batch_size, progress)
             names = ", ".join(add_missing_indexes(self.model, self.using))
             analyze(self.table, self.connection)
             logger.info("Built %s again over %s rows loaded.", names, loaded)
         return loaded
+
+    def _on_primary(self) -> AbstractContextManager[None]:
+        return on_primary(f"{self.method}() of {self.model.__name__}", self.using)
 
     def _run_batches(self, batch_size: int | None, progress: Progress | None) -> int:
         loaded = 0

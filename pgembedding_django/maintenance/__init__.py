@@ -10,6 +10,7 @@ from pgembedding_django.maintenance.rebuilding.runs import progress_of
 from pgembedding_django.maintenance.recall.recall import measure_recall
 from pgembedding_django.maintenance.relevance.questions import read_questions
 from pgembedding_django.maintenance.relevance.relevance import measure_relevance
+from pgembedding_django.maintenance.replicas import replica_lag
 
 __all__ = [
     "IndexReport",
@@ -20,5 +21,6 @@ __all__ = [
     "progress_of",
     "read_questions",
     "rebuild",
+    "replica_lag",
     "start_rebuild",
 ]

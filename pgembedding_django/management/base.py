@@ -12,7 +12,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DEFAULT_DB_ALIAS, InterfaceError, InternalError, OperationalError, ProgrammingError, connections
 
-from pgembedding_django.maintenance.rebuilding.errors import NO_RIGHT, READ_ONLY, end_sentence, explain_refusal
+from pgembedding_django.loading.primary import READ_ONLY
+from pgembedding_django.maintenance.rebuilding.errors import NO_RIGHT, end_sentence, explain_refusal
 from pgembedding_django.operations import sqlstate
 
 __all__ = ["INTERRUPTED", "STOPPING", "DatabaseCommand", "Interrupted", "handled"]

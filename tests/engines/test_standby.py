@@ -1,9 +1,11 @@
 """A real standby: all that only reads works there, and what writes says so."""
 
 import os
+import re
 import shutil
 import subprocess
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import partial
 from io import StringIO
 from pathlib import Path
@@ -11,16 +13,21 @@ from tempfile import mkdtemp
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import OperationalError, connections
+from django.db import InternalError, OperationalError, connections
 
+from pgembedding_django.maintenance import replica_lag
 from pgembedding_django.maintenance.indexes.catalogue import list_indexes
 from pgembedding_django.maintenance.indexes.diagnosis import State
 from tests.models import Article
 from tests.support.databases import Throwaway, throwaway
 from tests.support.many import QUERY, RANKED, VECTORS, ids, ranked
 from tests.support.tables import load_articles
-from tests.support.waiting import wait_for
+from tests.support.waiting import wait_for, wait_until
 
+REMEDY = (
+    'writes, and database "standby" is read-only here: use a primary server, by its alias or by the db_for_write() of '
+    "a router, and a role that may write."
+)
 UNKNOWN = "This server is a standby, which counts no dead rows and only its own scans. Ask the primary."
 
 
@@ -124,6 +131,8 @@ def test_indexes_are_listed_and_not_called_healthy(standby):
     out, _ = run("hnsw_indexes")
     assert out.splitlines()[1].split()[:2] == ["unknown", "article_embedding_hnsw"]
     assert "4000     ?" in out
+    assert re.search(rf"{UNKNOWN} It is \d+\.\d s behind\.$", " ".join(out.split()))
+    assert out.count("This server is a standby") == 1
 
 
 @pytest.mark.pgvector
@@ -144,10 +153,7 @@ def test_stale_rows_are_found_and_embed_names_the_primary(primary, standby, rows
     assert rows.stale().count() == 1
     with pytest.raises(CommandError) as caught:
         run("embed", "tests.Article", "--noinput")
-    assert str(caught.value) == (
-        "cannot execute SELECT FOR NO KEY UPDATE in a read-only transaction. "
-        'Database "standby" is read-only here. Use a primary server and a role that may write.'
-    )
+    assert str(caught.value) == f"embed() of Article.embedding {REMEDY}"
     primary.execute("DELETE FROM tests_article WHERE title = 'new'")
     wait_for(standby, "SELECT 1 WHERE NOT EXISTS (SELECT 1 FROM tests_article WHERE title = 'new')")
 
@@ -156,7 +162,78 @@ def test_rebuild_names_the_primary(standby):
     out, err = StringIO(), StringIO()
     with pytest.raises(CommandError, match="1 of 1 failed"):
         call_command("rebuild_hnsw_indexes", "tests.Article", "--noinput", database="standby", stdout=out, stderr=err)
-    assert 'Database "standby" is read-only here. Use a primary server' in err.getvalue()
+    assert err.getvalue() == f"Rebuild of index article_embedding_hnsw {REMEDY}\n"
+
+
+def test_loads_name_the_primary(rows):
+    for load in (
+        lambda: rows.bulk_load([Article(title="new")]),
+        lambda: rows.bulk_load([Article(title="new")], rebuild_indexes=True),
+        lambda: rows.bulk_load([Article(title="new")], update_conflicts=True, unique_fields=["id"]),
+        lambda: rows.bulk_load_arrays(VECTORS[:2], title=["a", "b"], published=[True, True]),
+    ):
+        with pytest.raises(InternalError) as caught:
+            load()
+        assert str(caught.value).removeprefix("bulk_load").removeprefix("_arrays") == f"() of Article {REMEDY}"
+
+
+# A router
+
+
+class Replicas:
+    """Reads on the standby, writes on the primary; and both have the same rows, so that relations between them hold."""
+
+    def db_for_read(self, model, **hints):
+        return "standby"
+
+    def db_for_write(self, model, **hints):
+        return "fresh"
+
+    def allow_relation(self, one, other, **hints):
+        return True
+
+
+@pytest.fixture
+def routed(settings, primary, standby):
+    settings.DATABASE_ROUTERS = [Replicas()]
+    yield Article.objects
+    primary.execute("DELETE FROM tests_article WHERE id > 4000")
+
+
+def caught_up(primary, standby):
+    """Wait until the standby has replayed what the primary has written so far."""
+    [[position]] = primary.execute("SELECT pg_current_wal_lsn()")
+    wait_for(standby, f"SELECT 1 WHERE pg_last_wal_replay_lsn() >= '{position}'")
+
+
+@pytest.mark.pgvector
+def test_router_searches_on_the_standby_and_writes_to_the_primary(routed, primary, standby):
+    assert routed.nearest(QUERY, 3).db == "standby"
+    article = routed.create(title="by save")
+    assert article._state.db == "fresh"
+    routed.bulk_load([Article(title="by load")])
+    assert routed.filter(title__startswith="by").embed().embedded == 2
+    caught_up(primary, standby)
+    article.refresh_from_db()
+    assert article._state.db == "standby"
+    assert [row.title for row in routed.nearest(article, 2000) if row.title.startswith("by")] == ["by load"]
+
+
+@pytest.mark.pgvector
+def test_standby_that_lags_answers_as_of_what_it_has_replayed(routed, primary, standby):
+    caught_up(primary, standby)
+    standby.execute("SELECT pg_wal_replay_pause()")
+    try:
+        routed.create(title="4000", embedding=QUERY)
+        assert ids(routed.nearest(QUERY, 2)) == RANKED[:2]
+        assert ids(routed.using("fresh").nearest(QUERY, 2)) == [4000, RANKED[0]]
+        assert replica_lag("standby") > timedelta(0)
+    finally:
+        standby.execute("SELECT pg_wal_replay_resume()")
+    caught_up(primary, standby)
+    wait_until(lambda: replica_lag("standby") == timedelta(0))
+    assert replica_lag("fresh") is None
+    assert ids(routed.nearest(QUERY, 2)) == [4000, RANKED[0]]
 
 
 def test_tuning_asks_for_the_primary(standby):

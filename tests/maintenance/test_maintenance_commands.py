@@ -408,8 +408,8 @@ def test_rebuild_where_nobody_may_write_says_where_to_ask(migrated_database):
     with pytest.raises(CommandError, match=r"^1 of 1 failed\.$"):
         call_command("rebuild_hnsw_indexes", INDEX, database="fresh", interactive=False, stderr=errors, no_color=True)
     assert errors.getvalue() == (
-        'cannot execute UPDATE in a read-only transaction. Database "fresh" is read-only here. Use a primary '
-        "server and a role that may write.\n"
+        f'Rebuild of index {INDEX} writes, and database "fresh" is read-only here: use a primary server, by its alias '
+        "or by the db_for_write() of a router, and a role that may write.\n"
     )
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from django.db import Error, InterfaceError, OperationalError, connections
 from django.template.defaultfilters import pluralize
 
+from pgembedding_django.loading.primary import READ_ONLY
 from pgembedding_django.maintenance.indexes.lookup import statuses
 from pgembedding_django.maintenance.rebuilding.session import Session
 from pgembedding_django.models import HnswIndexStatus
@@ -18,8 +19,8 @@ __all__ = ["REBUILD_RIGHTS", "end_sentence", "explain_refusal", "explained", "is
 #: PostgreSQL 17 has the privilege MAINTAIN.
 MAINTAIN_VERSION = 170000
 
-#: SQLSTATE of a right that a role lacks, of a write where only reading is allowed, and of a statement cancelled.
-NO_RIGHT, READ_ONLY, CANCELLED = "42501", "25006", "57014"
+#: SQLSTATE of a right that a role lacks, and of a statement cancelled.
+NO_RIGHT, CANCELLED = "42501", "57014"
 
 #: SQLSTATE of a disk that is full, and of /dev/shm, in which the processes of a parallel build share their memory.
 DISK_FULL = "53100"

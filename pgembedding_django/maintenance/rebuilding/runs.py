@@ -15,6 +15,7 @@ from django.utils.translation import gettext as _
 
 from pgembedding_django import locks
 from pgembedding_django.compat import background
+from pgembedding_django.loading.primary import on_primary
 from pgembedding_django.maintenance.indexes.progress import read_progress
 from pgembedding_django.maintenance.rebuilding.log import log_outcome
 from pgembedding_django.maintenance.rebuilding.session import IndexBusy, Session
@@ -69,7 +70,12 @@ def queue_run(run: IndexRun, using: str) -> IndexRun:
 
     Raises IndexBusy if something is being done to it already.
     """
-    with transaction.atomic(using=using), connections[using].cursor() as cursor:
+    action = IndexRun.Action(run.action).value
+    with (
+        on_primary(f"{action.capitalize()} of index {run.index}", using),
+        transaction.atomic(using=using),
+        connections[using].cursor() as cursor,
+    ):
         # Of two that ask at once, such as by a double click, the second sees what the first has queued.
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [locks.REBUILD])
         for other in unfinished_runs(using, schema=run.schema, index=run.index):

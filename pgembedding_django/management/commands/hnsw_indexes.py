@@ -18,6 +18,7 @@ from django.utils.timezone import is_aware, localtime
 from pgembedding_django.maintenance.indexes.catalogue import IndexReport, list_indexes
 from pgembedding_django.maintenance.indexes.diagnosis import State
 from pgembedding_django.maintenance.indexes.lookup import can_read
+from pgembedding_django.maintenance.replicas import replica_lag
 from pgembedding_django.management.base import DatabaseCommand
 
 COLUMNS = ("state", "index", "table", "distance", "size", "rows", "dead", "scans", "rebuilt", "recall")
@@ -73,12 +74,19 @@ class Command(DatabaseCommand):
         for row in (dict(zip(COLUMNS, COLUMNS, strict=True)), *rows):
             self.stdout.write(_line(row, widths))
         for report in reports:
-            # What a rebuild builds says what the index says that it replaces.
-            if not report.advice or (report.state is State.BUILDING and report.leftover_of):
+            # What a rebuild builds says what the index says that it replaces; of a standby it is said once.
+            if report.state is State.UNKNOWN or (report.state is State.BUILDING and report.leftover_of):
                 continue
-            self.stdout.write("")
-            said = wrap(f"{report.label}: {report.advice}", min(width, WIDTH), break_on_hyphens=False)
-            self.stdout.write("\n".join(said))
+            if report.advice:
+                self._write_advice(f"{report.label}: {report.advice}", width)
+        if unknown := {report.advice for report in reports if report.state is State.UNKNOWN}:
+            lag = replica_lag(using)
+            behind = "" if lag is None else f" It is {lag.total_seconds():.1f} s behind."
+            self._write_advice(unknown.pop() + behind, width)
+
+    def _write_advice(self, advice: str, width: int) -> None:
+        said = wrap(advice, min(width, WIDTH), break_on_hyphens=False)
+        self.stdout.write("\n" + "\n".join(said))
 
 
 def _name_collections(reports: list[IndexReport], using: str) -> dict[str, str]:
