@@ -190,8 +190,10 @@ class IndexedDistance(Func):
     precision: str | None
     dimensions: Any
 
-    def __init__(self, field: Any, vector: Vector, distance: type[Distance], precision: str | None) -> None:
-        super().__init__(field.get_operand(), VectorValue(vector, output_field=field), output_field=FloatField())
+    def __init__(
+        self, operand: Any, field: Any, vector: Vector, distance: type[Distance], precision: str | None
+    ) -> None:
+        super().__init__(operand, VectorValue(vector, output_field=field), output_field=FloatField())
         self.distance, self.precision, self.dimensions = distance.distance, precision, field.dimensions
 
     def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, *args: Any, **extra: Any) -> Any:

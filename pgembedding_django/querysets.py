@@ -64,7 +64,9 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
             but not the row of the same key in another database, unless a router's allow_relation() relates the two);
             or a list of several of these.
         k: how many rows, at least 1.
-        field: the name of the EmbeddingField; needed only where the model has several.
+        field: the name of the EmbeddingField; needed only where the model has several. Of another model, behind a
+            relation, as in filter(): "books__embedding" ranks authors by the nearest of their books, each author once,
+            with that book's key in `nearest_pk`. A filter on the relation before it says which books count.
         distance: "l2", "cosine", "l1", "inner_product" or a distance class; what the field says unless given, then what
             its HnswIndex is made for, then "l2". By cosine, rows whose vector is all zeros are left out too.
         max_distance: rows farther than this are left out.

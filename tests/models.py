@@ -9,7 +9,11 @@ from pgembedding_django import EmbeddingField, EmbeddingManager, HnswIndex
 
 
 class Section(models.Model):
+    """A model without a vector, whose articles have one."""
+
     name = models.CharField(max_length=50)
+
+    objects = EmbeddingManager()
 
 
 class Article(models.Model):

@@ -8,6 +8,7 @@ from typing import Any, TypeVar, cast
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Model, QuerySet
+from django.db.models.expressions import Col
 from django.db.models.query import (
     FlatValuesListIterable,
     ModelIterable,
@@ -20,6 +21,7 @@ from django.db.models.sql import Query
 __all__ = [
     "RowsAs",
     "clone_plain",
+    "column_of",
     "compiled",
     "current_query",
     "default_queryset",
@@ -27,6 +29,7 @@ __all__ = [
     "getter",
     "key_names",
     "mixed",
+    "multiple_joins",
     "related_manager_filters",
     "replace_query",
     "rows_as",
@@ -126,6 +129,17 @@ def clone_plain(query: Query) -> Query:
 def key_names(model: type[Model]) -> list[str]:
     """Return the names of the columns of a primary key, as F() takes them."""
     return [field.attname for field in model._meta.pk_fields]
+
+
+def column_of(expression: Any) -> Any:
+    """Return the field of a resolved reference to a column; None of any other expression."""
+    return expression.target if isinstance(expression, Col) else None
+
+
+def multiple_joins(query: Query) -> int:
+    """Return how many of a query's joins may repeat a row."""
+    joins = (join for alias, join in query.alias_map.items() if query.alias_refcount[alias])
+    return sum(getattr(getattr(join, "join_field", None), "multiple", False) for join in joins)
 
 
 class RowsAs:

@@ -76,8 +76,8 @@ class CollectionField(EmbeddingField):
         options = self.collection.hnsw
         return [] if options is None else [CollectionIndex(self.collection, **options)]
 
-    def get_operand(self) -> Any:
-        return Sized(F(self.name), output_field=self)
+    def get_operand(self, name: str | None = None) -> Any:
+        return Sized(F(name or self.name), output_field=self)
 
 
 class WrittenField(CollectionField):

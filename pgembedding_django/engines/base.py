@@ -78,6 +78,7 @@ class Scan:
     candidates: how many rows the index gives to be ranked again exactly; 0 where its own order is the exact one.
     precision: of the index, None for the column's own.
     listed: of how many rows the statement lists the keys, to rank those rows again; 0 where the index gives the answer.
+    lists_then: of how many in that second scan, 0 for as many.
     enough: how many of these there must be, or the statement answers nothing.
     estimated: whether the reason counts rows as the planner believes.
     in_one_place: whether a single server is known to have all the rows that it reads.
@@ -93,6 +94,7 @@ class Scan:
     candidates: int = 0
     precision: str | None = None
     listed: int = 0
+    lists_then: int = 0
     enough: int = 0
     estimated: bool = False
     in_one_place: bool = False
@@ -108,7 +110,7 @@ class Scan:
 
     def going_on(self) -> Scan:
         """Return the scan that does not stop at its first candidates."""
-        return replace(self, max_scan_tuples=self.goes_on_to)
+        return replace(self, max_scan_tuples=self.goes_on_to, listed=self.lists_then or self.listed)
 
     @property
     def reads_in_order(self) -> bool:

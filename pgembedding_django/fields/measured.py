@@ -73,9 +73,13 @@ class MeasuredField(_Field):
         """Return the indexes among which nearest() finds the field's own."""
         return self.model._meta.indexes
 
-    def get_operand(self) -> Any:
-        """Return what nearest() measures the distance of: the column, as its index holds it."""
-        return F(self.name)
+    def get_operand(self, name: str | None = None) -> Any:
+        """
+        Return what nearest() measures the distance of: the column, as its index holds it.
+
+        name: by which a query knows the column, of another model's rows a path.
+        """
+        return F(name or self.name)
 
     # The column
 

@@ -33,8 +33,8 @@ class SizedField(EmbeddingField):
     def get_indexes(self) -> Sequence[Index]:
         return [i for i in self.model._meta.indexes if getattr(i, "dimensions", None) == self.dimensions]
 
-    def get_operand(self) -> Any:
-        return OfLength(F(self.name), output_field=self)
+    def get_operand(self, name: str | None = None) -> Any:
+        return OfLength(F(name or self.name), output_field=self)
 
 
 def indexed_lengths(field: EmbeddingField) -> set[int]:
@@ -57,8 +57,8 @@ class HasLength(Func):
 
     output_field = BooleanField()
 
-    def __init__(self, field: SizedField) -> None:
-        super().__init__(F(field.name))
+    def __init__(self, field: SizedField, name: str | None = None) -> None:
+        super().__init__(F(name or field.name))
         self.dimensions: int = cast(int, field.dimensions)
 
     def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, *args: Any, **extra: Any) -> Any:

@@ -18,6 +18,7 @@ from pgembedding_django.indexes import declared_index
 from pgembedding_django.search import arguments
 from pgembedding_django.search.examples import Match, Questions, read_examples
 from pgembedding_django.search.rankable import check_groups, check_unsliced
+from pgembedding_django.search.relations import NEAREST_KEY, field_at, is_every_child, is_path
 from pgembedding_django.search.search import Search
 
 __all__ = ["ask"]
@@ -47,12 +48,16 @@ def ask(
     """
     check_unsliced(rows, "nearest()", "Rank them through filter(pk__in=rows.values('pk')).")
     check_groups(rows, "nearest()")
-    searched = rows.get_measured_field(field)
+    path = str(field) if is_path(field) else ""
+    searched = field_at(rows, path) if path else rows.get_measured_field(field)
+    model = searched.model if path else rows.model
     k = arguments.checked_k(k)
     arguments.check_exact(exact)
     arguments.check_alias(rows.model, rows.query.annotations, alias)
     arguments.check_match(match)
-    examples = read_examples(rows, searched, query, away_from)
+    if path:
+        arguments.check_alias(rows.model, rows.query.annotations, NEAREST_KEY)
+    examples = read_examples(model, rows.db, searched, query, away_from)
     if searched.dimensions is None:
         arguments.check_length(searched)
         searched = SizedField(searched, examples.like[0].size)
@@ -80,15 +85,17 @@ def ask(
         probes=probes,
         nearest_of_each=rows.query.distinct_fields,
         own_keys=examples.own_keys,
-        filtered=rows._is_filtered() or bool(examples.own_keys) or _is_inherited(searched, rows.model),
+        filtered=rows._is_filtered() or bool(examples.own_keys) or not _has_every_row(rows.model, searched, path),
         matches=examples.like if is_best else (),
         avoids=examples.unlike if is_best else (),
         similarity=similarity,
+        path=path,
     )
 
 
-def _is_inherited(field: EmbeddingField, model: type[Model]) -> bool:
-    return field.model is not model._meta.concrete_model
+def _has_every_row(model: type[Model], field: EmbeddingField, path: str) -> bool:
+    """Tell whether a query without conditions reads every row of the table that has the field's index."""
+    return is_every_child(model, path) if path else field.model is model._meta.concrete_model
 
 
 def _warn_of_other_index(field: EmbeddingField, distance: type[Distance]) -> None:

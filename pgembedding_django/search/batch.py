@@ -84,6 +84,7 @@ def _is_plain(rows: QuerySet[Any], search: Search, scan: Scan, connection: BaseD
         and engine.server(connection).joins_lateral
         and not scan.candidates
         and not search.nearest_of_each
+        and not search.path
         and not isinstance(search.field, SizedField)
         and rows._iterable_class is ModelIterable
         and not (query.distinct or query.select_for_update or query.group_by is not None)
@@ -146,7 +147,7 @@ class _Batch:
     def _compile(self, scan: Scan, limit: int) -> tuple[str, Sequence[Any]]:
         """Return the ranking of primary keys by the vector that is asked for."""
         search, rows = self.search, self.rows.order_by()
-        distance = search.distance(search.field.get_operand(), AskedVector(search.field))
+        distance = search.distance(search.operand, AskedVector(search.field))
         found = rows.filter(Scanned(rows.query, search))
         if search.distance.distance == "cosine":
             found = found.filter(HasDirection(search))

@@ -65,7 +65,7 @@ class Scanned(Expression):
     def __init__(self, rows: Query, search: Search) -> None:
         super().__init__()
         self.rows, self.search = rows, search
-        self.column: Any = F(search.field.name)
+        self.column: Any = F(search.column)
 
     def get_source_expressions(self) -> list[Any]:
         return [self.column]
@@ -97,7 +97,7 @@ class Scanned(Expression):
 
     def _list_candidates(self, scan: Scan, connection: BaseDatabaseWrapper) -> Any:
         search = self.search
-        distance = IndexedDistance(search.field, search.vector, search.distance, scan.precision)
+        distance = IndexedDistance(search.operand, search.field, search.vector, search.distance, scan.precision)
         rows: QuerySet[Any] = QuerySet(self.rows.model, self.rows).filter(Scanned(self.rows, search))
         query = rows.order_by(distance).values("pk")[: scan.listed].query
         set_ranking(query, Ranking(search, replace(scan, candidates=0, listed=0, enough=0)))

@@ -29,9 +29,9 @@ class HasDirection(Expression):
 
     def __init__(self, search: Search) -> None:
         super().__init__()
-        self.column: Any = F(search.field.name)
+        self.column: Any = F(search.column)
         vector = VectorValue(search.vector, output_field=search.field)
-        self.distance: Any = search.distance(search.field.get_operand(), vector)
+        self.distance: Any = search.distance(search.operand, vector)
 
     def get_source_expressions(self) -> list[Any]:
         return [self.column, self.distance]

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import Model
 from django.db.models.functions import Least
 from django.db.models.sql.compiler import SQLCompiler
 from numpy.typing import NDArray
@@ -16,9 +17,10 @@ from numpy.typing import NDArray
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.functions import Distance, VectorValue
 from pgembedding_django.search.questions import Question, check_direction, is_instance, is_row_of, query_vector
+from pgembedding_django.search.search import Search
 from pgembedding_django.vectors import Vector
 
-__all__ = ["Examples", "Match", "Questions", "best_distance", "read_examples"]
+__all__ = ["Examples", "Match", "Questions", "best_distance", "ranking_distance", "read_examples"]
 
 #: One thing, or several.
 Questions: TypeAlias = Question | Sequence[Question]
@@ -55,13 +57,17 @@ class Examples:
         return middle
 
 
-def read_examples(rows: Any, field: EmbeddingField, query: Any, away_from: Any) -> Examples:
-    """Return the vectors of a query, of one thing or several, each as nearest() takes one; texts are embedded here."""
+def read_examples(model: type[Model], using: str, field: EmbeddingField, query: Any, away_from: Any) -> Examples:
+    """
+    Return the vectors of a query, of one thing or several, each as nearest() takes one; texts are embedded here.
+
+    model: of which an example may be an instance. using: the database that is searched.
+    """
     like, unlike = _listed(query), [] if away_from is None else _listed(away_from)
-    vectors = [query_vector(rows.model, field, each) for each in (*like, *unlike)]
+    vectors = [query_vector(model, field, each) for each in (*like, *unlike)]
     if field.dimensions is None and len({vector.size for vector in vectors}) > 1:
         raise ValueError(f"{field.label} is compared with vectors of one length, got {[v.size for v in vectors]}.")
-    own = [each.pk for each in (*like, *unlike) if is_instance(each, rows.model) and is_row_of(rows.db, each)]
+    own = [each.pk for each in (*like, *unlike) if is_instance(each, model) and is_row_of(using, each)]
     return Examples(tuple(vectors[: len(like)]), tuple(vectors[len(like) :]), tuple(own))
 
 
@@ -86,7 +92,14 @@ class BestDistance(Least):
         return compiler.compile(self)
 
 
-def best_distance(field: EmbeddingField, distance: type[Distance], vectors: Sequence[Vector]) -> Any:
+def best_distance(search: Search, vectors: Sequence[Vector]) -> Any:
     """Return the distance of rows to the nearest of some vectors."""
-    measured = [distance(field.get_operand(), VectorValue(vector, output_field=field)) for vector in vectors]
+    # Bound to its field already: it is checked, and Django hashes it by its bytes instead of number by number.
+    values = (VectorValue(vector, output_field=search.field) for vector in vectors)
+    measured = [search.distance(search.operand, value) for value in values]
     return measured[0] if len(measured) == 1 else BestDistance(*measured)
+
+
+def ranking_distance(search: Search) -> Any:
+    """Return the distance by which a search ranks."""
+    return best_distance(search, search.matches or (search.vector,))

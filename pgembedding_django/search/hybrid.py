@@ -21,6 +21,7 @@ from pgembedding_django.search.arguments import check_alias, checked_candidates,
 from pgembedding_django.search.plans import EXACT, choose_scan
 from pgembedding_django.search.rankable import check_each
 from pgembedding_django.search.ranking import with_scan
+from pgembedding_django.search.relations import is_path, once_each
 from pgembedding_django.search.search import Ranking, get_ranking
 
 __all__ = ["get_fusion", "search_both"]
@@ -69,6 +70,8 @@ def search_both(
     check_alias(rows.model, rows.query.annotations, alias)
     wanted = checked_candidates(candidates, k)
     meaning = rows.nearest(text, wanted, field=field).values("pk").query
+    if is_path(field):
+        rows = once_each(rows, meaning)
     words = rank_by_words(rows, text, list(fields), config)[:wanted].values("pk").query
     return _fuse(rows, Fusion(meaning, words, k, config), alias)
 

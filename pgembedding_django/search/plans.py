@@ -62,7 +62,7 @@ def get_scan(compiler: SQLCompiler) -> Scan:
         return EXACT
     scan = choose_scan(compiler.query, search, compiler.connection).going_on()
     # Candidates are a query of their own, in which a reference to an outer one has no meaning.
-    return EXACT if scan.candidates else replace(scan, listed=0, enough=0)
+    return EXACT if scan.candidates else replace(scan, listed=scan.listed if search.path else 0, enough=0)
 
 
 def choose_scan(query: Query, search: Search, connection: BaseDatabaseWrapper, *, fresh: bool = False) -> Scan:
@@ -89,9 +89,9 @@ def choose_scan(query: Query, search: Search, connection: BaseDatabaseWrapper, *
     if search.index.is_partial and not search.filtered:
         return Scan(reason=f"{search.index.name} holds only some rows, and no filter stands before it")
     reads_on = search.filtered or search.max_distance is not None or engine.candidates(search.k, search.index.precision)
-    if query.select_for_update and reads_on:
+    if query.select_for_update and reads_on and not search.path:
         return Scan(reason="select_for_update() locks what an index scan reads beyond the answer")
-    if query.distinct or query.group_by is not None or _has_window(query):
+    if not search.path and (query.distinct or query.group_by is not None or _has_window(query)):
         return Scan(reason="no index can serve DISTINCT, GROUP BY or a window")
     if search.max_distance is not None and search.alias not in query.annotation_select:
         return Scan(reason=f'"{search.alias}" is not selected, so the ranking cannot be cut at max_distance')
@@ -125,7 +125,7 @@ def scans(scan: Scan) -> Iterator[Scan]:
 
 def few_rows_key(search: Search, connection: BaseDatabaseWrapper) -> Hashable:
     """Return under which key it is remembered that a search found fewer rows than k, since there are no more."""
-    return place(connection), search.table, search.field.name, search.distance, search.field.dimensions
+    return place(connection), search.table, search.column, search.distance, search.field.dimensions
 
 
 def _has_window(query: Query) -> bool:
@@ -134,7 +134,7 @@ def _has_window(query: Query) -> bool:
 
 
 def _choose_filtered(search: Search, engine: Engine, rows: int, total: int) -> Scan:
-    few = candidate_cost(search) * _candidates_per_row(search, engine) * search.k
+    few = candidate_cost(search) * _candidates_per_row(search, engine) * search.wanted
     if rows <= few:
         noun = "row" if rows == 1 else "rows"
         return Scan(reason=f"the filter keeps about {rows:,} {noun}, and any {few:,} are read faster exactly")
@@ -142,7 +142,7 @@ def _choose_filtered(search: Search, engine: Engine, rows: int, total: int) -> S
     limit = int((few * total) ** 0.5)
     counts = f"the filter keeps about {rows:,} of {total:,} rows"
     if rows <= limit:
-        return Scan(reason=f"{counts}, and up to {limit:,} are read faster than an index finds {search.k} of them")
+        return Scan(reason=f"{counts}, and up to {limit:,} are read faster than an index finds {search.wanted} of them")
     return _index_scan(search, engine, rows, total, f"{counts}, more than the {limit:,} that are read as fast")
 
 
@@ -155,9 +155,9 @@ def candidate_cost(search: Search) -> int:
 def _index_scan(search: Search, engine: Engine, rows: int, total: int, reason: str) -> Scan:
     """rows, total: how many the filter keeps and the table has; 0 where no filter counts."""
     index = cast(VectorIndex, search.index)
-    enough = search.k * FILTERED_MARGIN if rows else 0
-    candidates = engine.candidates(search.k, index.precision)
-    needed = _candidates_per_row(search, engine) * search.k * total // rows if rows else 2 * search.k
+    enough = search.wanted * FILTERED_MARGIN if rows else 0
+    candidates = engine.candidates(search.wanted, index.precision)
+    needed = _candidates_per_row(search, engine) * search.wanted * total // rows if rows else 2 * search.wanted
     reads_lists = isinstance(index, IvfflatIndex)
     told = search.ef_search or index.ef_search
     ef_search = told or max(needed, candidates, fitting_ef_search(total) if rows else 0)
@@ -166,6 +166,9 @@ def _index_scan(search: Search, engine: Engine, rows: int, total: int, reason: s
     probes = _probes(search, max(needed, candidates), total) if reads_lists else 0
     # Fewer could never hold the rows that there must be.
     candidates = candidates and max(candidates, enough)
+    listed = candidates or enough
+    if search.path:
+        listed = max(listed, search.wanted, ef_search, fitting_ef_search(total))
     return Scan(
         reason=reason,
         index=index.name,
@@ -173,11 +176,12 @@ def _index_scan(search: Search, engine: Engine, rows: int, total: int, reason: s
         probes=probes,
         fits_table=not told and not rows and not reads_lists,
         # An unfiltered scan stops at its first candidates, and goes on only if they were too few.
-        max_scan_tuples=going_on if rows or search.k > min(ef_search, MAX_EF_SEARCH) else 0,
+        max_scan_tuples=going_on if rows or search.wanted > min(ef_search, MAX_EF_SEARCH) else 0,
         goes_on_to=going_on,
         candidates=candidates,
         precision=index.precision,
-        listed=candidates or enough,
+        listed=listed,
+        lists_then=10 * listed if search.path else 0,
         enough=enough,
     )
 
@@ -185,7 +189,7 @@ def _index_scan(search: Search, engine: Engine, rows: int, total: int, reason: s
 def _candidates_per_row(search: Search, engine: Engine) -> int:
     """How many rows that pass the filter an index scan must find for each row wanted."""
     precision = cast(VectorIndex, search.index).precision
-    return max(EF_SEARCH_PER_ROW, engine.candidates(search.k, precision) // search.k if precision else 0)
+    return max(EF_SEARCH_PER_ROW, engine.candidates(search.wanted, precision) // search.wanted if precision else 0)
 
 
 def _probes(search: Search, needed: int, total: int) -> int:
@@ -199,7 +203,7 @@ def _probes(search: Search, needed: int, total: int) -> int:
 def _max_scan_tuples(search: Search, needed: int, rows: int) -> int:
     if not rows:
         # Deleted rows count among the candidates until VACUUM.
-        return max(UNFILTERED_SCAN_TUPLES, 50 * search.k)
+        return max(UNFILTERED_SCAN_TUPLES, 50 * search.wanted)
     # The first candidates hold enough rows that pass the filter, unless it contradicts the query's neighbourhood; an
     # exact scan is then better than going on, and so it is past a quarter of what it would read.
     return 0 if needed <= MAX_EF_SEARCH else max(rows // 4, 1)

@@ -13,6 +13,7 @@ from pgembedding_django.search.arguments import checked_cut
 from pgembedding_django.search.hybrid import get_fusion
 from pgembedding_django.search.rankable import check_unranked
 from pgembedding_django.search.ranking import cut, plan
+from pgembedding_django.search.relations import sees_all
 from pgembedding_django.search.running import is_ranking, run_rankings
 from pgembedding_django.search.search import Ranking, get_ranking
 
@@ -50,6 +51,12 @@ class RankedQuerySet(LoadingQuerySet[M]):
         rows = super().annotate(*args, **kwargs)
         if isinstance(rows.query.group_by, tuple):
             check_unranked(self._ranked_by(), "annotate() with an aggregate over values()", AGGREGATE)
+        ranking = get_ranking(rows.query)
+        if ranking is not None and ranking.search.path and sees_all(rows.query):
+            raise TypeError(
+                "annotate() with an aggregate or a window cannot stand behind nearest() across a relation, which joins "
+                f"one row to each. {AGGREGATE}"
+            )
         return rows
 
     def contains(self, obj: Model) -> bool:

@@ -15,11 +15,11 @@ from pgembedding_django.compat.pages import paged
 from pgembedding_django.compat.queries import key_names, replace_query
 from pgembedding_django.engines.base import Scan
 from pgembedding_django.fields.sized import HasLength, SizedField
-from pgembedding_django.functions import VectorValue
 from pgembedding_django.search.conditions import DistanceLimit, Inline, RankingDistance, Scanned
 from pgembedding_django.search.direction import HasDirection
-from pgembedding_django.search.examples import best_distance
+from pgembedding_django.search.examples import best_distance, ranking_distance
 from pgembedding_django.search.plans import choose_scan
+from pgembedding_django.search.relations import NEAREST_KEY, NearestOfEach, join_path, nearest_key
 from pgembedding_django.search.search import Ranking, Search, get_ranking, set_ranking
 
 __all__ = ["cut", "plan", "rank", "with_scan"]
@@ -29,14 +29,18 @@ Rows = TypeVar("Rows", bound=QuerySet[Any])
 
 def rank(rows: Rows, search: Search) -> Rows:
     """Return the rows nearest to the vector of a search, nearest first, each with its distance."""
-    unordered = _nearest_of_each(_comparable(rows, search), search).all()
+    comparable = join_path if search.path else _comparable
+    unordered = _nearest_of_each(comparable(rows, search), search).all()
     unordered.query.standard_ordering = True  # reverse() turned an order that is replaced here.
-    found = unordered.filter(Scanned(unordered.query, search))
-    if search.distance.distance == "cosine":
+    scanned = NearestOfEach if search.path else Scanned
+    found = unordered.filter(scanned(unordered.query, search))
+    if search.distance.distance == "cosine" and not search.path:
         found = found.filter(HasDirection(search))
     # What annotate(), order_by() and [:k] do, on one copy of the query.
     ranked = found.query.chain()
-    ranked.add_annotation(RankingDistance(_measure(search)), search.alias, select=True)
+    ranked.add_annotation(RankingDistance(ranking_distance(search)), search.alias, select=True)
+    if search.path:
+        ranked.add_annotation(nearest_key(search), NEAREST_KEY, select=True)
     _order(ranked, search, breaks_ties=search.exact is not False)
     if search.similarity:
         ranked.add_annotation(similarity_of(F(search.alias)), search.similarity, select=True)
@@ -51,15 +55,16 @@ def _comparable(rows: Rows, search: Search) -> Rows:
     if search.own_keys:
         rows = rows.exclude(pk__in=search.own_keys)
     if search.avoids:
-        unlike = best_distance(search.field, search.distance, search.avoids)
-        rows = rows.filter(LessThanOrEqual(_measure(search), unlike))
+        unlike = best_distance(search, search.avoids)
+        rows = rows.filter(LessThanOrEqual(ranking_distance(search), unlike))
     return rows.filter(HasLength(search.field)) if isinstance(search.field, SizedField) else rows
 
 
 def _order(query: Query, search: Search, *, breaks_ties: bool) -> None:
     """Order by the distance, and break ties by primary key where there is no index to lose and nothing is selected."""
-    names = [search.alias, *(key_names(cast(Any, query.model)) if breaks_ties and not query.distinct else ())]
-    is_composite = len(key_names(cast(Any, query.model))) > 1
+    keys = key_names(cast(Any, query.model))
+    names = [search.alias, *(keys if breaks_ties and (search.path or not query.distinct) else ())]
+    is_composite = len(keys) > 1
     query.clear_ordering(force=True, clear_default=False)
     query.add_ordering(*((Inline(F(name)) if is_composite else F(name)).asc() for name in names))
 
@@ -86,17 +91,10 @@ def _nearest_of_each(rows: Rows, search: Search) -> Rows:
     names = search.nearest_of_each
     if not names:
         return rows
-    each = rows.order_by(*map(F, names), _measure(search), "pk").values("pk")
+    each = rows.order_by(*map(F, names), ranking_distance(search), "pk").values("pk")
     plain = rows.order_by()
     plain.query.distinct, plain.query.distinct_fields = False, ()
     return plain.filter(pk__in=each)
-
-
-def _measure(search: Search) -> Any:
-    if search.matches:
-        return best_distance(search.field, search.distance, search.matches)
-    # Bound to its field already: it is checked, and Django hashes it by its bytes instead of number by number.
-    return search.distance(search.field.get_operand(), VectorValue(search.vector, output_field=search.field))
 
 
 def similarity_of(distance: Any) -> Any:

@@ -19,6 +19,9 @@ __all__ = ["ESTIMATE", "Ranking", "Search", "get_ranking", "set_ranking"]
 #: Under this scan, a query compiles to its filter alone.
 ESTIMATE = Scan(index="estimate")
 
+#: Across a relation, the rows that an index scan must find for each one wanted: some of them belong together.
+ROWS_PER_PARENT = 2
+
 
 @dataclass(frozen=True)
 class Search:
@@ -28,7 +31,8 @@ class Search:
     vector: what rows are ranked by, or with matches one of those. own_keys: of the rows that were asked for, which are
         left out. nearest_of_each: the names in distinct("author"). filtered: whether a condition stands that an index
         of all rows does not hold already. matches: vectors of which the nearest counts. avoids: rows nearer to one of
-        these than to any of matches are left out. similarity: the name of an annotation.
+        these than to any of matches are left out. similarity: the name of an annotation. path: how rows lead to the
+        field, where it is another model's: "books__embedding".
     """
 
     field: EmbeddingField
@@ -47,6 +51,22 @@ class Search:
     matches: tuple[Vector, ...] = ()
     avoids: tuple[Vector, ...] = ()
     similarity: str | None = None
+    path: str = ""
+
+    @property
+    def wanted(self) -> int:
+        """How many rows of the field's table an answer needs: several for each row, across a relation."""
+        return self.k * ROWS_PER_PARENT if self.path else self.k
+
+    @property
+    def column(self) -> str:
+        """By what name a query of the rows knows the field."""
+        return self.path or self.field.name
+
+    @property
+    def operand(self) -> Any:
+        """What distances are measured of: the column, as its index holds it."""
+        return self.field.get_operand(self.path or None)
 
     @property
     def table(self) -> str:

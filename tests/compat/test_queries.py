@@ -18,18 +18,20 @@ from django.db.models.sql import Query
 from pgembedding_django import EmbeddingQuerySet
 from pgembedding_django.compat.pages import paged
 from pgembedding_django.compat.queries import (
+    column_of,
     current_query,
     default_queryset,
     get_companion,
     getter,
     key_names,
     mixed,
+    multiple_joins,
     related_manager_filters,
     replace_query,
     rows_as,
     set_companion,
 )
-from tests.models import Article, Pair
+from tests.models import Article, Pair, Section
 
 pytestmark = pytest.mark.django_db
 
@@ -141,3 +143,15 @@ def test_query_of_two_classes_is_pickled():
     again = pickle.loads(pickle.dumps(page))
     assert type(again) is type(page)
     assert again.rows == 3
+
+
+def test_column_of_a_reference_is_its_field_and_of_an_expression_none():
+    rows = Section.objects.annotate(far=F("article__embedding"), more=F("pk") + 1)
+    assert column_of(rows.query.annotations["far"]) is Article._meta.get_field("embedding")
+    assert column_of(rows.query.annotations["more"]) is None
+
+
+def test_multiple_joins_counts_the_joins_that_repeat_a_row():
+    assert multiple_joins(Article.objects.filter(section__name="a").query) == 0
+    assert multiple_joins(Section.objects.filter(article__title="a").query) == 1
+    assert multiple_joins(Section.objects.filter(article__title="a").filter(article__title="b").query) == 2

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pgembedding_django import EmbeddingQuerySet, L2Distance, Vector
 from pgembedding_django.admin import EmbeddingAdminMixin
-from tests.typing.library.models import Article, Book, BookQuerySet, Chapter, Note
+from tests.typing.library.models import Article, Author, Book, BookQuerySet, Chapter, Note
 
 # Rows are rows of the model, whatever declares its manager.
 assert_type(Article.objects.get(pk=1), Article)
@@ -42,6 +42,11 @@ assert_type(Note.objects.nearest(Note.objects.get(pk=1)), EmbeddingQuerySet[Note
 assert_type(Chapter.objects.nearest("text", distance=L2Distance), EmbeddingQuerySet[Chapter])
 assert_type(Article.objects.nearest("text")[0], Article)
 
+# Across a relation, rows of the model that leads to the field.
+assert_type(Author.objects.nearest("text", 5, field="books__embedding"), EmbeddingQuerySet[Author])
+for author in Author.objects.filter(name="x").nearest([0.1, 0.2, 0.3], field="books__embedding", max_distance=0.5):
+    assert_type(author, Author)
+
 # What a subclass adds is there, and stays after a ranking.
 assert_type(Book.objects.recent(), BookQuerySet)
 assert_type(Book.objects.recent().by("x").nearest("text"), BookQuerySet)
@@ -66,6 +71,7 @@ loaded: int = Article.objects.bulk_load([row])
 
 class Ranked(Protocol):
     distance: float
+    nearest_pk: int
 
 
 def distance_of(found: Article) -> float:

@@ -27,6 +27,14 @@ class Note(models.Model):
     objects = EmbeddingManager["Note"]()
 
 
+class Author(models.Model):
+    """A model without a vector, whose books have one."""
+
+    name = models.CharField(max_length=200)
+
+    objects = EmbeddingManager()
+
+
 class BookQuerySet(EmbeddingQuerySet["Book"]):
     def by(self, author: str) -> BookQuerySet:
         return self.filter(author=author)
