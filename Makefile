@@ -16,7 +16,7 @@ serve: $(READY)
 	$(BIN)/python manage.py runserver
 
 test: $(READY)
-	$(BIN)/python -W error -m pytest -n 2 --dist loadfile --cov --cov-report=term --cov-fail-under=100 $(ARGS)
+	$(BIN)/python -W error -m pytest -n 2 --dist loadfile $(or $(ARGS),--cov --cov-report=term --cov-fail-under=100)
 
 neighbours: $(NEIGHBOURS)/.ready $(LANGCHAIN)/.ready
 	$(NEIGHBOURS)/bin/python -W error -m pytest tests/neighbours $(ARGS)

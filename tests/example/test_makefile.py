@@ -37,3 +37,9 @@ def test_environment_that_was_made_is_kept(tmp_path):
     (tmp_path / ".ready").touch()
     done = make("--dry-run", "--always-make", "demo", f"VENV={tmp_path}")
     assert f"python3 -m venv  {tmp_path}\n" in done.stdout
+
+
+@pytest.mark.parametrize(("arguments", "asked"), [([], True), (["ARGS=tests/vectors"], False)])
+def test_every_branch_is_asked_of_the_whole_suite_alone(arguments, asked):
+    done = make("--dry-run", "test", *arguments)
+    assert ("--cov-fail-under=100" in done.stdout) is asked
