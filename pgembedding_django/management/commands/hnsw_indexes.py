@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
+from dataclasses import asdict
 from datetime import datetime
 from shutil import get_terminal_size
 from textwrap import wrap
@@ -19,7 +20,9 @@ from pgembedding_django.maintenance.indexes.catalogue import IndexReport, list_i
 from pgembedding_django.maintenance.indexes.diagnosis import State
 from pgembedding_django.maintenance.indexes.lookup import can_read
 from pgembedding_django.maintenance.replicas import replica_lag
+from pgembedding_django.maintenance.sizing import plan_indexes
 from pgembedding_django.management.base import DatabaseCommand
+from pgembedding_django.management.planning import describe_plan, read_plan
 
 COLUMNS = ("state", "index", "table", "distance", "size", "rows", "dead", "scans", "rebuilt", "recall")
 NUMBERS = ("size", "rows", "dead", "scans", "recall")
@@ -47,9 +50,18 @@ class Command(DatabaseCommand):
             metavar="STATES",
             help=f"Exit with status 1 if an index is in one of these states: {', '.join(State.values)}.",
         )
+        parser.add_argument(
+            "--plan",
+            nargs="+",
+            metavar=("rows=NUMBER", "partitions=NUMBER"),
+            help="Say instead what each HnswIndex of the models would need at so many rows.",
+        )
 
     @no_translations
     def handle(self, *args: Any, **options: Any) -> None:
+        if options["plan"]:
+            self._plan(read_plan(options["plan"]), options)
+            return
         fatal = set(filter(None, options["fail_on"].split(",")))
         if unknown := fatal - set(State.values):
             raise CommandError(f"--fail-on takes {', '.join(State.values)}, got {', '.join(sorted(unknown))}.")
@@ -62,6 +74,13 @@ class Command(DatabaseCommand):
             self._write_table(reports, collections, options["database"])
         if any(report.state in fatal for report in reports):
             sys.exit(1)
+
+    def _plan(self, plan: dict[str, int], options: dict[str, Any]) -> None:
+        needs = plan_indexes(using=options["database"], **plan)
+        if options["json"]:
+            self.stdout.write(json.dumps([asdict(need) for need in needs], indent=2))
+        else:
+            self.stdout.write("\n".join(describe_plan(needs, options["database"])))
 
     def _write_table(self, reports: list[IndexReport], collections: dict[str, str], using: str) -> None:
         if not reports:
