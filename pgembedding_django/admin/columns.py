@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from django.contrib import admin
 from django.db.models import Model
 from django.utils.formats import number_format
+from django.utils.text import Truncator
 from django.utils.translation import gettext_lazy as _
 
-from pgembedding_django.fields import EmbeddingField
-from pgembedding_django.forms import describe
+from pgembedding_django.fields import EmbeddingField, SparseVectorField
+from pgembedding_django.forms import SHOWN_CHARACTERS, describe
+from pgembedding_django.vectors import SparseVector
 
 __all__ = ["DISTANCE", "ReadableVector", "distance_column"]
 
@@ -22,10 +24,12 @@ DISTANCE = "pgembedding_distance"
 class ReadableVector:
     """What the admin takes in place of a field's name; equal for one field, as the name would be."""
 
-    field: EmbeddingField
+    field: EmbeddingField | SparseVectorField
 
     def __call__(self, row: Model) -> str | None:
         vector = self.field.value_from_object(row)
+        if isinstance(vector, SparseVector):
+            return Truncator(str(vector)).chars(SHOWN_CHARACTERS)
         return None if vector is None else describe(vector)
 
     @property

@@ -21,7 +21,7 @@ from pgembedding_django.admin.panels import panels
 from pgembedding_django.admin.rebuilding import can_rebuild, rebuild_url
 from pgembedding_django.admin.search import MeaningMixin
 from pgembedding_django.admin.templates import extend
-from pgembedding_django.fields import EmbeddingField
+from pgembedding_django.fields import EmbeddingField, SparseVectorField
 
 __all__ = ["EmbeddingAdminMixin"]
 
@@ -76,7 +76,7 @@ class EmbeddingAdminMixin(_ModelAdmin):
             field = self.model._meta.get_field(name) if isinstance(name, str) else None
         except FieldDoesNotExist:
             return name
-        return ReadableVector(field) if isinstance(field, EmbeddingField) else name
+        return ReadableVector(field) if isinstance(field, EmbeddingField | SparseVectorField) else name
 
     # The list
 

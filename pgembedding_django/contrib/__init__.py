@@ -15,6 +15,7 @@ REGISTERED = {
     "ninja": "pgembedding_django.contrib.ninja",
     "rest_framework": "pgembedding_django.contrib.rest_framework",
     "strawberry_django": "pgembedding_django.contrib.strawberry_django",
+    "unfold": "pgembedding_django.contrib.unfold",
 }
 
 

@@ -3,7 +3,10 @@
 from functools import partial
 
 import pytest
+from django.db import models
 
+from pgembedding_django import SparseVectorField
+from pgembedding_django.admin.columns import ReadableVector
 from tests.admin import serve, staff
 from tests.models import Article
 
@@ -75,3 +78,16 @@ def test_saving_with_a_readonly_vector_keeps_it(article, register, admin_client)
 def test_other_columns_stay_as_they_are(article, register, admin_client):
     register(list_display=["__str__", "title", lambda row: f"no. {row.pk}"], readonly_fields=["title"])
     assert f"no. {article.pk}" in admin_client.get("/admin/tests/article/").content.decode()
+
+
+def test_sparse_vector_is_shown_in_one_line(isolated):
+    class Page(models.Model):
+        words = SparseVectorField(dimensions=90)
+
+        class Meta:
+            app_label = "tests"
+
+    column = ReadableVector(Page._meta.get_field("words"))
+    assert column(Page(words={3: 1.5})) == "{4:1.5}/90"
+    assert column(Page(words=dict.fromkeys(range(60), 1))).endswith("…")
+    assert column(Page()) is None

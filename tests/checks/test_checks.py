@@ -12,7 +12,7 @@ from pgembedding_django import EmbeddingField, EmbeddingManager, HnswIndex
 from pgembedding_django.admin import EmbeddingAdminMixin
 from pgembedding_django.checks import check_admins, check_databases, check_models
 from pgembedding_django.engines import ENGINES
-from tests.models import Article
+from tests.models import Article, Section
 from tests.support.notes import make_note
 
 DUMMY = {"BACKEND": "pgembedding_django.embedders.dummy.DummyEmbedder"}
@@ -622,6 +622,17 @@ def test_admin_that_shows_a_vector_without_mixin_is_warned_of(site, option):
             "pgembedding.W031",
             "ArticleAdmin shows every number of Article.embedding.",
             "Put pgembedding_django.admin.EmbeddingAdminMixin before ModelAdmin.",
+        )
+    ]
+
+
+def test_inline_that_shows_a_vector_without_mixin_is_warned_of(site):
+    line = type("Lines", (admin.TabularInline,), {"model": Article, "readonly_fields": ["embedding"]})
+    site.register(Section, type("SectionAdmin", (admin.ModelAdmin,), {"inlines": [line]}))
+    assert [(message.msg, message.hint) for message in check_admins()] == [
+        (
+            "Lines shows every number of Article.embedding.",
+            "Put pgembedding_django.admin.EmbeddingAdminMixin before the inline.",
         )
     ]
 

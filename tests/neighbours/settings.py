@@ -20,6 +20,7 @@ INSTALLED_APPS = [
     "django.contrib.contenttypes",
     "django.contrib.messages",
     "django.contrib.sessions",
+    "django.contrib.staticfiles",
     "pgembedding_django",
     "pgembedding_django.documents",
     "django_filters",
@@ -38,6 +39,7 @@ INSTALLED_APPS = [
     "reversion",
     "safedelete",
     "simple_history",
+    "unfold.apps.BasicAppConfig",
     "tests.neighbours",
 ]
 # Each module of tests holds its own models; their tables are made without migrations, and those that they refer to.

@@ -1,4 +1,4 @@
-"""django-import-export: rows go to CSV, XLSX and JSON and come back bit by bit, and unchanged ones are skipped."""
+"""django-import-export: rows go to CSV, XLSX and JSON and back bit by bit, and unchanged ones are skipped."""
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ from tablib import Dataset
 
 from pgembedding_django import EmbeddingField, EmbeddingManager, Vector
 from tests.admin import serve
+from tests.neighbours.browser import chromium, needs_chromium, visit  # noqa: F401 (fixtures)
 
 pytestmark = pytest.mark.django_db
 
@@ -91,3 +92,11 @@ def test_admin_exports_and_imports(settings, admin_client, scenes):
     upload = SimpleUploadedFile("scenes.csv", answer.content, "text/csv")
     page = admin_client.post("/admin/neighbours/scene/import/", {"format": "0", "import_file": upload, "resource": ""})
     assert (page.status_code, page.context["result"].totals["skip"]) == (200, 5)
+
+
+@needs_chromium
+def test_pages_open_in_a_browser(settings, scenes, visit):  # noqa: F811
+    serve(settings, Scene, base=ImportExportModelAdmin, mixin=False, indexes=False, resource_classes=[SceneResource])
+    assert "Scene object" in visit("/admin/neighbours/scene/", "list")
+    assert "Embedding" in visit("/admin/neighbours/scene/export/", "export")
+    assert "embedding" in visit("/admin/neighbours/scene/import/", "import")

@@ -1,4 +1,4 @@
-"""django-simple-history: a history of a field with source= keeps vector and digest, shows and compares them."""
+"""django-simple-history: a history of a field with source= keeps vector and digest, and shows them."""
 
 import pytest
 from django.core.checks import run_checks
@@ -10,6 +10,7 @@ from pgembedding_django import EmbeddingField, EmbeddingManager, HnswIndex, Vect
 from pgembedding_django.embedders.dummy import DummyEmbedder
 from pgembedding_django.embedding import sync
 from tests.admin import serve
+from tests.neighbours.browser import chromium, needs_chromium, visit  # noqa: F401 (fixtures)
 
 pytestmark = pytest.mark.django_db
 
@@ -96,3 +97,16 @@ def test_history_pages_of_the_admin_are_served(settings, admin_client):
     record = Letter.history.last()
     old = admin_client.get(f"/admin/neighbours/letter/{letter.pk}/history/{record.pk}/")
     assert (old.status_code, "3 dimensions" in old.content.decode()) == (200, True)
+
+
+@pytest.mark.filterwarnings(r"ignore:Calling select_related\(\)")
+@needs_chromium
+def test_history_pages_open_in_a_browser(settings, visit):  # noqa: F811
+    letter = Letter.objects.create(title="a", embedding=ONE)
+    letter.embedding = TWO
+    letter.save()
+    serve(settings, Letter, base=SimpleHistoryAdmin, mixin=False, indexes=False, history_list_display=["embedding"])
+    address = f"/admin/neighbours/letter/{letter.pk}/history/"
+    # Its table is wider than a phone without a vector too.
+    assert "[0.1,2.0,3.0]" in visit(address, "history", fits=False)
+    assert "3 dimensions" in visit(f"{address}{Letter.history.last().pk}/", "record")
