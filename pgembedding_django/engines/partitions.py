@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import truncate_name
 
-__all__ = ["completing_steps", "find_index_oid", "index_names", "is_partitioned"]
+__all__ = ["completing_steps", "find_index_oid", "is_partitioned", "part_names"]
 
 #: Bytes of a name (Postgres: NAMEDATALEN - 1).
 MOST = 63
@@ -90,15 +90,15 @@ def find_index_oid(connection: BaseDatabaseWrapper, name: str, quoted_table: str
     return row[0] if row else None
 
 
-def index_names(connection: BaseDatabaseWrapper, quoted_table: str, names: list[str]) -> set[str]:
-    """Return the names of some indexes of a table, and those of their parts on its partitions."""
+def part_names(connection: BaseDatabaseWrapper, quoted_table: str, names: list[str]) -> set[str]:
+    """Return what some indexes of a table are called on its partitions; nothing where it has none."""
     with connection.cursor() as cursor:
         cursor.execute(
             "WITH RECURSIVE tree AS ("
             "SELECT i.indexrelid AS oid FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid "
             "WHERE c.relname = ANY(%s::text[]) AND i.indrelid = to_regclass(%s) "
             "UNION ALL SELECT h.inhrelid FROM pg_inherits h JOIN tree ON h.inhparent = tree.oid) "
-            "SELECT relname::text FROM tree JOIN pg_class c ON c.oid = tree.oid",
+            "SELECT relname::text FROM tree JOIN pg_class c ON c.oid = tree.oid WHERE relkind = 'i' AND relispartition",
             [names, quoted_table],
         )
         return {name for (name,) in cursor.fetchall()}

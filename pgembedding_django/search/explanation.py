@@ -14,6 +14,7 @@ from django.db.models.sql import Query
 from pgembedding_django.engines import get_engine
 from pgembedding_django.engines.base import Scan
 from pgembedding_django.engines.explained import plan_nodes
+from pgembedding_django.engines.partitions import part_names
 from pgembedding_django.search.plans import choose_scan
 from pgembedding_django.search.ranking import with_scan
 from pgembedding_django.search.search import Ranking, get_ranking
@@ -54,9 +55,18 @@ def explain_scan(query: Query, connection: BaseDatabaseWrapper) -> str:
     if obstacle:
         rows = "every row that the filter keeps" if search.filtered else "every row"
         said = f"Exact scan: nearest() chose {scan.index} ({scan.reason}), but Postgres reads {rows}: {obstacle}."
+    elif scan.index:
+        said += _count_partitions(query, scan, table, connection)
     if (scan.estimated or obstacle) and not _fetch(connection, ANALYZED, [table])[0]:
         said += f" The table has no statistics yet, so the counts are guesses. Run: ANALYZE {table}"
     return said
+
+
+def _count_partitions(query: Query, scan: Scan, table: str, connection: BaseDatabaseWrapper) -> str:
+    """Say on how many partitions the index is read, "" where the table has none."""
+    parts = part_names(connection, table, [scan.index])
+    read = _indexes_read(query, scan, connection) if parts else None
+    return "" if read is None else f" It reads the index of {len(parts & read)} of {len(parts)} partitions."
 
 
 def _find_obstacle(query: Query, scan: Scan, table: str, connection: BaseDatabaseWrapper) -> str:
@@ -84,19 +94,25 @@ def _reads(query: Query, scan: Scan, names: Collection[str], connection: BaseDat
     """
     Tell whether the plan of a scan reads one of some indexes.
 
-    So it is taken to be where nothing tells: a search for nothing has no plan to differ.
+    So it is taken to be where nothing tells.
     """
+    read = _indexes_read(query, scan, connection)
+    return read is None or not read.isdisjoint(names)
+
+
+def _indexes_read(query: Query, scan: Scan, connection: BaseDatabaseWrapper) -> set[str] | None:
+    """Return the indexes in the plan of a scan, None where nothing tells: a search for nothing has no plan."""
     server = get_engine(connection).server(connection)
     if not server.explains:
-        return True
+        return None
     planned = with_scan(query, scan)
     planned.select_for_update = False  # Outside of a transaction, Django refuses to compile it.
     try:
         sql, params = planned.get_compiler(connection=connection).as_sql()
     except EmptyResultSet:
-        return True
+        return None
     plan = server.explain(connection, (sql, params))
-    return any(node.get("Index Name") in names for node in plan_nodes(plan))
+    return {node["Index Name"] for node in plan_nodes(plan) if "Index Name" in node}
 
 
 def _fetch(connection: BaseDatabaseWrapper, sql: str, params: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 from django.db import connections
 from django.db.models import QuerySet
 
-from pgembedding_django.engines.partitions import index_names
+from pgembedding_django.engines.partitions import part_names
 from pgembedding_django.indexes import vector_indexes
 
 __all__ = ["assertIndexUsed"]
@@ -39,4 +39,4 @@ def _with_parts(queryset: QuerySet[Any], names: list[str]) -> set[str]:
     if connection.vendor != "postgresql":
         return set(names)
     table = connection.ops.quote_name(queryset.model._meta.db_table)
-    return {*names, *index_names(connection, table, names)}
+    return {*names, *part_names(connection, table, names)}
