@@ -62,6 +62,7 @@ class Command(BaseCommand):
         self._say("Sections", f"{Section.objects.count():,}: {_summary(changes)}")
         self._say("Vectors", self._embed())
         made = "was missing, so it was made again" if loading.ensure_index() else "made by the migration"
+        loading.analyze()
         self._say("Index", f"{Section._meta.indexes[0].name} (HNSW, cosine), {made}")
 
     def _embed(self):
