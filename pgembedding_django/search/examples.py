@@ -65,7 +65,8 @@ def read_examples(model: type[Model], using: str, field: EmbeddingField, query: 
     """
     like, unlike = _listed(query), [] if away_from is None else _listed(away_from)
     vectors = [query_vector(model, field, each) for each in (*like, *unlike)]
-    if field.dimensions is None and len({vector.size for vector in vectors}) > 1:
+    any_length = isinstance(field, EmbeddingField) and field.dimensions is None
+    if any_length and len({vector.size for vector in vectors}) > 1:
         raise ValueError(f"{field.label} is compared with vectors of one length, got {[v.size for v in vectors]}.")
     own = [each.pk for each in (*like, *unlike) if is_instance(each, model) and is_row_of(using, each)]
     return Examples(tuple(vectors[: len(like)]), tuple(vectors[len(like) :]), tuple(own))

@@ -11,6 +11,7 @@ from django.db import OperationalError, connections, transaction
 
 from pgembedding_django.checks import check_indexes
 from pgembedding_django.engines import ENGINES, guard
+from pgembedding_django.engines.base import Scan
 from tests.models import Article
 from tests.support.maintenance import INDEX, fill
 from tests.support.waiting import ADVISORY_LOCKS
@@ -139,14 +140,17 @@ def test_role_that_may_read_the_table_may_search(session, role, fresh_database):
 def test_scanning_leaves_no_lock_in_the_transaction(session, fresh_database):
     engine, connection = ENGINES["pg_embedding"], fresh_database.connection
     with transaction.atomic("fresh"):
-        with engine.scanning(connection):
+        with engine.scanning(connection, '"item"', Scan()):
             assert ask(connection, ENTER) == [(True,)]
         assert ask(connection, HELD) == []
 
 
 def test_scanning_outside_of_a_transaction_sends_nothing(fresh_database, django_assert_num_queries):
     connection = fresh_database.connection
-    with django_assert_num_queries(0, connection=connection), ENGINES["pg_embedding"].scanning(connection):
+    with (
+        django_assert_num_queries(0, connection=connection),
+        ENGINES["pg_embedding"].scanning(connection, '"item"', Scan()),
+    ):
         pass
 
 
