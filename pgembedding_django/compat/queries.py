@@ -23,6 +23,7 @@ __all__ = [
     "clone_plain",
     "column_of",
     "compiled",
+    "compiled_conditions",
     "current_query",
     "default_queryset",
     "get_companion",
@@ -55,6 +56,19 @@ def compiled(
     query = rows.query.clone()
     query.subquery = as_stored
     return cast("tuple[str, Sequence[Any]]", query.get_compiler(connection=connection).as_sql())
+
+
+def compiled_conditions(query: Query, connection: BaseDatabaseWrapper) -> tuple[Any, ...] | None:
+    """
+    Return the SQL and parameters of what decides which rows a query has before its limits, None where more decides.
+
+    Compiles FROM and WHERE alone, which is a third of the work of the statement.
+    """
+    if type(query) is not Query or query.combinator or query.group_by is not None or query.extra_tables:
+        return None
+    compiler = query.get_compiler(connection=connection)
+    tables = compiler.get_from_clause() if len(query.alias_map) > 1 else query.base_table
+    return tables, *compiler.compile(query.where)
 
 
 def mixed(base: type[Any], mixin: type[T]) -> type[T]:

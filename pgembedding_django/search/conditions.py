@@ -55,6 +55,7 @@ class Scanned(Expression):
     Exact scan: `column IS NOT NULL`. Through the index: the settings of this statement too. Through the index, and
     ranked again: `key IN (SELECT ... ORDER BY distance LIMIT n)`.
     rows: what nearest() was called on; not a queryset, of which pickle would read every row.
+    column: of the field in the query that has this condition, where it is resolved already.
     """
 
     output_field = BooleanField()
@@ -62,10 +63,10 @@ class Scanned(Expression):
     rows: Query
     search: Search
 
-    def __init__(self, rows: Query, search: Search) -> None:
+    def __init__(self, rows: Query, search: Search, column: Any = None) -> None:
         super().__init__()
         self.rows, self.search = rows, search
-        self.column: Any = F(search.column)
+        self.column: Any = column or F(search.column)
 
     def get_source_expressions(self) -> list[Any]:
         return [self.column]

@@ -10,7 +10,6 @@ from django.db.models import BooleanField, Expression, F
 from django.db.models.sql.compiler import SQLCompiler
 
 from pgembedding_django.engines import get_engine
-from pgembedding_django.functions import VectorValue
 from pgembedding_django.search.plans import get_scan
 from pgembedding_django.search.search import ESTIMATE, Search, get_ranking
 
@@ -23,15 +22,15 @@ class HasDirection(Expression):
 
     Left out where the index holds no other rows, and where they are cut off afterwards: in an exact scan it would read
     each vector a second time.
+    column, distance: in the query that has this condition, where they are resolved already.
     """
 
     output_field = BooleanField()
 
-    def __init__(self, search: Search) -> None:
+    def __init__(self, search: Search, column: Any = None, distance: Any = None) -> None:
         super().__init__()
-        self.column: Any = F(search.column)
-        vector = VectorValue(search.vector, output_field=search.field)
-        self.distance: Any = search.distance(search.operand, vector)
+        self.column: Any = column or F(search.column)
+        self.distance: Any = distance or search.measure(search.operand)
 
     def get_source_expressions(self) -> list[Any]:
         return [self.column, self.distance]

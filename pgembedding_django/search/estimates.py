@@ -10,7 +10,7 @@ from django.core.exceptions import EmptyResultSet
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.sql import Query
 
-from pgembedding_django.compat.queries import clone_plain
+from pgembedding_django.compat.queries import clone_plain, compiled_conditions
 from pgembedding_django.engines import get_engine
 from pgembedding_django.engines.extension import place
 from pgembedding_django.engines.servers import Estimate, Statement
@@ -34,26 +34,31 @@ def count_rows(query: Query, search: Search, connection: BaseDatabaseWrapper, *,
 
     fresh: ask the planner even if it was asked for the same a moment ago.
     """
+    kept = query.clone()
+    set_ranking(kept, Ranking(search, ESTIMATE))
     try:
-        kept, held = _statements(query, search, connection)
+        # Of a query that is Django's own the conditions say all, and of another the statement.
+        conditions = compiled_conditions(kept, connection) or _statement(kept, connection)
+        key = _key(connection, *conditions, cast(VectorIndex, search.index).name)
+        known = None if fresh else recall(key)
+        if known is None:
+            statements = _statement(kept, connection), _statement(_held(search, connection), connection)
+            known = get_engine(connection).server(connection).estimate(connection, *statements)
+            remember(key, known)
     except EmptyResultSet:
         return Estimate(0, 0)
-    key = _key(connection, *kept, held[0])
-    known = None if fresh else recall(key)
-    if known is None:
-        known = get_engine(connection).server(connection).estimate(connection, kept, held)
-        remember(key, known)
     return cast(Estimate, known)
 
 
-def _statements(query: Query, search: Search, connection: BaseDatabaseWrapper) -> tuple[Statement, Statement]:
-    """Return the statements of the rows that the filter keeps, and of those that the index holds."""
-    kept = clone_plain(query)
-    set_ranking(kept, Ranking(search, ESTIMATE))
-    index = cast(VectorIndex, search.index)
+def _held(search: Search, connection: BaseDatabaseWrapper) -> Query:
+    """Return a query of the rows that the index of a search holds."""
+    condition = cast(VectorIndex, search.index).condition
     rows = search.field.model._base_manager.using(connection.alias)
-    held = clone_plain((rows.filter(index.condition) if index.condition else rows.all()).query)
-    return kept.get_compiler(connection=connection).as_sql(), held.get_compiler(connection=connection).as_sql()
+    return (rows.filter(condition) if condition else rows.all()).query
+
+
+def _statement(query: Query, connection: BaseDatabaseWrapper) -> Statement:
+    return clone_plain(query).get_compiler(connection=connection).as_sql()
 
 
 def _key(connection: BaseDatabaseWrapper, *parts: object) -> Hashable:

@@ -11,8 +11,9 @@ from django.db.models.functions import Greatest
 from django.db.models.lookups import LessThanOrEqual
 from django.db.models.sql import Query
 
+from pgembedding_django.compat.expressions import add_condition, add_resolved, resolved
 from pgembedding_django.compat.pages import paged
-from pgembedding_django.compat.queries import key_names, replace_query
+from pgembedding_django.compat.queries import key_names
 from pgembedding_django.engines.base import Scan
 from pgembedding_django.fields.sized import HasLength, SizedField
 from pgembedding_django.search.conditions import DistanceLimit, Inline, RankingDistance, Scanned
@@ -30,24 +31,33 @@ Rows = TypeVar("Rows", bound=QuerySet[Any])
 def rank(rows: Rows, search: Search) -> Rows:
     """Return the rows nearest to the vector of a search, nearest first, each with its distance."""
     comparable = join_path if search.path else _comparable
-    unordered = _nearest_of_each(comparable(rows, search), search).all()
-    unordered.query.standard_ordering = True  # reverse() turned an order that is replaced here.
-    scanned = NearestOfEach if search.path else Scanned
-    found = unordered.filter(scanned(unordered.query, search))
-    if search.distance.distance == "cosine" and not search.path:
-        found = found.filter(HasDirection(search))
-    # What annotate(), order_by() and [:k] do, on one copy of the query.
-    ranked = found.query.chain()
-    ranked.add_annotation(RankingDistance(ranking_distance(search)), search.alias, select=True)
+    nearest = _nearest_of_each(comparable(rows, search), search).all()
+    # What filter(), annotate(), order_by() and [:k] do, on one copy of the query.
+    query = nearest.query
+    query.standard_ordering = True  # reverse() turned an order that is replaced here.
+    distance = _add_conditions(query, search)
+    add_resolved(query, RankingDistance(distance), search.alias)
     if search.path:
-        ranked.add_annotation(nearest_key(search), NEAREST_KEY, select=True)
-    _order(ranked, search, breaks_ties=search.exact is not False)
+        query.add_annotation(nearest_key(search), NEAREST_KEY, select=True)
+    _order(query, search, breaks_ties=search.exact is not False)
     if search.similarity:
-        ranked.add_annotation(similarity_of(F(search.alias)), search.similarity, select=True)
-    ranked.set_limits(high=search.k)
-    set_ranking(ranked, Ranking(search))
-    nearest = replace_query(found, ranked)
+        query.add_annotation(similarity_of(F(search.alias)), search.similarity, select=True)
+    query.set_limits(high=search.k)
+    set_ranking(query, Ranking(search))
     return nearest if search.max_distance is None else cut(nearest, search.max_distance)
+
+
+def _add_conditions(query: Query, search: Search) -> Any:
+    """Add the conditions of a ranking to a query, and return its distance as the query compiles it."""
+    rows, column = query.clone(), resolved(F(search.column), query)
+    distance = search.measure(resolved(search.operand, query))
+    if search.path:
+        add_condition(query, resolved(NearestOfEach(rows, search), query))
+    else:
+        add_condition(query, Scanned(rows, search, column))
+        if search.distance.distance == "cosine":
+            add_condition(query, HasDirection(search, column, distance))
+    return resolved(ranking_distance(search), query) if search.matches else distance
 
 
 def _comparable(rows: Rows, search: Search) -> Rows:

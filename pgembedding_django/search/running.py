@@ -7,12 +7,15 @@ from typing import Any, cast
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import QuerySet
+from django.db.models import F, QuerySet
 from django.db.models.sql import Query
 
+from pgembedding_django.compat.columns import with_known_columns
 from pgembedding_django.compat.queries import current_query, getter, replace_query, rows_as, wrapped
 from pgembedding_django.engines import get_engine
 from pgembedding_django.engines.base import Scan
+from pgembedding_django.fields import MeasuredField
+from pgembedding_django.functions import get_distance
 from pgembedding_django.search.estimates import remember
 from pgembedding_django.search.plans import choose_scan, few_rows_key, scans
 from pgembedding_django.search.ranking import with_scan
@@ -63,17 +66,29 @@ class Complete:
         return _count(exact, few_rows_key(search, connection), wanted) if is_all else exact
 
     def _run_through_index(self, scan: Scan, search: Search, connection: BaseDatabaseWrapper) -> list[Any]:
-        planned = replace_query(self.queryset, with_scan(self.queryset.query, scan))
+        planned = replace_query(self.queryset, _prepared(self.queryset.query, scan, connection))
         table = connection.ops.quote_name(search.table)
         with get_engine(connection).scanning(connection, table, scan):
             return list(rows_as(self.queryset)(planned))
 
     def _run_exactly(self, scan: Scan, connection: BaseDatabaseWrapper, read: Read | None) -> Iterator[Any]:
         cuts = get_engine(connection).undefined_is_nan and read is not None
-        planned = replace_query(self.queryset, with_scan(self.queryset.query, scan, cuts_undefined=cuts))
+        planned = replace_query(self.queryset, _prepared(self.queryset.query, scan, connection, cuts_undefined=cuts))
         found = iter(rows_as(self.queryset)(planned, self.chunked_fetch, self.chunk_size))
         # A distance that is not equal to itself is NaN.
         return (row for row in found if read(row) == read(row)) if cuts and read else found
+
+
+def _prepared(query: Query, scan: Scan, connection: BaseDatabaseWrapper, *, cuts_undefined: bool = False) -> Query:
+    """Return a ranking that runs by a scan, whose columns are compiled once where its field is a column."""
+    planned = with_scan(query, scan, cuts_undefined=cuts_undefined)
+    search = cast(Ranking, get_ranking(planned)).search
+    if search.path or search.matches or not isinstance(search.operand, F) or get_distance(search.distance.distance) is not search.distance:
+        return planned
+    engine = get_engine(connection)
+    shape = (engine.name, type(connection), search.field, search.distance, scan.reads_in_order)
+    params = (engine.encode(search.vector),)
+    return with_known_columns(planned, shape, search.alias, params, (MeasuredField.select_format,))
 
 
 def _count(rows: Iterator[Any], key: Hashable, wanted: int) -> Iterator[Any]:

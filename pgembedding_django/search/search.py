@@ -10,7 +10,7 @@ from django.db.models.sql import Query
 from pgembedding_django.compat.queries import get_companion, set_companion
 from pgembedding_django.engines.base import Scan
 from pgembedding_django.fields import EmbeddingField
-from pgembedding_django.functions import Distance
+from pgembedding_django.functions import Distance, VectorValue
 from pgembedding_django.indexes import VectorIndex
 from pgembedding_django.vectors import Vector
 
@@ -72,6 +72,11 @@ class Search:
     def table(self) -> str:
         """The table that has the field's column, and its index."""
         return self.field.model._meta.db_table
+
+    def measure(self, operand: Any) -> Distance:
+        """Return the distance of an operand, which the field gives or what that resolved to, to the vector."""
+        # Bound to its field already: it is checked, and Django hashes it by its bytes instead of number by number.
+        return self.distance(operand, VectorValue(self.vector, output_field=self.field))
 
     def within(self, limit: float) -> Search:
         """Return the same search within a distance too."""
