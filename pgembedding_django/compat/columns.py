@@ -81,7 +81,7 @@ class ColumnsQuery(Query):
         compiler = super().get_compiler(using, connection, elide_empty)
         if type(compiler).__module__.startswith("django.db.") and _is_plain(self):
             compiler.__class__ = mixed(type(compiler), ColumnsCompiler)
-        return compiler
+        return cast(SQLCompiler, compiler)
 
 
 class ColumnsCompiler(SQLCompiler):
@@ -139,8 +139,8 @@ def _is_plain(query: ColumnsQuery) -> bool:
     return (
         query.default_cols
         and query.annotations.keys() == {query.measured}
-        and query.annotation_select_mask in (None, {query.measured})
-        and not query.get_meta().concrete_model._meta.parents
+        and query.annotation_select_mask in cast(Any, (None, {query.measured}))
+        and not cast(Any, query.get_meta().concrete_model)._meta.parents
         and not (query.select or query.select_related or query.extra or query.extra_order_by or query.subquery)
         and not (query.distinct or query.combinator or query.external_aliases)
         and query.group_by is None

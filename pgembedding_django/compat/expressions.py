@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from django.db.models import Expression, F
+from django.db.models.constants import LOOKUP_SEP
 from django.db.models.sql import Query
 from django.db.models.sql.where import AND
 
@@ -18,10 +19,10 @@ def output_field_of(expression: Any) -> Any:
 
 def resolved(expression: Any, query: Query) -> Any:
     """Return an expression as a query compiles it; of a column of the query's own table, in a fifth of the time."""
-    meta = query.get_meta()
-    if type(expression) is F and expression.name not in query.annotations:
-        field = meta.get_field(expression.name)
-        if field.model is meta.concrete_model:
+    if type(expression) is F:
+        meta, name = query.get_meta(), cast(Any, expression).name
+        field: Any = None if name in query.annotations or LOOKUP_SEP in name else meta.get_field(name)
+        if field is not None and field.model is meta.concrete_model:
             return field.get_col(query.get_initial_alias())
     return expression.resolve_expression(query)
 

@@ -58,7 +58,7 @@ def _held(search: Search, connection: BaseDatabaseWrapper) -> Query:
 
 
 def _statement(query: Query, connection: BaseDatabaseWrapper) -> Statement:
-    return clone_plain(query).get_compiler(connection=connection).as_sql()
+    return cast(Statement, clone_plain(query).get_compiler(connection=connection).as_sql())
 
 
 def _key(connection: BaseDatabaseWrapper, *parts: object) -> Hashable:

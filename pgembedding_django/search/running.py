@@ -83,7 +83,8 @@ def _prepared(query: Query, scan: Scan, connection: BaseDatabaseWrapper, *, cuts
     """Return a ranking that runs by a scan, whose columns are compiled once where its field is a column."""
     planned = with_scan(query, scan, cuts_undefined=cuts_undefined)
     search = cast(Ranking, get_ranking(planned)).search
-    if search.path or search.matches or not isinstance(search.operand, F) or get_distance(search.distance.distance) is not search.distance:
+    is_bare = isinstance(search.operand, F) and get_distance(search.distance.distance) is search.distance
+    if search.path or search.matches or not is_bare:
         return planned
     engine = get_engine(connection)
     shape = (engine.name, type(connection), search.field, search.distance, scan.reads_in_order)

@@ -77,7 +77,8 @@ def test_pairs_of_any_rows_are_those_of_brute_force(vectors, limit, batch_size):
 def test_pages_are_read_as_they_are_needed(articles):
     with CaptureQueriesContext(connection) as queries:
         assert len(list(islice(Article.objects.near_duplicates(0.5, batch_size=10), 1))) == 1
-    assert len([each for each in queries if "LATERAL" in each["sql"]]) == 1
+    # An answer that an index left short is completed by another statement for the same rows.
+    assert len({each["sql"].partition("ORDINALITY")[0] for each in queries if "LATERAL" in each["sql"]}) == 1
 
 
 def test_index_serves_the_neighbours_of_a_page(articles, force_index):
