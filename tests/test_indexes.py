@@ -679,3 +679,23 @@ def test_changed_name_makes_a_renaming():
 
 def test_same_declaration_makes_no_migration():
     assert changes(hnsw(m=8), hnsw(m=8, distance="l2")) == []
+
+
+def test_index_of_a_field_that_wraps_another_says_what_to_do(isolated, db):
+    class Wrapped(models.Field):
+        def db_type(self, connection):
+            return "text"
+
+    class Item(models.Model):
+        embedding = Wrapped()
+
+        class Meta:
+            app_label = "tests"
+            indexes = [HnswIndex(fields=["embedding"], name="item_hnsw")]
+
+    with pytest.raises(TypeError) as caught, connection.schema_editor(collect_sql=True) as editor:
+        editor.add_index(Item, Item._meta.indexes[0])
+    assert str(caught.value) == (
+        "item_hnsw must index an EmbeddingField, but Item.embedding is a Wrapped. Let that class inherit from "
+        "EmbeddingField."
+    )

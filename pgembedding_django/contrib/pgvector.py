@@ -7,6 +7,7 @@ from typing import Any
 from django import forms
 
 from pgembedding_django.fields import BitField, EmbeddingField, SparseVectorField
+from pgembedding_django.fields.embedding import Get, Set
 from pgembedding_django.forms import EmbeddingFormField
 from pgembedding_django.functions import (
     CosineDistance,
@@ -49,17 +50,17 @@ class VectorFormField(EmbeddingFormField):
         return value.replace(",", ", ") if isinstance(value, str) and ", " not in value else value
 
 
-class VectorField(EmbeddingField):
+class VectorField(EmbeddingField[Set, Get]):
     """An EmbeddingField, as which a migration has it, that a form shows as text."""
 
     def __init__(self, *args: Any, dimensions: int | None = None, **kwargs: Any) -> None:
-        super().__init__(dimensions, *args, **kwargs)
+        super().__init__(dimensions, *args, **kwargs)  # type: ignore[misc]
 
     def formfield(self, **kwargs: Any) -> Any:
         return super().formfield(**{"form_class": VectorFormField, **kwargs})
 
 
-class HalfVectorField(VectorField):
+class HalfVectorField(VectorField[Set, Get]):
     """The same in half precision."""
 
     def __init__(self, *args: Any, dimensions: int | None = None, **kwargs: Any) -> None:

@@ -207,6 +207,11 @@ class VectorIndex(Index):
         if not engine.indexes:
             return f"-- {engine.name} has no index {self.name}: a search reads every row"
         field = self.get_field(model)
+        if not isinstance(field, MeasuredField):
+            raise TypeError(
+                f"{self.name} must index an EmbeddingField, but {model.__name__}.{self.fields[0]} is a "
+                f"{type(field).__name__}. Let that class inherit from EmbeddingField."
+            )
         self._check_sql(engine)
         engine.check_storage(field.storage)
         engine.operator(self.distance)

@@ -198,3 +198,10 @@ def test_averages_and_sums_are_vectors(Item):
     )
     assert [found[name] == expected for name, expected in zip("abcd", [[2.5, 3.5, 4.5], [5, 7, 9]] * 2, strict=True)]
     assert np.array_equal(found["a"], [2.5, 3.5, 4.5])
+
+
+@pytest.mark.parametrize("kind", [ours.VectorField, ours.HalfVectorField, HalfVectorField])
+def test_field_may_be_subscripted_as_a_project_with_type_checks_does(kind):
+    field = kind[list[float], kind](dimensions=3)
+    assert (type(field), field.dimensions) == (kind, 3)
+    assert field.deconstruct()[1] == "pgembedding_django.EmbeddingField"
