@@ -73,6 +73,7 @@ class Scan:
     ef_search: candidates that the scan keeps, 0 where the index fixes them. probes: lists that it reads, 0 where the
         index has none.
     fits_table: whether ef_search is the least, and the size of the table asks for more.
+    told: whether the search or the index names ef_search.
     max_scan_tuples: how many it may visit when those are too few, 0 to stop at them. goes_on_to: how many in a second
         scan where the first stopped at too few.
     candidates: how many rows the index gives to be ranked again exactly; 0 where its own order is the exact one.
@@ -81,7 +82,7 @@ class Scan:
     lists_then: of how many in that second scan, 0 for as many.
     enough: how many of these there must be, or the statement answers nothing.
     estimated: whether the reason counts rows as the planner believes.
-    in_one_place: whether a single server is known to have all the rows that it reads.
+    parts: in how many parts of the table the rows may be that it reads; 0 where that is not known.
     """
 
     reason: str = ""
@@ -89,6 +90,7 @@ class Scan:
     ef_search: int = 0
     probes: int = 0
     fits_table: bool = False
+    told: bool = False
     max_scan_tuples: int = 0
     goes_on_to: int = 0
     candidates: int = 0
@@ -97,7 +99,7 @@ class Scan:
     lists_then: int = 0
     enough: int = 0
     estimated: bool = False
-    in_one_place: bool = False
+    parts: int = 0
 
     def explain(self) -> str:
         """Return the scan in words."""

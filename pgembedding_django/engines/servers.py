@@ -22,20 +22,25 @@ Statement = tuple[str, Sequence[Any]]
 #: exactly, and counting on would take as long as that.
 MOST_COUNTED = 100_000
 
-#: How long the rows of a shard are remembered, in seconds.
+#: How long the shards of a table are remembered, in seconds.
 SECONDS = 60.0
 
 
 class Estimate(NamedTuple):
     """
-    How many rows a filter keeps, of how many.
-
-    in_one_place: whether a single server has them all, so that a statement runs there as a whole.
+    How many rows a filter keeps, of how many, and in how many parts of the table they may be.
     """
 
     kept: int
     held: int
-    in_one_place: bool = True
+    parts: int = 1
+
+
+class Parts(NamedTuple):
+    """How many parts a table has of which each is searched by itself, and the rows of the largest."""
+
+    count: int
+    rows: int
 
 
 class Server:
@@ -95,8 +100,8 @@ class Server:
         """Return the names that an index has where the rows are, beside its own."""
         return []
 
-    def rows_of_part(self, connection: BaseDatabaseWrapper, quoted_table: str) -> int | None:
-        """Return how many rows one scan of a table's index reads from; None where the table's own count tells."""
+    def parts(self, connection: BaseDatabaseWrapper, quoted_table: str) -> Parts | None:
+        """Return the parts of a table; None where it is one, whose own count of rows tells."""
         return None
 
 
@@ -114,7 +119,7 @@ class CitusServer(Server):
     joins_lateral = False
 
     def __init__(self) -> None:
-        self._rows: dict[Hashable, tuple[float, int]] = {}
+        self._parts: dict[Hashable, tuple[float, Parts | None]] = {}
 
     def setting(self, connection: BaseDatabaseWrapper, settings: Mapping[str, str]) -> AbstractContextManager[None]:
         # SET LOCAL reaches the workers' transactions too, those that begin later as well.
@@ -127,7 +132,7 @@ class CitusServer(Server):
         if not all_tasks:
             # A table that is on the coordinator alone.
             return Estimate(expected_rows(plan), expected_rows(whole))
-        return Estimate(expected_rows(plan), _rows_of(tasks, all_tasks), len(tasks) <= 1)
+        return Estimate(expected_rows(plan), _rows_of(tasks, all_tasks), len(tasks))
 
     def names_of_parts(self, connection: BaseDatabaseWrapper, quoted_table: str, index: str) -> list[str]:
         with connection.cursor() as cursor:
@@ -140,13 +145,14 @@ class CitusServer(Server):
             # Quoted, and with its schema where the search path leaves that out.
             return [name.rpartition(".")[2].strip('"') for (name,) in cursor.fetchall()]
 
-    def rows_of_part(self, connection: BaseDatabaseWrapper, quoted_table: str) -> int | None:
+    def parts(self, connection: BaseDatabaseWrapper, quoted_table: str) -> Parts | None:
         key = (connection.alias, str(connection.settings_dict["NAME"]), quoted_table)
-        until, rows = self._rows.get(key, (0.0, 0))
+        until, parts = self._parts.get(key, (0.0, None))
         if time.monotonic() >= until:
-            rows = max((task.rows for task in self._tasks(connection, quoted_table)), default=0)
-            self._rows[key] = (time.monotonic() + SECONDS, rows)
-        return rows or None
+            tasks = self._tasks(connection, quoted_table)
+            parts = Parts(len(tasks), max(task.rows for task in tasks)) if tasks else None
+            self._parts[key] = (time.monotonic() + SECONDS, parts)
+        return parts
 
     def _tasks(self, connection: BaseDatabaseWrapper, quoted_table: str) -> list[Task]:
         with _set_local(connection, {"citus.explain_all_tasks": "on"}):

@@ -30,7 +30,7 @@ _known: dict[Hashable, tuple[float, Any]] = {}
 
 def count_rows(query: Query, search: Search, connection: BaseDatabaseWrapper, *, fresh: bool) -> Estimate:
     """
-    Return how many rows the filter of a ranking keeps, how many its index holds, and whether they are in one place.
+    Return how many rows the filter of a ranking keeps, how many its index holds, and in how many parts they are.
 
     fresh: ask the planner even if it was asked for the same a moment ago.
     """

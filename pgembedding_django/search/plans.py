@@ -105,9 +105,9 @@ def _choose_plan(query: Query, search: Search, engine: Engine, connection: BaseD
     if search.filtered:
         if search.exact is False:
             return _index_scan(search, engine, 0, 0, "exact=False")
-        rows, total, in_one_place = count_rows(query, search, connection, fresh=fresh)
+        rows, total, parts = count_rows(query, search, connection, fresh=fresh)
         chosen = _choose_filtered(search, engine, rows, total)
-        return replace(chosen, estimated=True, in_one_place=in_one_place)
+        return replace(chosen, estimated=True, parts=parts)
     few = None if fresh or search.exact is False else recall(few_rows_key(search, connection))
     if few is not None and few < search.k:
         return Scan(reason=f"there were no more than {few:,} rows with a vector a moment ago")
@@ -175,6 +175,7 @@ def _index_scan(search: Search, engine: Engine, rows: int, total: int, reason: s
         ef_search=min(ef_search, MAX_EF_SEARCH) if engine.queries_set_ef_search and not reads_lists else 0,
         probes=probes,
         fits_table=not told and not rows and not reads_lists,
+        told=bool(told),
         # An unfiltered scan stops at its first candidates, and goes on only if they were too few.
         max_scan_tuples=going_on if rows or search.wanted > min(ef_search, MAX_EF_SEARCH) else 0,
         goes_on_to=going_on,
