@@ -1,5 +1,6 @@
 """Vector search that belongs in Django."""
 
+from pgembedding_django.distributing import DistributeTable, ReferenceTable
 from pgembedding_django.fields import BitField, EmbeddingField, HalfVectorField, SparseVectorField
 from pgembedding_django.functions import (
     Centroid,
@@ -28,6 +29,7 @@ __all__ = [
     "Centroid",
     "CosineDistance",
     "CreateEmbeddingExtension",
+    "DistributeTable",
     "EmbeddingField",
     "EmbeddingManager",
     "EmbeddingQuerySet",
@@ -40,6 +42,7 @@ __all__ = [
     "L2Distance",
     "MaxInnerProduct",
     "PartitionTable",
+    "ReferenceTable",
     "SparseVector",
     "SparseVectorField",
     "Vector",

@@ -14,12 +14,12 @@ from django.db.models import ManyToManyField, Model
 from pgembedding_django.bounds import is_integer
 from pgembedding_django.compat.schemas import create_table
 
-__all__ = ["AddPartition", "PartitionTable"]
+__all__ = ["AddPartition", "PartitionTable", "TableOperation"]
 
 METHODS = ("list", "range", "hash")
 
 
-class _OnTable(Operation):
+class TableOperation(Operation):
     """Change the table of a model in PostgreSQL databases; others are left alone."""
 
     reversible = True
@@ -37,7 +37,7 @@ class _OnTable(Operation):
         return connection.vendor == "postgresql" and bool(router.allow_migrate_model(connection.alias, model))
 
 
-class PartitionTable(_OnTable):
+class PartitionTable(TableOperation):
     """
     Make the table of a model partitioned, right behind the CreateModel of the same migration.
 
@@ -114,7 +114,7 @@ class PartitionTable(_OnTable):
             )
 
 
-class AddPartition(_OnTable):
+class AddPartition(TableOperation):
     """
     Add a partition to the table of a model, with an index of its own for each index of the table.
 

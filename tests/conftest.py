@@ -10,6 +10,7 @@ from pgembedding_django.search import estimates
 
 #: The fixtures of all tests.
 pytest_plugins = [
+    "tests.support.capabilities",
     "tests.support.databases",
     "tests.support.doubles",
     "tests.support.roles",

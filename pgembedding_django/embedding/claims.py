@@ -14,6 +14,7 @@ from django.db.models import DateTimeField, Func, IntegerField, Q, QuerySet
 from django.db.models.expressions import Combinable, RawSQL
 from django.db.models.lookups import In
 
+from pgembedding_django import locks
 from pgembedding_django.embedding.rows import Key, Row, base_rows, read_rows
 from pgembedding_django.engines import get_engine
 from pgembedding_django.fields import EmbeddingField
@@ -95,9 +96,8 @@ class Claims:
         if self.shared and self.connection.in_atomic_block:
             self._forget_statistics()
         with transaction.atomic(using=self.using):
-            locked = self._rows(pks).select_for_update(skip_locked=True, no_key=True).values_list("pk", flat=True)
             # Asked again once the rows are locked: somebody may have claimed or embedded them in between.
-            rows = list(read_rows(self.free(self._rows(list(locked))).order_by("pk"), self.source))
+            rows = list(read_rows(self.free(self._rows(self._lock(pks))).order_by("pk"), self.source))
             claimed = [row for row in rows if row.text and (fresh_too or row.is_stale)]
             emptied = [row.pk for row in rows if not row.text and not row.missing and (fresh_too or row.is_stale)]
             if self.field.null and emptied:
@@ -106,6 +106,15 @@ class Claims:
             if claimed and self.shared:
                 self._store()
         return claimed, len(emptied)
+
+    def _lock(self, pks: list[Any]) -> list[Any]:
+        """Lock rows that nobody else has locked; where the server locks none, wait for the turn to claim instead."""
+        if get_engine(self.connection).server(self.connection).locks_rows:
+            locked = self._rows(pks).select_for_update(skip_locked=True, no_key=True)
+            return list(locked.values_list("pk", flat=True))
+        with self.connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, %s))", [self.name, locks.CLAIMS])
+        return pks
 
     def renew(self) -> None:
         """Renew the claim before it ends by itself; to be called at least every BEAT seconds."""

@@ -61,8 +61,9 @@ class Writer:
         nested = self.connection.in_atomic_block
         with transaction.atomic(using=self.using):
             rows = base_rows(self.field, self.using).filter(pk__in=[row.pk for row, _ in embedded]).order_by("pk")
-            locked = read_rows(rows.select_for_update(no_key=True), self.field.text_source, texts=False)
-            now = {row.pk: row for row in locked}
+            locks = get_engine(self.connection).server(self.connection).locks_rows
+            locked = rows.select_for_update(no_key=True) if locks else rows
+            now = {row.pk: row for row in read_rows(locked, self.field.text_source, texts=False)}
             wanted = [(row, vector) for row, vector in embedded if row.pk in now and _is_wanted(row, now[row.pk])]
             if len(wanted) >= COPY_FROM and self._may_stage:
                 self._copy(wanted)
@@ -70,7 +71,7 @@ class Writer:
                     self._execute(f"TRUNCATE {self._staging}")
             else:
                 for row, vector in wanted:
-                    _update(rows.order_by().filter(pk=row.pk), row, vector, self.field)
+                    _update(_as_it_was(rows.order_by().filter(pk=row.pk), row, self.field), row, vector, self.field)
         return {row.pk for row, _ in wanted}
 
     @cached_property
@@ -85,18 +86,22 @@ class Writer:
         quote, meta, connection = self.connection.ops.quote_name, self.field.model._meta, self.connection
         pks = cast("list[Field[Any, Any]]", list(meta.pk_fields))
         digest = cast("Field[Any, Any]", meta.get_field(self.field.digest_name))
-        columns = [quote(str(field.column)) for field in (*pks, self.field, digest)]
-        table, (vector, digest_column) = quote(meta.db_table), columns[-2:]
+        columns = [*(quote(str(field.column)) for field in (*pks, self.field, digest)), '"known"']
+        table, (vector, digest_column, known) = quote(meta.db_table), columns[-3:]
         self._make_staging(table, columns, pks)
         # The vectors are checked, so that no instance and no second check stands between them and the server.
         encoders = [get_encoder(field, connection) for field in pks]
         pack = get_engine(connection).binary_encoder(self.field.storage)
-        data = (pack_row((*_encoded(row.pk, encoders), pack(value), row.digest.encode())) for row, value in wanted)
+        data = (
+            pack_row((*_encoded(row.pk, encoders), pack(value), _encoded_text(row.digest), _encoded_text(row.known)))
+            for row, value in wanted
+        )
         copy_rows(self._staging, columns, data, connection)
-        same = " AND ".join(f"{table}.{pk} = new.{pk}" for pk in columns[:-2])
+        same = " AND ".join(f"{table}.{pk} = new.{pk}" for pk in columns[:-3])
+        # Of rows that could not be locked, one that another vector was given to in between keeps that.
         self._execute(
             f"UPDATE {table} SET {vector} = new.{vector}, {digest_column} = new.{digest_column} "
-            f"FROM {self._staging} new WHERE {same}"
+            f"FROM {self._staging} new WHERE {same} AND {table}.{digest_column} IS NOT DISTINCT FROM new.{known}"
         )
 
     def _make_staging(self, table: str, columns: list[str], pks: list[Field[Any, Any]]) -> None:
@@ -104,9 +109,10 @@ class Writer:
         kinds = [field.db_type(self.connection) for field in pks]
         staged = [f"{pk}::{kind}" if kind in NUMBERS else pk for pk, kind in zip(columns, kinds, strict=False)]
         # Asked for again in each transaction: a pooler may run it on another of its sessions.
+        *others, digest, known = columns[len(staged) :]
         self._execute(
             f"CREATE TEMPORARY TABLE IF NOT EXISTS {self._staging} ON COMMIT DELETE ROWS AS "
-            f"SELECT {', '.join([*staged, *columns[len(staged) :]])} FROM {table} WITH NO DATA"
+            f"SELECT {', '.join([*staged, *others, digest, f'{digest} AS {known}'])} FROM {table} WITH NO DATA"
         )
         self._is_made = True
 
@@ -124,9 +130,8 @@ def write_vector(row: Row, vector: Vector | None, field: EmbeddingField, using: 
     rows, source = base_rows(field, using).filter(pk=row.pk), field.text_source
     if source.columns and all(column.model is field.model for column in source.columns):
         same_text = Q(Exact(source.digest_expression, row.digest))
-        same_vector = {f"{source.name}__isnull": row.missing, f"{source.digest_name}__isnull": row.known is None}
-        known = {} if row.known is None else {source.digest_name: row.known}
-        unchanged = rows.filter(same_text, **same_vector, **known)
+        same_vector = {f"{source.name}__isnull": row.missing}
+        unchanged = _as_it_was(rows.filter(same_text, **same_vector), row, field)
         return _update(unchanged, row, vector, field) > 0
     with transaction.atomic(using=using):
         now = next(read_rows(rows.select_for_update(no_key=True), source, texts=False), None)
@@ -138,6 +143,12 @@ def _update(rows: Any, row: Row, vector: Vector | None, field: EmbeddingField) -
     return rows.update(**{field.name: vector, field.digest_name: digest})  # type: ignore[no-any-return]
 
 
+def _as_it_was(rows: Any, row: Row, field: EmbeddingField) -> Any:
+    """Return the row if it still has the digest that it was read with."""
+    name = field.digest_name
+    return rows.filter(**({f"{name}__isnull": True} if row.known is None else {name: row.known}))
+
+
 def _is_wanted(row: Row, now: Row) -> bool:
     return (now.digest, now.missing, now.known) == (row.digest, row.missing, row.known)
 
@@ -145,3 +156,7 @@ def _is_wanted(row: Row, now: Row) -> bool:
 def _encoded(pk: Any, encoders: list[Any]) -> list[bytes]:
     values = pk if len(encoders) > 1 else [pk]
     return [encode(value) for encode, value in zip(encoders, values, strict=True)]
+
+
+def _encoded_text(text: str | None) -> bytes | None:
+    return None if text is None else text.encode()

@@ -218,7 +218,7 @@ class PgvectorEngine(Engine):
         if not scan.fits_table:
             return scan.ef_search if scan.told else _shared(scan.ef_search, scan.parts)
         if parts := self.server(connection).parts(connection, quoted_table):
-            return _shared(max(scan.ef_search, fitting_ef_search(parts.count * parts.rows)), parts.count)
+            return _shared(max(scan.ef_search, fitting_ef_search(parts.number * parts.rows)), parts.number)
         with connection.cursor() as cursor:
             cursor.execute(f"SELECT {FITTING}", [scan.ef_search, quoted_table])
             return int(cursor.fetchone()[0])

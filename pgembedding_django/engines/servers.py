@@ -13,12 +13,12 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from pgembedding_django.engines.explained import Plan, Task, expected_rows, tasks_of
 
-__all__ = ["CITUS", "PLAIN", "CitusServer", "Estimate", "Server", "Statement", "server_with"]
+__all__ = ["CITUS", "PLAIN", "CitusServer", "Estimate", "Server", "Statement", "find_server", "server_with"]
 
 #: SQL and its parameters.
 Statement = tuple[str, Sequence[Any]]
 
-#: Rows that are counted at most where no plan tells how many there are: a filter that keeps more is none to read
+#: Rows counted at most where no plan tells how many there are: a filter that keeps more is none to read
 #: exactly, and counting on would take as long as that.
 MOST_COUNTED = 100_000
 
@@ -39,7 +39,7 @@ class Estimate(NamedTuple):
 class Parts(NamedTuple):
     """How many parts a table has of which each is searched by itself, and the rows of the largest."""
 
-    count: int
+    number: int
     rows: int
 
 
@@ -65,6 +65,11 @@ class Server:
     def materialized(self) -> str:
         """What stands between AS and a CTE that is to be computed once."""
         return "MATERIALIZED " if self.materializes else ""
+
+    @property
+    def concurrently(self) -> str:
+        """What stands in a statement that builds, rebuilds or drops an index beside writes."""
+        return "CONCURRENTLY " if self.concurrent_builds else ""
 
     def setting(self, connection: BaseDatabaseWrapper, settings: Mapping[str, str]) -> AbstractContextManager[None]:
         """Return what statements run inside that need settings which none of them makes itself."""
@@ -103,6 +108,22 @@ class Server:
     def parts(self, connection: BaseDatabaseWrapper, quoted_table: str) -> Parts | None:
         """Return the parts of a table; None where it is one, whose own count of rows tells."""
         return None
+
+    def distribute(self, table: str, column: str, colocate_with: str) -> list[str]:
+        """
+        Return the statements that spread a table by a column, none where there is one server.
+
+        All names come as literals of SQL. colocate_with: another table, or "".
+        """
+        return []
+
+    def copy_everywhere(self, table: str) -> list[str]:
+        """Return the statements that keep a table on every server."""
+        return []
+
+    def gather(self, table: str) -> list[str]:
+        """Return the statements that bring a table back to one server."""
+        return []
 
 
 class CitusServer(Server):
@@ -154,10 +175,26 @@ class CitusServer(Server):
             self._parts[key] = (time.monotonic() + SECONDS, parts)
         return parts
 
+    def distribute(self, table: str, column: str, colocate_with: str) -> list[str]:
+        beside = f", colocate_with => {colocate_with}" if colocate_with else ""
+        return [SEQUENTIAL, f"SELECT create_distributed_table({table}, {column}{beside})"]
+
+    def copy_everywhere(self, table: str) -> list[str]:
+        return [SEQUENTIAL, f"SELECT create_reference_table({table})"]
+
+    def gather(self, table: str) -> list[str]:
+        return [
+            SEQUENTIAL,
+            f"SELECT undistribute_table(logicalrelid) FROM pg_dist_partition WHERE logicalrelid = to_regclass({table})",
+        ]
+
     def _tasks(self, connection: BaseDatabaseWrapper, quoted_table: str) -> list[Task]:
         with _set_local(connection, {"citus.explain_all_tasks": "on"}):
             return tasks_of(self.explain(connection, (f"SELECT FROM {quoted_table}", ())))
 
+
+#: Within a transaction, what follows on the same tables would otherwise be refused; outside of one it does nothing.
+SEQUENTIAL = "SELECT set_config('citus.multi_shard_modify_mode', 'sequential', true)"
 
 #: One of each serves all connections.
 PLAIN, CITUS = Server(), CitusServer()
@@ -166,6 +203,13 @@ PLAIN, CITUS = Server(), CitusServer()
 def server_with(extensions: Collection[str]) -> Server:
     """Return the server of a database that has some extensions."""
     return CITUS if "citus" in extensions else PLAIN
+
+
+def find_server(connection: BaseDatabaseWrapper) -> Server:
+    """Ask a database for its server."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT extname::text FROM pg_extension")
+        return server_with([name for (name,) in cursor.fetchall()])
 
 
 def _rows_of(tasks: list[Task], all_tasks: list[Task]) -> int:
@@ -197,10 +241,15 @@ def _set_local(connection: BaseDatabaseWrapper, settings: Mapping[str, str]) -> 
     _set(connection, settings)
     yield
     # After an error the transaction is over, and the settings with it.
-    _set(connection, {name: value for name, value in zip(settings, before, strict=True) if value})
+    _set(connection, dict(zip(settings, before, strict=True)))
 
 
-def _set(connection: BaseDatabaseWrapper, settings: Mapping[str, str]) -> None:
-    quoted = [f"SET LOCAL {name} = '{value}'" for name, value in settings.items()]
+def _set(connection: BaseDatabaseWrapper, settings: Mapping[str, str | None]) -> None:
+    quoted = [f"SET LOCAL {name} TO {_literal(value)}" for name, value in settings.items()]
     with connection.cursor() as cursor:
         cursor.execute("; ".join(quoted))
+
+
+def _literal(value: str | None) -> str:
+    """Return a setting as SQL; one that the server did not know before has its default."""
+    return "DEFAULT" if value is None else "'{}'".format(value.replace("'", "''"))

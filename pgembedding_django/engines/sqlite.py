@@ -10,6 +10,7 @@ import numpy as np
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from pgembedding_django.engines.base import MAX_EF_SEARCH, Converter, Engine, IndexOption, Value
+from pgembedding_django.engines.servers import PLAIN, Server
 from pgembedding_django.vectors import Vector, to_vector
 
 __all__ = ["SqliteEngine", "add_functions"]
@@ -42,6 +43,9 @@ class SqliteEngine(Engine):
     copies = False
     shares_rows = False
     searches_words = False
+
+    def server(self, connection: BaseDatabaseWrapper) -> Server:
+        return PLAIN
 
     def max_dimensions(self, storage: str) -> int:
         return 16_000

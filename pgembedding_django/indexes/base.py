@@ -217,7 +217,11 @@ class VectorIndex(Index):
         engine.operator(self.distance)
         if field.dimensions is None:
             raise ValueError(f"{field.label} must have dimensions to be indexed by {self.name}.")
-        index = copy(self)
+        index, server = copy(self), engine.server(schema_editor.connection)
+        if not server.partial_indexes:
+            index.condition = None
+        if not server.concurrent_builds:
+            kwargs["concurrently"] = False
         expression, opclass = self.get_expression(field, engine)
         index.opclasses = (opclass,)
         by_partition = self._goes_by_partition(model, schema_editor, **kwargs)
@@ -283,7 +287,8 @@ class VectorIndex(Index):
         self._check_name()
         if not get_engine(schema_editor.connection).indexes:
             return f"-- There is no index {self.name} to remove"
-        if self._goes_by_partition(model, schema_editor, **kwargs):
+        server = get_engine(schema_editor.connection).server(schema_editor.connection)
+        if not server.concurrent_builds or self._goes_by_partition(model, schema_editor, **kwargs):
             kwargs["concurrently"] = False
         statement = super().remove_sql(model, schema_editor, **kwargs)
         get_engine(schema_editor.connection).after_remove_index(model, schema_editor)

@@ -50,7 +50,7 @@ def get_scan(compiler: SQLCompiler) -> Scan:
     Return the scan by which a ranking is compiled.
 
     As a part of another statement (a subquery, a union) no answer can be completed or cut afterwards, so it is exact
-    unless exact=False was asked for, and no max_distance.
+    unless exact=False was asked for, and no max_distance, and the server takes settings in a statement.
     """
     ranking = get_ranking(compiler.query)
     if ranking is None:
@@ -59,6 +59,8 @@ def get_scan(compiler: SQLCompiler) -> Scan:
     if ranking.scan:
         return ranking.scan
     if search.exact is not False or search.max_distance is not None or not compiler.query.order_by:
+        return EXACT
+    if not get_engine(compiler.connection).server(compiler.connection).settings_in_statement:
         return EXACT
     scan = choose_scan(compiler.query, search, compiler.connection).going_on()
     # Candidates are a query of their own, in which a reference to an outer one has no meaning.

@@ -126,14 +126,14 @@ def _build(
         if run.parameters.get("maintenance_work_mem") is None:
             give_memory(session.connection, estimate_memory(part, session.using) or 0)
         with explained(part, session):
-            session.run(_statement(part, found, run), progress)
+            session.run(_statement(part, found, run, session), progress)
 
 
 def _drop_leftovers(parts: list[HnswIndexStatus], session: Session) -> None:
     """Drop what interrupted rebuilds of these indexes left behind, and note it; if that fails, the rebuild stands."""
     for leftover in _leftovers(parts, list(statuses(session.using))):
         try:
-            session.run(f"DROP INDEX CONCURRENTLY {quote(leftover.schema)}.{quote(leftover.name)}")
+            session.run(f"DROP INDEX {session.concurrently}{quote(leftover.schema)}.{quote(leftover.name)}")
         except Error as error:
             outcome = f"could not be dropped: {end_sentence(error)}"
         else:
@@ -181,9 +181,9 @@ def _parts(status: HnswIndexStatus, found: list[HnswIndexStatus], *, same_table:
     return [each for each in found if belongs(each) and not each.partitioned]
 
 
-def _statement(part: HnswIndexStatus, found: list[HnswIndexStatus], run: IndexRun) -> str:
+def _statement(part: HnswIndexStatus, found: list[HnswIndexStatus], run: IndexRun, session: Session) -> str:
     name = f"{quote(part.schema)}.{quote(part.name)}"
-    concurrently = "CONCURRENTLY " if run.parameters.get("concurrently", True) else ""
+    concurrently = session.concurrently if run.parameters.get("concurrently", True) else ""
     if run.index != part.name and find_parent(part, found):
         return f"DROP INDEX {concurrently}{name}"  # Left by an interrupted rebuild, and of no use.
     return f"REINDEX INDEX {concurrently}{name}"

@@ -100,7 +100,7 @@ def perform_drop(run: IndexRun, session: Session, progress: Watch | None = None)
             if status.valid or (status.live and not find_parent(status, list(statuses(session.using)))):
                 raise IndexBusy(f"Index {status.name} is no leftover any more, and stays.")
             with explained(status, session):
-                session.run(f"DROP INDEX CONCURRENTLY {quote(status.schema)}.{quote(status.name)}", progress)
+                session.run(f"DROP INDEX {session.concurrently}{quote(status.schema)}.{quote(status.name)}", progress)
 
 
 def perform_create(run: IndexRun, session: Session, progress: Watch | None = None) -> None:

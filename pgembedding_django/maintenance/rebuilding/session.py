@@ -15,6 +15,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from pgembedding_django import locks
 from pgembedding_django.compat.notices import hear_notices
+from pgembedding_django.engines import get_engine
 from pgembedding_django.engines.building import check_memory
 from pgembedding_django.maintenance.indexes.progress import Progress, Watch, read_progress
 from pgembedding_django.models import HnswIndexStatus
@@ -91,6 +92,11 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.connection.close()
+
+    @property
+    def concurrently(self) -> str:
+        """What stands in a statement that works on an index beside writes; nothing where the server has no such one."""
+        return get_engine(self.connection).server(self.connection).concurrently
 
     def fetch(self, sql: str, params: Sequence[int | str] | None = None) -> list[tuple[Any, ...]]:
         """Run one statement and return its rows."""
