@@ -65,7 +65,8 @@ class TableCompiler(SQLCompiler):
 
     def execute_sql(self, *args: Any, **kwargs: Any) -> Any:
         with self.query.table.reading(self.connection):
-            return super().execute_sql(*args, **kwargs)
+            # What it runs inside may be a short transaction, and the rows are few: no cursor stays open on the server.
+            return super().execute_sql(*args, **{**kwargs, "chunked_fetch": False})
 
     def as_sql(self, with_limits: bool = True, with_col_aliases: bool = False) -> Any:
         sql, params = super().as_sql(with_limits, with_col_aliases)

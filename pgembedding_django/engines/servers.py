@@ -12,6 +12,7 @@ from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from pgembedding_django.engines.explained import Plan, Task, expected_rows, tasks_of
+from pgembedding_django.engines.shards import IndexTotals, read_shards
 
 __all__ = ["CITUS", "PLAIN", "CitusServer", "Estimate", "Server", "Statement", "find_server", "server_with"]
 
@@ -58,6 +59,8 @@ class Server:
     concurrent_builds: ClassVar[bool] = True
     #: Whether WITH ... AS MATERIALIZED is known; else a CTE is one without that word.
     materializes: ClassVar[bool] = True
+    #: Whether its catalogue has the statistics of every table; else they are not asked for.
+    keeps_statistics: ClassVar[bool] = True
     #: Whether one statement searches for several vectors (CROSS JOIN LATERAL); else each is a statement of its own.
     joins_lateral: ClassVar[bool] = True
 
@@ -105,6 +108,12 @@ class Server:
         """Return the names that an index has where the rows are, beside its own."""
         return []
 
+    def index_totals(
+        self, connection: BaseDatabaseWrapper, tables: Collection[int]
+    ) -> dict[tuple[int, str], IndexTotals]:
+        """Return what is known of indexes where the rows are, by the table's oid and the index's name."""
+        return {}
+
     def parts(self, connection: BaseDatabaseWrapper, quoted_table: str) -> Parts | None:
         """Return the parts of a table; None where it is one, whose own count of rows tells."""
         return None
@@ -138,6 +147,8 @@ class CitusServer(Server):
     # "SELECT … FOR UPDATE work in single-shard queries only" (same page).
     locks_rows = False
     joins_lateral = False
+    # Those of a shard are on its worker.
+    keeps_statistics = False
 
     def __init__(self) -> None:
         self._parts: dict[Hashable, tuple[float, Parts | None]] = {}
@@ -165,6 +176,11 @@ class CitusServer(Server):
             )
             # Quoted, and with its schema where the search path leaves that out.
             return [name.rpartition(".")[2].strip('"') for (name,) in cursor.fetchall()]
+
+    def index_totals(
+        self, connection: BaseDatabaseWrapper, tables: Collection[int]
+    ) -> dict[tuple[int, str], IndexTotals]:
+        return read_shards(connection, tables)
 
     def parts(self, connection: BaseDatabaseWrapper, quoted_table: str) -> Parts | None:
         key = (connection.alias, str(connection.settings_dict["NAME"]), quoted_table)

@@ -57,7 +57,8 @@ def explain_scan(query: Query, connection: BaseDatabaseWrapper) -> str:
         said = f"Exact scan: nearest() chose {scan.index} ({scan.reason}), but Postgres reads {rows}: {obstacle}."
     elif scan.index:
         said += _count_partitions(query, scan, table, connection)
-    if (scan.estimated or obstacle) and not _fetch(connection, ANALYZED, [table])[0]:
+    keeps = get_engine(connection).server(connection).keeps_statistics
+    if keeps and (scan.estimated or obstacle) and not _fetch(connection, ANALYZED, [table])[0]:
         said += f" The table has no statistics yet, so the counts are guesses. Run: ANALYZE {table}"
     return said
 

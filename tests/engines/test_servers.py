@@ -3,7 +3,7 @@
 import threading
 
 import pytest
-from django.db import connection, models
+from django.db import OperationalError, connection, models
 from django.db.models import Q
 
 from pgembedding_django import EmbeddingField, EmbeddingManager, HnswIndex
@@ -11,7 +11,8 @@ from pgembedding_django.engines import get_engine
 from pgembedding_django.engines.base import Scan, fitting_ef_search
 from pgembedding_django.engines.extension import Known, place
 from pgembedding_django.engines.servers import CITUS, PLAIN, Estimate, Parts, server_with
-from pgembedding_django.maintenance import rebuild
+from pgembedding_django.maintenance import find_index, list_indexes, rebuild
+from pgembedding_django.maintenance.indexes.diagnosis import State
 from tests.models import Article
 from tests.support.capabilities import BareServer, ShardedServer
 from tests.support.many import QUERY, RANKED, VECTORS, N, ids, ranked
@@ -232,3 +233,54 @@ def test_index_of_a_shard_is_known_by_the_name_that_citus_gives_it(many):
         "$$SELECT 'public.' || $1::text || '_' || $2$$"
     )
     assert CITUS.names_of_parts(connection, TABLE, NAME) == [f"{NAME}_102008"]
+
+
+# What the servers of a table know of its index
+
+#: What stands for Citus: each table has two shards, of which each is the table itself, under the name that it asks by.
+SHARDS = """
+CREATE TABLE pg_dist_partition (logicalrelid regclass);
+INSERT INTO pg_dist_partition VALUES ('tests_article');
+CREATE FUNCTION run_command_on_shards(t oid, command text)
+    RETURNS TABLE (shardid bigint, success boolean, result text) LANGUAGE plpgsql AS $$
+DECLARE
+    shard bigint;
+BEGIN
+    success := true;
+    FOR shard IN 101..102 LOOP
+        shardid := shard;
+        EXECUTE replace(command, '%s', t::regclass::text) INTO result;
+        result := replace(result, '_hnsw"', '_hnsw_' || shardid || '"');
+        RETURN NEXT;
+    END LOOP;
+END $$;
+"""
+
+
+@pytest.fixture
+def sharded(serve, many):
+    execute(SHARDS)
+    return serve(ShardedServer())
+
+
+def test_index_in_shards_is_listed_with_its_sum(sharded):
+    ((size,),) = execute(f"SELECT pg_relation_size('{NAME}')")
+    (report,) = [report for report in list_indexes() if report.name == NAME]
+    assert (report.status.size, report.status.rows) == (2 * size, 2 * N)
+    assert find_index(NAME).size == 2 * size
+
+
+def test_index_that_is_invalid_on_one_shard_is_invalid(sharded):
+    execute(f"UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{NAME}'::regclass")
+    (report,) = [report for report in list_indexes() if report.name == NAME]
+    assert (report.state, report.repairable) == (State.INVALID, True)
+
+
+def test_shard_that_cannot_be_read_is_named(sharded):
+    execute(
+        "CREATE OR REPLACE FUNCTION run_command_on_shards(t oid, command text) "
+        "RETURNS TABLE (shardid bigint, success boolean, result text) LANGUAGE sql AS "
+        "$$SELECT 101, false, 'connection refused'$$"
+    )
+    with pytest.raises(OperationalError, match=r"^Shard 101 of tests_article cannot be read: connection refused$"):
+        list_indexes()

@@ -22,7 +22,7 @@ from pgembedding_django.maintenance.indexes.declared import (
     model_tables,
 )
 from pgembedding_django.maintenance.indexes.diagnosis import State, diagnose, find_parent, is_unread
-from pgembedding_django.maintenance.indexes.lookup import can_read, root_of, statuses
+from pgembedding_django.maintenance.indexes.lookup import can_read, counted_statuses, root_of, statuses
 from pgembedding_django.maintenance.indexes.progress import read_progress
 from pgembedding_django.models import HnswIndexStatus, IndexRun, RecallMeasurement
 
@@ -79,7 +79,7 @@ def list_indexes(using: str = DEFAULT_DB_ALIAS) -> list[IndexReport]:
     Worst first, then by table and name. Writes nothing and locks nothing.
     Raises ProgrammingError if the app's migrations have not been run there.
     """
-    found = list(statuses(using))
+    found = counted_statuses(using)
     tables = model_tables(using, unmanaged=True)
     declared = declarations(tables)
     present = {(status.table_oid, status.name) for status in found}

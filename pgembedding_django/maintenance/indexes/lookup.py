@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from django.db import DEFAULT_DB_ALIAS, ProgrammingError, connections
 from django.db.models import Model, QuerySet
 
+from pgembedding_django.engines import get_engine
 from pgembedding_django.models import HnswIndexStatus
 
-__all__ = ["can_read", "find_index", "root_of", "statuses"]
+__all__ = ["can_read", "counted_statuses", "find_index", "root_of", "statuses"]
 
 
 def find_index(index: str | int | HnswIndexStatus, using: str = DEFAULT_DB_ALIAS) -> HnswIndexStatus:
@@ -20,9 +21,9 @@ def find_index(index: str | int | HnswIndexStatus, using: str = DEFAULT_DB_ALIAS
         HnswIndexStatus.MultipleObjectsReturned if several schemas have one.
     """
     if isinstance(index, HnswIndexStatus):
-        found = [each for each in statuses(using) if (each.schema, each.name) == (index.schema, index.name)]
+        found = [each for each in counted_statuses(using) if (each.schema, each.name) == (index.schema, index.name)]
     else:
-        found = [each for each in statuses(using) if index in (each.oid, each.name, str(each))]
+        found = [each for each in counted_statuses(using) if index in (each.oid, each.name, str(each))]
     if not found:
         raise HnswIndexStatus.DoesNotExist(_why_not_found(str(index), using))
     if len(found) > 1:
@@ -43,6 +44,18 @@ def statuses(using: str) -> QuerySet[HnswIndexStatus]:
             f"Run: manage.py migrate pgembedding_django --database {using}"
         )
     return HnswIndexStatus.objects.using(using).order_by("schema", "table", "name")
+
+
+def counted_statuses(using: str) -> list[HnswIndexStatus]:
+    """Return them with what is counted where the rows are, on other servers too."""
+    found, connection = list(statuses(using)), connections[using]
+    totals = get_engine(connection).server(connection).index_totals(connection, {each.table_oid for each in found})
+    for status in found:
+        if total := totals.get((status.table_oid, status.name)):
+            status.size, status.rows, status.valid = total.size, total.rows, status.valid and total.valid
+            status.scans, status.entries_read = total.scans, total.read
+            status.dead_share = total.dead / max(total.live + total.dead, 1)
+    return found
 
 
 def _has_view(using: str) -> bool:

@@ -173,7 +173,9 @@ def find_built(field: EmbeddingField, index: VectorIndex, using: str) -> BuiltIn
             f"Run: manage.py rebuild_hnsw_indexes {shlex.quote(index.name)}"
         )
     parts = indexes.filter(parent_oid=status.oid).values_list("name", flat=True)
-    names = (status.name, *parts)
+    quoted = connections[using].ops.quote_name(field.model._meta.db_table)
+    shards = engine.server(connections[using]).names_of_parts(connections[using], quoted, index.name)
+    names = (status.name, *parts, *shards)
     if isinstance(index, IvfflatIndex):
         default = cast(int, engine.ivfflat_options["lists"].default)
         lists = {"lists": int(status.options.get("lists", default))}

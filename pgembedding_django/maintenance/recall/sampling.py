@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from time import perf_counter
@@ -174,8 +174,7 @@ class Sample:
         scan = choose_scan(query, search, self.connection)
         if not scan.index:
             raise IndexUnusable(f"{self.index.name} cannot be measured: {scan.reason}.")
-        with undone(self.rows.db):
-            self._prefer_index()
+        with undone(self.rows.db), self._prefer_index():
             if not self.plans_index(exact=False):
                 raise IndexUnusable(f"{self.index.name} cannot be measured: no plan of Postgres reads it here.")
         with self.connection.cursor() as cursor:
@@ -197,8 +196,7 @@ class Sample:
         breadth: ef_search, or probes, as nearest() takes it; a name only where the index fixes it.
         """
         name = "probes" if isinstance(self.index, IvfflatIndex) else "ef_search"
-        with undone(self.rows.db):
-            self._prefer_index()
+        with undone(self.rows.db), self._prefer_index():
             return self._compare(breadth, self._ask(self._fetch_through_index, exact=False, **{name: breadth}))
 
     def by_precision(self) -> float:
@@ -217,10 +215,10 @@ class Sample:
         """Tell in words how nearest() runs by itself."""
         return self._nearest(self.queries[0][1]).explain_nearest()
 
-    def _prefer_index(self) -> None:
+    def _prefer_index(self) -> AbstractContextManager[None]:
         """Let only an index give the rows in order, however small the table, and for no plan's cost compile code."""
-        with self.connection.cursor() as cursor:
-            cursor.execute("SET LOCAL enable_sort = off; SET LOCAL jit = off")
+        server = get_engine(self.connection).server(self.connection)
+        return server.setting(self.connection, {"enable_sort": "off", "jit": "off"})
 
     def _nearest(self, vector: Vector, **options: Any) -> EmbeddingQuerySet[Model]:
         return self.rows.nearest(
