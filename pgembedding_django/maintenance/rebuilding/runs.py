@@ -16,10 +16,11 @@ from django.utils.translation import gettext as _
 from pgembedding_django import locks
 from pgembedding_django.compat import background
 from pgembedding_django.loading.primary import on_primary
+from pgembedding_django.maintenance.indexes.lookup import counted_statuses
 from pgembedding_django.maintenance.indexes.progress import read_progress
 from pgembedding_django.maintenance.rebuilding.log import log_outcome
 from pgembedding_django.maintenance.rebuilding.session import IndexBusy, Session
-from pgembedding_django.models import HnswIndexStatus, IndexRun
+from pgembedding_django.models import IndexRun
 
 __all__ = [
     "RunProgress",
@@ -204,8 +205,8 @@ def _finish(run: IndexRun, session: Session) -> None:
 
 
 def _size(run: IndexRun) -> int | None:
-    found = HnswIndexStatus.objects.using(run._state.db).filter(schema=run.schema, name=run.index)
-    return found.values_list("size", flat=True).first()
+    found = counted_statuses(str(run._state.db))
+    return next((each.size for each in found if (each.schema, each.name) == (run.schema, run.index)), None)
 
 
 def _is_lost(run: IndexRun) -> bool:
