@@ -16,17 +16,14 @@ from pgembedding_django.bounds import is_integer
 from pgembedding_django.engines import DISTANCES, ENGINES, Engine, distance_of_opclass, get_engine, get_engine_for
 from pgembedding_django.engines.base import IndexOption
 from pgembedding_django.engines.building import count_indexed, is_left_invalid, prepare_build
-from pgembedding_django.engines.partitions import completing_steps, find_index_oid, is_partitioned
 from pgembedding_django.fields import EmbeddingField, MeasuredField
 from pgembedding_django.fields.sized import SizedField
 from pgembedding_django.indexes.expressions import read_expression
+from pgembedding_django.indexes.partitions import create_by_partition, goes_by_partition
 
 __all__ = ["IndexArguments", "VectorIndex", "is_option_value"]
 
 PRECISIONS = ("half", "binary")
-
-#: What is run where there is no partition to build an index on.
-NOTHING_LEFT = "SELECT 1"
 
 
 class IndexArguments(TypedDict, total=False):
@@ -224,7 +221,7 @@ class VectorIndex(Index):
             kwargs["concurrently"] = False
         expression, opclass = self.get_expression(field, engine)
         index.opclasses = (opclass,)
-        by_partition = self._goes_by_partition(model, schema_editor, **kwargs)
+        by_partition = goes_by_partition(model, schema_editor, **kwargs)
         if by_partition:
             kwargs["concurrently"] = False
         elif kwargs.get("concurrently") and not schema_editor.collect_sql:
@@ -238,31 +235,11 @@ class VectorIndex(Index):
             statement.parts["extra"] = f" WITH ({', '.join(entries)}){statement.parts['extra']}"
         if not schema_editor.collect_sql:
             self._prepare_build(field, opclass, str(statement.parts["condition"]), schema_editor)
-        return self._create_by_partition(statement, model, schema_editor) if by_partition else statement
+        return create_by_partition(statement, self.name, model, schema_editor) if by_partition else statement
 
     def memory_of_build(self, engine: Engine, opclass: str, dimensions: int, rows: Callable[[], int]) -> int:
         """Return the bytes of memory that a build holds; 0 where it holds none, or not known. rows: counts them."""
         raise NotImplementedError
-
-    def _goes_by_partition(
-        self, model: type[Model], schema_editor: BaseDatabaseSchemaEditor, *, concurrently: bool = False, **kwargs: Any
-    ) -> bool:
-        """Tell whether what runs concurrently must go partition by partition: Postgres has no such statement."""
-        table = schema_editor.quote_name(model._meta.db_table)
-        return concurrently and not schema_editor.collect_sql and is_partitioned(schema_editor.connection, table)
-
-    def _create_by_partition(self, statement: Any, model: type[Model], schema_editor: BaseDatabaseSchemaEditor) -> Any:
-        """Build the index on each partition, so that no write waits, and return the last statement that does it."""
-        connection, table = schema_editor.connection, schema_editor.quote_name(model._meta.db_table)
-        statement.parts["table"] = f"ONLY {table}"
-        oid, nothing_left = find_index_oid(connection, self.name, table), statement
-        if oid is None:
-            schema_editor.execute(statement, params=None)
-            oid, nothing_left = cast(int, find_index_oid(connection, self.name, table)), NOTHING_LEFT
-        *steps, last = completing_steps(connection, oid) or [nothing_left]
-        for step in steps:
-            schema_editor.execute(step, params=None)
-        return last
 
     def _drop_invalid(self, model: type[Model], schema_editor: BaseDatabaseSchemaEditor) -> None:
         """Drop what an interrupted AddIndexConcurrently left under the name, so that running it again succeeds."""
@@ -288,7 +265,7 @@ class VectorIndex(Index):
         if not get_engine(schema_editor.connection).indexes:
             return f"-- There is no index {self.name} to remove"
         server = get_engine(schema_editor.connection).server(schema_editor.connection)
-        if not server.concurrent_builds or self._goes_by_partition(model, schema_editor, **kwargs):
+        if not server.concurrent_builds or goes_by_partition(model, schema_editor, **kwargs):
             kwargs["concurrently"] = False
         statement = super().remove_sql(model, schema_editor, **kwargs)
         get_engine(schema_editor.connection).after_remove_index(model, schema_editor)

@@ -221,9 +221,11 @@ def test_router_searches_on_the_standby_and_writes_to_the_primary(routed, primar
 
 @pytest.mark.pgvector
 def test_standby_that_lags_answers_as_of_what_it_has_replayed(routed, primary, standby):
+    routed.create(title="replayed")  # A standby that has replayed nothing does not know how old its rows are.
     caught_up(primary, standby)
     standby.execute("SELECT pg_wal_replay_pause()")
     try:
+        wait_for(standby, "SELECT 1 WHERE pg_get_wal_replay_pause_state() = 'paused'")
         routed.create(title="4000", embedding=QUERY)
         assert ids(routed.nearest(QUERY, 2)) == RANKED[:2]
         assert ids(routed.using("fresh").nearest(QUERY, 2)) == [4000, RANKED[0]]
