@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 from django.contrib.admin import AdminSite
-from django.db import router
+from django.db import connections, router
 from django.http import HttpRequest
 
 from pgembedding_django.models import HnswIndexStatus
 
-__all__ = ["chosen_action", "database", "is_served", "may_rebuild", "may_repair"]
+__all__ = ["chosen_action", "database", "has_indexes", "is_served", "may_rebuild", "may_repair"]
 
 
 def may_rebuild(request: HttpRequest) -> bool:
-    return request.user.has_perm("pgembedding_django.rebuild_hnswindexstatus")
+    return has_indexes() and request.user.has_perm("pgembedding_django.rebuild_hnswindexstatus")
 
 
 def may_repair(request: HttpRequest) -> bool:
-    return request.user.has_perm("pgembedding_django.repair_hnswindexstatus")
+    return has_indexes() and request.user.has_perm("pgembedding_django.repair_hnswindexstatus")
 
 
 def database() -> str:
     """Return the alias of the database whose indexes the admin shows: that which may be written to."""
     return router.db_for_write(HnswIndexStatus)
+
+
+def has_indexes() -> bool:
+    """Tell whether that database can have indexes of vectors, which SQLite has not."""
+    return connections[database()].vendor == "postgresql"
 
 
 def is_served(site: AdminSite) -> bool:

@@ -18,7 +18,7 @@ from django.utils.translation import gettext_lazy as _
 
 from pgembedding_django.admin import index_columns as columns
 from pgembedding_django.admin import views
-from pgembedding_django.admin.access import chosen_action, database, may_rebuild, may_repair
+from pgembedding_django.admin.access import chosen_action, database, has_indexes, may_rebuild, may_repair
 from pgembedding_django.admin.catalogue import (
     attach,
     draw_latest,
@@ -108,6 +108,9 @@ class HnswIndexAdmin(_ModelAdmin):
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return has_indexes() and super().has_view_permission(request, obj)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False

@@ -21,9 +21,17 @@ def embedding_models(app_configs: AppConfigs) -> Iterator[type[Model]]:
                 yield model
 
 
+def sqlite_aliases(model: type[Model]) -> list[str]:
+    return _aliases(model, "sqlite")
+
+
 def postgres_aliases(model: type[Model]) -> list[str]:
+    return _aliases(model, "postgresql")
+
+
+def _aliases(model: type[Model], vendor: str) -> list[str]:
     return [
         alias
         for alias in connections
-        if connections[alias].vendor == "postgresql" and router.allow_migrate_model(alias, model)
+        if connections[alias].vendor == vendor and router.allow_migrate_model(alias, model)
     ]

@@ -11,7 +11,7 @@ from django.db import NotSupportedError
 from django.db.models import Model
 
 from pgembedding_django import conf
-from pgembedding_django.checks.common import AppConfigs, embedding_models, postgres_aliases
+from pgembedding_django.checks.common import AppConfigs, embedding_models, postgres_aliases, sqlite_aliases
 from pgembedding_django.embedders import get_embedder
 from pgembedding_django.engines import Engine, distance_of_opclass, get_engine_for
 from pgembedding_django.engines.building import bound
@@ -24,7 +24,8 @@ def check_models(app_configs: AppConfigs = None, **kwargs: Any) -> list[CheckMes
     messages: list[CheckMessage] = []
     engines: dict[str, Engine] = {}
     for model in embedding_models(app_configs):
-        aliases = postgres_aliases(model)
+        # SQLite is for tests and small tables: what it lacks matters where there is nothing else.
+        aliases = postgres_aliases(model) or sqlite_aliases(model)
         if not aliases:
             messages.append(_no_postgres(model))
         try:
@@ -51,7 +52,7 @@ def _check_build_memory() -> list[CheckMessage]:
 
 def _no_postgres(model: type[Model]) -> Error:
     return Error(
-        f"{model.__name__} has an EmbeddingField, but no PostgreSQL database of this project may hold it.",
+        f"{model.__name__} has an EmbeddingField, but no PostgreSQL or SQLite database of this project may hold it.",
         hint="Set a PostgreSQL database in DATABASES, and let the routers allow the model on it.",
         obj=model,
         id="pgembedding.E002",
@@ -68,7 +69,8 @@ def _check_model(model: type[Model], engines: Iterable[Engine]) -> Iterator[Chec
     for index in vector_indexes(model):
         yield from _check_names(model, index)
         for engine in engines:
-            yield from _check_index(model, index, engine)
+            if engine.indexes:
+                yield from _check_index(model, index, engine)
 
 
 def _check_keys(field: MeasuredField) -> Iterator[CheckMessage]:

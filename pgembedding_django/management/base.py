@@ -63,6 +63,8 @@ class DatabaseCommand(BaseCommand):
     """
 
     rights = ""
+    #: Whether it is about indexes, or about what else SQLite lacks.
+    needs_postgres = False
     after_interrupt = "Nothing was changed."
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -80,6 +82,11 @@ class DatabaseCommand(BaseCommand):
             super().run_from_argv(argv)
 
     def execute(self, *args: Any, **options: Any) -> str | None:
+        if self.needs_postgres and connections[options["database"]].vendor == "sqlite":
+            raise CommandError(
+                f'Database "{options["database"]}" is SQLite, which has no index of vectors and reads every row, so '
+                "this command has nothing to do there. It needs PostgreSQL."
+            )
         try:
             return super().execute(*args, **options)
         except KeyboardInterrupt as error:

@@ -8,7 +8,7 @@ from django.core.management import call_command
 from django.db import connection, models
 
 import pgembedding_django.checks
-from pgembedding_django import EmbeddingField, EmbeddingManager, HnswIndex
+from pgembedding_django import BitField, EmbeddingField, EmbeddingManager, HnswIndex
 from pgembedding_django.admin import EmbeddingAdminMixin
 from pgembedding_django.checks import check_admins, check_databases, check_models
 from pgembedding_django.engines import ENGINES
@@ -335,9 +335,34 @@ def test_model_that_no_postgres_may_hold_is_named(isolated, settings):
     assert found(isolated) == [
         (
             "pgembedding.E002",
-            "Note has an EmbeddingField, but no PostgreSQL database of this project may hold it.",
+            "Note has an EmbeddingField, but no PostgreSQL or SQLite database of this project may hold it.",
             "Set a PostgreSQL database in DATABASES, and let the routers allow the model on it.",
         )
+    ]
+
+
+class OnSqlite:
+    def allow_migrate(self, db, app_label, **hints):
+        return db == "lite"
+
+
+def test_model_of_sqlite_alone_passes(isolated, settings, sqlite):
+    settings.DATABASE_ROUTERS = [OnSqlite()]
+    make_note(hnsw(precision="half"))
+    assert found(isolated) == []
+
+
+def test_bits_on_sqlite_alone_are_refused(isolated, settings, sqlite):
+    settings.DATABASE_ROUTERS = [OnSqlite()]
+
+    class Sign(models.Model):
+        bits = BitField(length=8)
+
+        class Meta:
+            app_label = "tests"
+
+    assert found(isolated) == [
+        ("pgembedding.E003", "Sign.bits is a BitField, which sqlite cannot store.", "Use the engine pgvector.")
     ]
 
 

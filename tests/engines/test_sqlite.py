@@ -1,8 +1,13 @@
 """SQLite, where a project's tests run without a Postgres: every promise of nearest(), by reading every row."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
-from django.core.management import call_command
+from django.contrib import admin
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
 from django.db import NotSupportedError, models
 from django.db.models import F, Value
 from django.test.utils import CaptureQueriesContext, isolate_apps
@@ -17,9 +22,11 @@ from pgembedding_django import (
     MaxInnerProduct,
     Vector,
 )
+from pgembedding_django.admin import HnswIndexAdmin
 from pgembedding_django.embedders import get_embedder
 from pgembedding_django.embedding import sync
 from pgembedding_django.engines import ENGINES, get_engine
+from pgembedding_django.models import HnswIndexStatus
 
 VECTORS = np.random.default_rng(7).normal(size=(60, 3)).astype(np.float32)
 
@@ -278,3 +285,75 @@ def test_near_duplicates_are_those_of_brute_force(many):
     apart = np.linalg.norm(VECTORS[:, None].astype(np.float64) - VECTORS, axis=2)
     pairs = {(f"n{i}", f"n{j}") for i, j in np.argwhere(apart <= 0.5) if i < j}
     assert {(pair.one.name, pair.other.name) for pair in many.near_duplicates(0.5, batch_size=25)} == pairs
+
+
+@pytest.mark.parametrize(
+    "command", [["hnsw_indexes"], ["rebuild_hnsw_indexes", "--noinput"], ["measure_recall", "tests.Article"]]
+)
+def test_commands_for_indexes_say_what_they_need(sqlite, command):
+    with pytest.raises(CommandError) as caught:
+        call_command(*command, "--database=lite")
+    assert str(caught.value) == (
+        'Database "lite" is SQLite, which has no index of vectors and reads every row, so this command has nothing to '
+        "do there. It needs PostgreSQL."
+    )
+
+
+class ToSqlite:
+    def db_for_write(self, model, **hints):
+        return "lite" if model is HnswIndexStatus else None
+
+
+def test_pages_of_indexes_are_not_offered(sqlite, settings, rf):
+    settings.DATABASE_ROUTERS = [ToSqlite()]
+    request = rf.get("/")
+    request.user = User(is_superuser=True)
+    page = HnswIndexAdmin(HnswIndexStatus, admin.site)
+    offers = [page.has_view_permission(request), page.has_rebuild_permission(request)]
+    assert [*offers, page.has_repair_permission(request)] == [False] * 3
+
+
+PROJECT = """
+import sys
+for driver in ("psycopg", "psycopg2"):
+    sys.modules[driver] = None  # As where none is installed.
+
+from django.conf import settings
+settings.configure(
+    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+    DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
+    INSTALLED_APPS=["pgembedding_django", "notes"],
+    MIGRATION_MODULES={"notes": None},
+)
+import django
+django.setup()
+
+from django.core.management import call_command
+call_command("migrate", run_syncdb=True, verbosity=0)
+call_command("check", databases=["default"])
+from notes.models import Note
+Note.objects.bulk_create(Note(embedding=[x, 0, 1]) for x in range(9))
+print([note.embedding.tolist() for note in Note.objects.nearest([3, 0, 1], 2)])
+"""
+MODELS = """
+from django.db import models
+from pgembedding_django import EmbeddingField, EmbeddingManager, HnswIndex
+
+
+class Note(models.Model):
+    embedding = EmbeddingField(dimensions=3)
+    objects = EmbeddingManager()
+
+    class Meta:
+        indexes = [HnswIndex(fields=["embedding"], name="note_hnsw")]
+"""
+
+
+def test_project_without_a_driver_of_postgres_runs(tmp_path):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "__init__.py").touch()
+    (tmp_path / "notes" / "models.py").write_text(MODELS)
+    command = [sys.executable, "-W", "error", "-c", PROJECT]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert done.stdout.splitlines()[-1] in ("[[3.0, 0.0, 1.0], [2.0, 0.0, 1.0]]", "[[3.0, 0.0, 1.0], [4.0, 0.0, 1.0]]")

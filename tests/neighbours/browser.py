@@ -43,15 +43,12 @@ class Volume(models.Model):
         return self.title
 
 
-class Leaf(models.Model):
-    volume = models.ForeignKey(Volume, models.CASCADE, related_name="leaves")
+class Quire(models.Model):
+    volume = models.ForeignKey(Volume, models.CASCADE, related_name="quires")
     text = models.CharField(max_length=50)
     embedding = EmbeddingField(dimensions=384, source="text", null=True)
 
     objects = EmbeddingManager()
-
-    class Meta:
-        verbose_name_plural = "leaves"
 
     def __str__(self):
         return self.text
@@ -73,7 +70,7 @@ def volume():
     volume = Volume.objects.create(title="Of apples", embedding=rng.standard_normal(1536), print="01" * 32)
     Volume.objects.create(title="Of pears", words={place: 0.5 + place for place in range(60)})
     for text in ("Green ones", "Red ones"):
-        Leaf.objects.create(volume=volume, text=text, embedding=rng.standard_normal(384))
+        Quire.objects.create(volume=volume, text=text, embedding=rng.standard_normal(384))
     return volume
 
 

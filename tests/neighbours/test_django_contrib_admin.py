@@ -4,18 +4,18 @@ import pytest
 from django.contrib import admin
 
 from tests.admin import serve
-from tests.neighbours.browser import Leaf, Volume, chromium, needs_chromium, visit, volume  # noqa: F401 (fixtures)
+from tests.neighbours.browser import Quire, Volume, chromium, needs_chromium, visit, volume  # noqa: F401 (fixtures)
 
 LIST = "/admin/neighbours/volume/"
 
 
 class Lines(admin.TabularInline):
-    model = Leaf
+    model = Quire
     extra = 1
 
 
 class Blocks(admin.StackedInline):
-    model = Leaf
+    model = Quire
     extra = 1
     readonly_fields = ["embedding"]
 

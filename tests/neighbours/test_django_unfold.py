@@ -12,13 +12,13 @@ from unfold.sites import UnfoldAdminSite
 
 from pgembedding_django.admin import EmbeddingAdminMixin, HnswIndexAdmin
 from pgembedding_django.models import HnswIndexStatus
-from tests.neighbours.browser import Leaf, Volume, chromium, needs_chromium, visit, volume  # noqa: F401 (fixtures)
+from tests.neighbours.browser import Quire, Volume, chromium, needs_chromium, visit, volume  # noqa: F401 (fixtures)
 
 LIST = "/admin/neighbours/volume/"
 
 
 class Lines(TabularInline):
-    model = Leaf
+    model = Quire
     extra = 1
 
 

@@ -39,6 +39,7 @@ class Command(DatabaseCommand):
         "Lists the HNSW and IVFFlat indexes of a database: their state, their size and use, and what to do about them."
     )
     requires_system_checks = []
+    needs_postgres = True
     rights = "SELECT on pgembedding_hnsw_index"
 
     def add_arguments(self, parser: CommandParser) -> None:

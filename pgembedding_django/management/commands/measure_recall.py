@@ -39,6 +39,7 @@ TARGET = 0.95
 
 class Command(DatabaseCommand):
     help = "Compares the answers of an HnswIndex or IvfflatIndex with the exact ones, and says what to do."
+    needs_postgres = True
     rights = "SELECT on the table of the model and on pgembedding_hnsw_index"
 
     def add_arguments(self, parser: CommandParser) -> None:

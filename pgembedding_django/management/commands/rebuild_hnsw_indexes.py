@@ -47,6 +47,7 @@ class Command(DatabaseCommand):
         "interrupted builds left behind, and finishes or creates what should be there."
     )
     requires_system_checks = []
+    needs_postgres = True
     rights = REBUILD_RIGHTS
     after_interrupt = (
         "What was rebuilt stays. To clear away what the last one left behind, run: "

@@ -23,6 +23,7 @@ QUESTION = (
 
 class Command(DatabaseCommand):
     help = "Tries builds of an HNSW index on a sample of the rows, and prints the HnswIndex(...) to declare."
+    needs_postgres = True
     rights = "SELECT on the table of the model"
     after_interrupt = "Nothing stays behind."
 
