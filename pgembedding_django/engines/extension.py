@@ -74,7 +74,7 @@ class Extension:
                 return None
             version, has_type, extensions = row
             settings = self._ask_settings(connection) if has_type else None
-            self._known[place(connection)] = Known(parse_version(version), server_with(extensions), settings)
+            self._known[place(connection)] = Known(parse_version(version), server_with(extensions, version), settings)
         return self._known[place(connection)]
 
     def _ask_settings(self, connection: BaseDatabaseWrapper) -> frozenset[str]:

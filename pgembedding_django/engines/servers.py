@@ -14,7 +14,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from pgembedding_django.engines.explained import Plan, Task, expected_rows, tasks_of
 from pgembedding_django.engines.shards import IndexTotals, read_shards
 
-__all__ = ["CITUS", "PLAIN", "CitusServer", "Estimate", "Server", "Statement", "find_server", "server_with"]
+__all__ = ["CITUS", "PLAIN", "YUGABYTE", "CitusServer", "Estimate", "Server", "Statement", "find_server", "server_with"]
 
 #: SQL and its parameters.
 Statement = tuple[str, Sequence[Any]]
@@ -209,15 +209,28 @@ class CitusServer(Server):
             return tasks_of(self.explain(connection, (f"SELECT FROM {quoted_table}", ())))
 
 
+class YugabyteServer(Server):
+    """
+    YugabyteDB, as its documentation describes it; nobody has run this on one.
+
+    Source: YugabyteDB documentation, "pgvector extension", limitations.
+    """
+
+    partial_indexes = False
+    concurrent_builds = False
+
+
 #: Within a transaction, what follows on the same tables would otherwise be refused; outside of one it does nothing.
 SEQUENTIAL = "SELECT set_config('citus.multi_shard_modify_mode', 'sequential', true)"
 
 #: One of each serves all connections.
-PLAIN, CITUS = Server(), CitusServer()
+PLAIN, CITUS, YUGABYTE = Server(), CitusServer(), YugabyteServer()
 
 
-def server_with(extensions: Collection[str]) -> Server:
-    """Return the server of a database that has some extensions."""
+def server_with(extensions: Collection[str], version: str = "") -> Server:
+    """Return the server of a database that has some extensions, and a version of pgvector such as "0.8.0-yb-1.0"."""
+    if "-yb-" in version:
+        return YUGABYTE
     return CITUS if "citus" in extensions else PLAIN
 
 

@@ -9,8 +9,9 @@ from django.db.models import Q
 from pgembedding_django import EmbeddingField, EmbeddingManager, HnswIndex
 from pgembedding_django.engines import get_engine
 from pgembedding_django.engines.base import Scan, fitting_ef_search
+from pgembedding_django.engines.explained import plan_nodes
 from pgembedding_django.engines.extension import Known, place
-from pgembedding_django.engines.servers import CITUS, PLAIN, Estimate, Parts, server_with
+from pgembedding_django.engines.servers import CITUS, PLAIN, YUGABYTE, Estimate, Parts, server_with
 from pgembedding_django.maintenance import find_index, list_indexes, rebuild
 from pgembedding_django.maintenance.indexes.diagnosis import State
 from tests.models import Article
@@ -219,9 +220,16 @@ def test_subquery_of_a_search_that_needs_settings_is_exact(serve, many):
     assert NAME not in Article.objects.filter(pk__in=inner).explain()
 
 
-@pytest.mark.parametrize(("extensions", "server"), [(["plpgsql", "vector"], PLAIN), (["vector", "citus"], CITUS)])
-def test_server_is_known_by_its_extensions(extensions, server):
-    assert server_with(extensions) is server
+@pytest.mark.parametrize(
+    ("extensions", "version", "server"),
+    [
+        (["plpgsql", "vector"], "0.8.5", PLAIN),
+        (["vector", "citus"], "0.8.5", CITUS),
+        (["vector"], "0.8.0-yb-1.0", YUGABYTE),
+    ],
+)
+def test_server_is_known_by_its_extensions(extensions, version, server):
+    assert server_with(extensions, version) is server
 
 
 def test_index_of_a_shard_is_known_by_the_name_that_citus_gives_it(many):
@@ -284,3 +292,17 @@ def test_shard_that_cannot_be_read_is_named(sharded):
     )
     with pytest.raises(OperationalError, match=r"^Shard 101 of tests_article cannot be read: connection refused$"):
         list_indexes()
+
+
+def test_nodes_of_a_plan_are_those_of_other_servers_and_of_subplans_too():
+    def scan(name):
+        return {"Node Type": "Seq Scan", "Relation Name": name, "Plan Rows": 1}
+
+    plan = {
+        "Node Type": "Custom Scan",
+        "Distributed Query": {
+            "Subplans": [{"PlannedStmt": [{"Plan": scan("asked_first")}]}],
+            "Job": {"Tasks": [{"Remote Plan": [[{"Plan": scan("note_102008")}]]}]},
+        },
+    }
+    assert [node.get("Relation Name") for node in plan_nodes(plan)] == [None, "note_102008", "asked_first"]
