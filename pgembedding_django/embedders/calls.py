@@ -17,6 +17,7 @@ from pgembedding_django.embedders.replies import read_failure, read_reply, refus
 
 if TYPE_CHECKING:
     from openai import APIConnectionError, APIResponse, APIStatusError, OpenAI
+    from openai.types import CreateEmbeddingResponse
 
     from pgembedding_django.embedders.secrets import Secrets
 
@@ -56,7 +57,7 @@ class Endpoint:
         """
         Return a vector or an error for each text, from one request.
 
-        Raises TextRejected if the server refuses what was sent, EmbedderUnavailable for what may pass, and
+        Raises RefusedByServer if the server refuses what was sent, EmbedderUnavailable for what may pass, and
         EmbeddingError for what will not.
         """
         try:
@@ -79,7 +80,8 @@ class Endpoint:
         except openai.APIConnectionError as error:
             raise self._unreachable(error.__cause__ or error) from _bare(error)
         except openai.APIStatusError as error:
-            raise self._read_status(error) from _bare(error)
+            said = self._secrets.mask(error.response.content)
+            raise read_failure(error.status_code, said, error.response.headers, self.where) from _bare(error)
         outcome = read_reply(content, len(texts), self.where)
         if isinstance(outcome, EmbeddingError):
             outcome = read_reply(self._secrets.mask(content), len(texts), self.where)
@@ -98,7 +100,7 @@ class Endpoint:
         with create(**asked, timeout=self.timeout) as response:
             return b"".join(self._chunks(response, until))
 
-    def _chunks(self, response: APIResponse[Any], until: float) -> Iterator[bytes]:
+    def _chunks(self, response: APIResponse[CreateEmbeddingResponse], until: float) -> Iterator[bytes]:
         """Read a body; the client's own limit is one for each read, which a server that drips would never meet."""
         # httpx or httpx2, as the version of the client has it.
         package = sys.modules[type(response.http_response).__module__.partition(".")[0]]
@@ -118,11 +120,6 @@ class Endpoint:
     def _unreachable(self, error: BaseException) -> EmbedderUnavailable:
         return EmbedderUnavailable(f"{self.where} cannot be reached ({type(error).__name__}).")
 
-    def _read_status(self, error: APIStatusError) -> EmbeddingError:
-        return read_failure(
-            error.status_code, self._secrets.mask(error.response.content), error.response.headers, self.where
-        )
-
 
 class Call(Isolation):
     """
@@ -133,7 +130,7 @@ class Call(Isolation):
 
     def __init__(self, endpoint: Endpoint, *, patience: float) -> None:
         super().__init__(endpoint.request, endpoint.where)
-        self._endpoint, self._patience = endpoint, patience
+        self._gate, self._patience = endpoint.gate, patience
         self._until = time.monotonic() + patience
         self.stopped: threading.Event = threading.Event()
 
@@ -141,10 +138,8 @@ class Call(Isolation):
         """Return the answers of one request, tried again as long as there is patience."""
         tries = malformed = 0
         # While a server is overloaded, and its request waits in here, fewer others reach it.
-        with self._endpoint.gate:
-            while True:
-                if self.failure is not None:
-                    raise self.failure
+        with self._gate:
+            while self.failure is None:
                 try:
                     answers = super().ask(texts)
                 except EmbedderUnavailable as error:
@@ -155,13 +150,13 @@ class Call(Isolation):
                 else:
                     self._until = time.monotonic() + self._patience
                     return answers
+        raise self.failure
 
     def refused(self, error: EmbeddingError, refusal: EmbeddingError) -> EmbeddingError:
         if not isinstance(refusal, TextRejected):
             return refusal
-        named = [option for option in ("model", "dimensions") if option.rstrip("s") in str(refusal).lower()]
-        options = " and ".join(f'"{option}"' for option in named)
-        remedy = f": check {options} in the OPTIONS." if named else "."
+        named = [f'"{option}"' for option in ("model", "dimensions") if option.rstrip("s") in str(refusal).lower()]
+        remedy = f": check {' and '.join(named)} in the OPTIONS." if named else "."
         return caused_by(refusal, EmbeddingError(f"{refusal} It refuses every text{remedy}"))
 
     def _wait(self, tries: int, error: EmbedderUnavailable) -> None:

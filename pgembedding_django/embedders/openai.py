@@ -6,7 +6,7 @@ import asyncio
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import chain
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["OpenAIEmbedder"]
 
 T = TypeVar("T")
+Asked = TypeVar("Asked")
 
 #: Of one request: inputs, and tokens of all inputs; tokens of one input (OpenAI API reference, "Create embeddings").
 MAX_INPUTS, MAX_REQUEST_TOKENS, MAX_TOKENS = 2048, 300_000, 8192
@@ -103,9 +104,9 @@ class OpenAIEmbedder(Embedder):
         self.max_tokens, self.too_long = max_tokens, too_long
         self.dimensions: int | None = dimensions or DIMENSIONS.get(model)
         self._asked = {"model": model, **({"dimensions": dimensions} if dimensions else {})}
-        #: The process, its endpoint, and what closes the connections.
         self._opening = threading.Lock()
-        self._opened: tuple[int, Endpoint, weakref.finalize[Any, Any]] | None = None
+        #: The process, its endpoint, and what closes the connections.
+        self._opened: tuple[int, Endpoint, weakref.finalize[..., OpenAIEmbedder]] | None = None
 
     @property
     def identity(self) -> str:
@@ -133,7 +134,7 @@ class OpenAIEmbedder(Embedder):
             self._opened[2]()
             self._opened = None
 
-    async def _in_thread(self, function: Callable[[Any, Call], T], asked: Any, patience: float) -> T:
+    async def _in_thread(self, function: Callable[[Asked, Call], T], asked: Asked, patience: float) -> T:
         """Run a call in a thread; one that is cancelled sends nothing more."""
         call = await asyncio.to_thread(self._call, patience)
         try:
@@ -146,24 +147,21 @@ class OpenAIEmbedder(Embedder):
         sent = [fit for fit in fitted if not isinstance(fit, TextRejected)]
         sizes = [size for _, size in sent]
         ranges = tokens.split(sizes, most_texts=self.batch_size, most_tokens=MAX_REQUEST_TOKENS)
-        answers = self._embed([[sent[place][0] for place in part] for part in ranges], call)
+        parts = [[text for text, _ in sent[part.start : part.stop]] for part in ranges]
+        # A single request needs no other thread.
+        answers = chain.from_iterable(self._together(parts, call) if len(parts) > 1 else map(call.each, parts))
         return [fit if isinstance(fit, TextRejected) else next(answers) for fit in fitted]
 
-    def _embed(self, parts: list[list[str]], call: Call) -> Iterator[Any]:
-        """Return the answers of all parts, several of which are asked for at once."""
-        if len(parts) < 2:
-            return chain.from_iterable(map(call.each, parts))
+    def _together(self, parts: list[list[str]], call: Call) -> list[list[Any]]:
         with ThreadPoolExecutor(self.concurrency) as pool:
             try:
-                return chain.from_iterable(list(pool.map(call.each, parts)))
+                return list(pool.map(call.each, parts))
             finally:
-                # An interrupt waits for what is under way, and for no more.
+                # An interrupt waits for the requests under way, and for no more.
                 call.stopped.set()
 
     def _query(self, text: str, call: Call) -> Any:
-        [fit] = self._fit([text])
-        if isinstance(fit, TextRejected):
-            raise fit
+        [fit] = outcomes.raise_first(self._fit([text]))
         return outcomes.raise_first(call.ask([fit[0]]))[0]
 
     def _fit(self, texts: list[str]) -> list[tuple[str, int] | TextRejected]:
@@ -171,14 +169,8 @@ class OpenAIEmbedder(Embedder):
         sized = [(text, tokens.estimate_tokens(text)) for text in texts]
         too_long = sum(size > self.max_tokens for _, size in sized)
         if too_long:
-            logger.warning(
-                '%s: %d of %d texts have more than %d tokens by estimate: too_long="%s".',
-                self.model,
-                too_long,
-                len(texts),
-                self.max_tokens,
-                self.too_long,
-            )
+            sentence = '%s: %d of %d texts have more than %d tokens by estimate: too_long="%s".'
+            logger.warning(sentence, self.model, too_long, len(texts), self.max_tokens, self.too_long)
         return [(text, size) if size <= self.max_tokens else self._shorten(text, size) for text, size in sized]
 
     def _shorten(self, text: str, size: int) -> tuple[str, int] | TextRejected:
@@ -190,7 +182,7 @@ class OpenAIEmbedder(Embedder):
         )
 
     def _call(self, patience: float) -> Call:
-        """Begin a call of the process's endpoint, which opens at the first request: of a process, and after a fork."""
+        """Begin a call; the first of a process, also after a fork, opens the connections."""
         with self._opening:
             pid = os.getpid()
             if self._opened is None or self._opened[0] != pid:
@@ -214,9 +206,8 @@ class OpenAIEmbedder(Embedder):
         try:
             import openai
         except ImportError as error:
-            raise ImproperlyConfigured(
-                'OpenAIEmbedder needs openai: pip install "pgembedding-django[openai]"'
-            ) from error
+            sentence = 'OpenAIEmbedder needs openai: pip install "pgembedding-django[openai]"'
+            raise ImproperlyConfigured(sentence) from error
         # The client would fail with a message about an illegal header that repeats the key.
         if not (self._key and self._key.isascii() and self._key.isprintable()):
             raise ImproperlyConfigured(
@@ -225,14 +216,12 @@ class OpenAIEmbedder(Embedder):
             )
         self._address.hide_query()
         version = self._address.version
-        make = partial(openai.AzureOpenAI, api_version=version) if version else openai.OpenAI
-        return make(
+        return (partial(openai.AzureOpenAI, api_version=version) if version else openai.OpenAI)(
             api_key=self._key,
             base_url=self._address.public,
             default_headers=self._address.headers,
             default_query=self._address.query,
-            # Retries are the call's, which tries until a deadline.
-            max_retries=0,
+            max_retries=0,  # Retries are the call's, which tries until a deadline.
         )
 
 

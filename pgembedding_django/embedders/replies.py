@@ -8,7 +8,8 @@ import math
 import re
 import time
 from collections.abc import Mapping
-from email.utils import mktime_tz, parsedate_tz
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import numpy as np
@@ -60,18 +61,16 @@ def read_reply(content: bytes, count: int, where: str) -> tuple[list[Any], int] 
     # No server is trusted: an item is whatever it sent.
     by_index = _by_index([item for item in items if isinstance(item, dict)])
     if len(items) != count or by_index.keys() != set(range(count)):
-        return MalformedReply(
-            f"{where} answered {len(items)} vectors for {count} texts ({len(by_index)} different indexes)."
-        )
+        different = f"{len(by_index)} different indexes"
+        return MalformedReply(f"{where} answered {len(items)} vectors for {count} texts ({different}).")
     return [_decode(by_index[position]) for position in range(count)], _tokens(body)
 
 
 def read_failure(status: int, content: bytes, headers: Mapping[str, str], where: str) -> EmbeddingError:
     """Return what a status other than 200 means."""
-    try:
+    body = None
+    with suppress(ValueError):
         body = json.loads(content)
-    except ValueError:
-        body = None
     error = body.get("error") if isinstance(body, dict) else None
     return _read_status(status, error if isinstance(error, dict) else body, headers, where)
 
@@ -93,8 +92,8 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 def _by_index(items: list[dict[str, Any]]) -> dict[int, Any]:
     """Return the vectors by index; where servers leave it out, of all items or of the first, their order tells."""
     indexes = [_index(item.get("index")) for item in items]
-    if None in indexes and len([index for index in indexes if index is None]) in (1, len(indexes)):
-        left = iter(sorted(set(range(len(items))) - set(indexes)))
+    if indexes.count(None) in (1, len(indexes)):
+        left = iter(sorted(set(range(len(items))).difference(indexes)))
         indexes = [next(left, -1) if index is None else index for index in indexes]
     pairs = zip(indexes, items, strict=True)
     return {index: item.get("embedding") for index, item in pairs if index not in (None, -1)}
@@ -113,10 +112,9 @@ def _read_error(body: Any, where: str) -> EmbeddingError | None:
     if not error:
         return None
     error = error if isinstance(error, dict) else {"message": error}
-    code = _index(error.get("code"))
-    if code is not None and code >= 400:
+    code, words = _index(error.get("code")) or 0, _words(error)
+    if code >= 400:
         return _read_status(code, error, {}, where)
-    words = _words(error)
     return MalformedReply(f"{where} answered an error in place of vectors{': ' if words else '.'}{words}")
 
 
@@ -126,7 +124,7 @@ def _read_status(status: int, error: Any, headers: Mapping[str, str], where: str
     sentence = f"{where} answered {status}: {words}" if words else f"{where} answered {status}."
     if not without_credit and (status in PASSING or status >= 500):
         return EmbedderUnavailable(sentence, retry_after=retry_after(headers))
-    if status in REFUSING and not without_credit:
+    if not without_credit and status in REFUSING:
         return RefusedByServer(sentence)
     remedy = REMEDIES.get(NO_CREDIT if without_credit else status)
     lasting = EmbeddingError(f"{sentence} {remedy}" if remedy else sentence)
@@ -146,14 +144,10 @@ def _words(error: Any) -> str:
 
 def _seconds(value: str) -> float:
     """Read seconds or an HTTP date; NaN for anything else."""
-    try:
-        return float(value)
-    except ValueError:
-        parsed = parsedate_tz(value)
-    try:
-        return max(0.0, mktime_tz(parsed) - time.time()) if parsed else math.nan
-    except (ValueError, OverflowError):
-        return math.nan
+    for read in (float, lambda date: max(0.0, parsedate_to_datetime(date).timestamp() - time.time())):
+        with suppress(ValueError, OverflowError):
+            return read(value)
+    return math.nan
 
 
 def _decode(embedding: Any) -> Any:
