@@ -11,7 +11,7 @@ from pgembedding_django.querysets import EmbeddingQuerySet
 __all__ = ["EmbeddingManager"]
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import Self, overload
 
     import numpy as np
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from pgembedding_django.embedding import EmbedReport
     from pgembedding_django.functions import Distance
+    from pgembedding_django.loading.progress import Progress
     from pgembedding_django.search.duplicates import Pair
     from pgembedding_django.search.examples import Match, Questions
     from pgembedding_django.search.questions import Question
@@ -118,7 +119,7 @@ if TYPE_CHECKING:
             limit: int | None = None,
             all: bool = False,
             enqueue: bool = False,
-            progress: Callable[[int], object] | None = None,
+            progress: Progress | None = None,
         ) -> EmbedReport: ...
         async def aembed(self, **options: Any) -> EmbedReport: ...
         def bulk_load(
@@ -129,7 +130,7 @@ if TYPE_CHECKING:
             update_conflicts: bool = False,
             unique_fields: Sequence[str] | None = None,
             update_fields: Sequence[str] | None = None,
-            progress: Callable[[int], object] | None = None,
+            progress: Progress | None = None,
             rebuild_indexes: bool = False,
             raw: bool = False,
         ) -> int: ...
@@ -140,7 +141,7 @@ if TYPE_CHECKING:
             *,
             field: str | None = None,
             batch_size: int | None = 10_000,
-            progress: Callable[[int], object] | None = None,
+            progress: Progress | None = None,
             rebuild_indexes: bool = False,
             **columns: Sequence[Any] | NDArray[Any],
         ) -> int: ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from functools import partial
 from typing import Any, Self, TypeVar, cast
@@ -21,6 +21,7 @@ from pgembedding_django.documents.storable import check_storable
 from pgembedding_django.embedding import EmbedReport, EmbedRun
 from pgembedding_django.embedding.settlement import MAX_FAILURES
 from pgembedding_django.fields import EmbeddingField
+from pgembedding_django.loading.progress import Progress
 from pgembedding_django.querysets import EmbeddingQuerySet
 from pgembedding_django.vectors import InvalidVector
 
@@ -74,7 +75,7 @@ class DocumentQuerySet(EmbeddingQuerySet[D]):
         field: str | None = None,
         limit: int | None = None,
         all: bool = False,
-        progress: Callable[[int], object] | None = None,
+        progress: Progress | None = None,
         **options: Any,
     ) -> EmbedReport:
         """As EmbeddingQuerySet's, one collection after the other; all=True replaces vectors that were given, too."""
@@ -162,7 +163,7 @@ class DocumentQuerySet(EmbeddingQuerySet[D]):
         return held
 
 
-def _show(progress: Callable[[int], object], before: int, done: int) -> None:
+def _show(progress: Progress, before: int, done: int) -> None:
     progress(before + done)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Self, TypeVar, cast
 
 from asgiref.sync import sync_to_async
@@ -13,6 +13,7 @@ from pgembedding_django.embedding.rows import get_field, stale_rows
 from pgembedding_django.embedding.run import EmbedRun
 from pgembedding_django.embedding.settlement import EmbedReport
 from pgembedding_django.fields import EmbeddingField
+from pgembedding_django.loading.progress import Progress
 from pgembedding_django.search.querysets import RankedQuerySet
 from pgembedding_django.search.rankable import check_unsliced
 
@@ -48,7 +49,7 @@ class StaleQuerySet(RankedQuerySet[M]):
         limit: int | None = None,
         all: bool = False,
         enqueue: bool = False,
-        progress: Callable[[int], object] | None = None,
+        progress: Progress | None = None,
     ) -> EmbedReport:
         """
         Embed the rows of this queryset that are stale, and return what was done.

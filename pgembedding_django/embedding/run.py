@@ -18,10 +18,11 @@ from pgembedding_django.bounds import is_integer
 from pgembedding_django.embedders import Embedder, EmbeddingError, get_embedder
 from pgembedding_django.embedding.claims import BEAT, Claims
 from pgembedding_django.embedding.rows import Row, stale_pks
-from pgembedding_django.embedding.settlement import EmbedReport, Progress, Settlement
+from pgembedding_django.embedding.settlement import EmbedReport, Settlement
 from pgembedding_django.embedding.writing import Writer
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.loading.primary import on_primary
+from pgembedding_django.loading.progress import Progress
 from pgembedding_django.vectors import Vector
 
 __all__ = ["EmbedRun", "check_dimensions"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,17 +13,16 @@ from pgembedding_django.embedding.claims import Claims
 from pgembedding_django.embedding.rows import Row, base_rows
 from pgembedding_django.embedding.writing import Writer
 from pgembedding_django.fields import EmbeddingField
+from pgembedding_django.loading.progress import Progress
 from pgembedding_django.vectors import InvalidVector, Vector
 
-__all__ = ["EmbedReport", "Progress", "Settlement", "checked"]
+__all__ = ["EmbedReport", "Settlement", "checked"]
 
 #: Failures that a report names one by one, and texts whose rows a run remembers: what bounds its memory.
 MAX_FAILURES = 1_000
 MAX_KNOWN = 100_000
 
 logger = logging.getLogger("pgembedding_django")
-
-Progress = Callable[[int], object]
 
 
 @dataclass

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any
 
 from django.db import NotSupportedError, transaction
 from django.db.models import QuerySet
+
+from pgembedding_django.loading.progress import Progress
 
 __all__ = ["create_rows"]
 
@@ -18,7 +20,7 @@ def create_rows(
     batch_size: int | None,
     unique_fields: Sequence[str] | None,
     update_fields: Sequence[str] | None,
-    progress: Callable[[int], object] | None,
+    progress: Progress | None,
     *,
     raw: bool,
 ) -> int:

@@ -18,16 +18,16 @@ from pgembedding_django.loading.copying import copy_rows
 from pgembedding_django.loading.errors import place_of
 from pgembedding_django.loading.indexes import add_missing_indexes, drop_indexes
 from pgembedding_django.loading.primary import on_primary
+from pgembedding_django.loading.progress import Progress
 from pgembedding_django.loading.statistics import analyze, analyze_grown
 
-__all__ = ["CHUNK", "Fields", "Loader", "Progress"]
+__all__ = ["CHUNK", "Fields", "Loader"]
 
 #: Rows that are encoded at once. 256 and 1,024 take as long, and 512 vectors of 1,536 dimensions 3 MB.
 CHUNK = 512
 
 logger = logging.getLogger("pgembedding_django")
 
-Progress = Callable[[int], object]
 Fields = tuple["Field[Any, Any]", ...]
 Batch = TypeVar("Batch", bound="Sequence[Any]")
 

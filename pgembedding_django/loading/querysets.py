@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,6 +17,7 @@ from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.loading.arrays import ArrayLoad, match_columns
 from pgembedding_django.loading.creating import create_rows
 from pgembedding_django.loading.load import BulkLoad
+from pgembedding_django.loading.progress import Progress
 from pgembedding_django.loading.reading import check_lengths, read_pages
 
 __all__ = ["LoadingQuerySet"]
@@ -35,7 +36,7 @@ class LoadingQuerySet(QuerySet[M]):
         update_conflicts: bool = False,
         unique_fields: Sequence[str] | None = None,
         update_fields: Sequence[str] | None = None,
-        progress: Callable[[int], object] | None = None,
+        progress: Progress | None = None,
         rebuild_indexes: bool = False,
         raw: bool = False,
     ) -> int:
@@ -84,7 +85,7 @@ class LoadingQuerySet(QuerySet[M]):
         *,
         field: str | None = None,
         batch_size: int | None = 10_000,
-        progress: Callable[[int], object] | None = None,
+        progress: Progress | None = None,
         rebuild_indexes: bool = False,
         **columns: Sequence[Any] | NDArray[Any],
     ) -> int:

@@ -4,7 +4,7 @@ import pytest
 
 from pgembedding_django.engines import ENGINES
 from pgembedding_django.maintenance.indexes.diagnosis import State, diagnose, find_parent
-from pgembedding_django.maintenance.indexes.progress import Progress
+from pgembedding_django.maintenance.indexes.progress import BuildProgress
 from pgembedding_django.models import HnswIndexStatus
 
 NOW = datetime(2026, 6, 15, tzinfo=UTC)
@@ -59,8 +59,8 @@ UNUSED = (
 UNKNOWN = "This server is a standby, which counts no dead rows and only its own scans. Ask the primary."
 BEHIND = "An interrupted rebuild of note_hnsw left it behind: "
 BURDEN = "no search uses it, but every write maintains it"
-HALF_WAY = Progress("building index: loading tuples", 45.7)
-WAITING = Progress("waiting for old snapshots", 97, (7, 8))
+HALF_WAY = BuildProgress("building index: loading tuples", 45.7)
+WAITING = BuildProgress("waiting for old snapshots", 97, (7, 8))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from pgembedding_django.engines import Engine
-from pgembedding_django.maintenance.indexes.progress import Progress
+from pgembedding_django.maintenance.indexes.progress import BuildProgress
 from pgembedding_django.models import HnswIndexStatus
 
 __all__ = ["State", "describe_progress", "diagnose", "find_parent", "is_unread"]
@@ -59,7 +59,7 @@ def diagnose(
     sound: bool = True,
     guarded: bool = True,
     leftover_of: str = "",
-    progress: Progress | None = None,
+    progress: BuildProgress | None = None,
     now: datetime | None = None,
 ) -> tuple[State, str]:
     """
@@ -115,7 +115,7 @@ def find_parent(status: HnswIndexStatus, others: Collection[HnswIndexStatus]) ->
     )
 
 
-def describe_progress(pid: int, progress: Progress | None) -> str:
+def describe_progress(pid: int, progress: BuildProgress | None) -> str:
     """Say how far a backend is with its build, and who holds it up."""
     if progress is None:
         return _("Backend %(pid)s is building it.") % {"pid": pid}

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-__all__ = ["Progress", "Watch", "read_progress"]
+__all__ = ["BuildProgress", "Watch", "read_progress"]
 
 #: Where a phase of CREATE INDEX and REINDEX CONCURRENTLY begins and ends, in percent of the whole. The building itself
-#: takes nearly all of the time (PostgreSQL documentation, "CREATE INDEX Progress Reporting"; pgvector 0.8 README).
+#: takes nearly all of the time (PostgreSQL documentation, "CREATE INDEX BuildProgress Reporting"; pgvector 0.8 README).
 PHASES = {
     "initializing": (0, 0),
     "waiting for writers before build": (0, 0),
@@ -27,7 +27,7 @@ PHASES = {
 
 
 @dataclass(frozen=True)
-class Progress:
+class BuildProgress:
     """
     Where a build is.
 
@@ -40,10 +40,10 @@ class Progress:
 
 
 #: What is called with a build's progress while it runs.
-Watch = Callable[[Progress], object]
+Watch = Callable[[BuildProgress], object]
 
 
-def read_progress(connection: BaseDatabaseWrapper, pid: int) -> Progress | None:
+def read_progress(connection: BaseDatabaseWrapper, pid: int) -> BuildProgress | None:
     """Return how far the build of a backend is; None where it builds nothing, or the role may not see what."""
     with connection.cursor() as cursor:
         cursor.execute(
@@ -57,4 +57,4 @@ def read_progress(connection: BaseDatabaseWrapper, pid: int) -> Progress | None:
         return None
     phase, share, blocked_by = row
     start, end = PHASES.get(phase, (0, 0))
-    return Progress(phase, start + (end - start) * min(share, 1.0), tuple(blocked_by))
+    return BuildProgress(phase, start + (end - start) * min(share, 1.0), tuple(blocked_by))

@@ -51,7 +51,7 @@ def rebuild(
     """
     Build an HNSW index anew, and return the record of it.
 
-    index: its name, "schema.name" or oid. person: who asked. progress: called with a Progress while it runs.
+    index: its name, "schema.name" or oid. person: who asked. progress: called with a BuildProgress while it runs.
     An index of a partitioned table is rebuilt partition by partition. After a crash of pg_embedding's server so are
     all indexes of the table, and writes are let through again.
     Raises HnswIndexStatus.DoesNotExist if there is no such HNSW index, IndexBusy if one of its table is being built,

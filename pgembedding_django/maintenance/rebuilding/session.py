@@ -17,7 +17,7 @@ from pgembedding_django import locks
 from pgembedding_django.compat.notices import hear_notices
 from pgembedding_django.engines import get_engine
 from pgembedding_django.engines.building import check_memory
-from pgembedding_django.maintenance.indexes.progress import Progress, Watch, read_progress
+from pgembedding_django.maintenance.indexes.progress import BuildProgress, Watch, read_progress
 from pgembedding_django.models import HnswIndexStatus
 
 __all__ = ["MAX_WORKERS", "IndexBusy", "Session", "check_build", "quote"]
@@ -71,7 +71,7 @@ class Session:
         if parallel_workers is not None:
             self.settings["max_parallel_maintenance_workers"] = parallel_workers
         self.notices: list[str] = []
-        self.last_progress: Progress | None = None
+        self.last_progress: BuildProgress | None = None
         self.gave_up = False
 
     def __enter__(self) -> Self:

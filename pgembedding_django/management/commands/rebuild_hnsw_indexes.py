@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from pgembedding_django.maintenance.indexes.catalogue import IndexReport, list_indexes
 from pgembedding_django.maintenance.indexes.lookup import find_index
-from pgembedding_django.maintenance.indexes.progress import Progress
+from pgembedding_django.maintenance.indexes.progress import BuildProgress
 from pgembedding_django.maintenance.rebuilding.errors import REBUILD_RIGHTS
 from pgembedding_django.maintenance.rebuilding.estimate import estimate_disk, estimate_memory, warn_of_memory
 from pgembedding_django.maintenance.rebuilding.jobs import perform
@@ -207,7 +207,7 @@ def _is(report: IndexReport, target: str) -> bool:
     return target in (report.name, report.label)
 
 
-def _show(bar: tqdm[NoReturn], run: IndexRun, progress: Progress) -> None:
+def _show(bar: tqdm[NoReturn], run: IndexRun, progress: BuildProgress) -> None:
     bar.n = (100 * (run.part - 1) + progress.percent) / run.parts
     pids = progress.blocked_by
     waits = f", waits for backend{pluralize(pids)} {', '.join(map(str, pids))}" if pids else ""
