@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from django.db import NotSupportedError
 from django.db.models import Model
 
-from pgembedding_django.engines import GRAPH, get_engine_for
+from pgembedding_django.engines import get_engine_for
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.indexes import VectorIndex
 from pgembedding_django.maintenance.indexes.catalogue import IndexReport
@@ -52,13 +52,9 @@ def _compare_column(
 
 
 def _compare_options(status: HnswIndexStatus, index: VectorIndex, using: str) -> Iterator[tuple[str, str]]:
-    for name, option in index.get_options(get_engine_for(using)).items():
-        declared, default = index.options[name], GRAPH.get(name, option.default)
-        # An option without a default is that of old servers alone.
-        if not option.server_name or declared is None or default is None:
-            continue
-        built = status.options.get(option.server_name, default)
-        if str(built) != str(declared):
+    for name, built in index.built_options(get_engine_for(using), status.options).items():
+        declared = index.options[name]
+        if declared not in (None, built):
             yield f"{name}={built}", f"{name}={declared}"
 
 

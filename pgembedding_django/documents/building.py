@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from django.db import NotSupportedError, OperationalError, ProgrammingError, connections
@@ -17,33 +17,20 @@ from pgembedding_django.operations import sqlstate
 if TYPE_CHECKING:
     # Not at run time: a script imports this before Django is set up.
     from pgembedding_django.documents.rows import CollectionRow
+    from pgembedding_django.models import HnswIndexStatus
 
 __all__ = [
-    "IndexState",
     "build_index",
     "build_missing_indexes",
     "check_index",
     "drop_index",
     "drop_with_collection",
-    "read_state",
+    "find_built",
     "rebuild_index",
 ]
 
 #: SQLSTATE of a name that is taken.
 DUPLICATE = "42P07"
-
-#: Operator class, type with its length, and options: what a search through the index depends on.
-Definition = tuple[str, str, frozenset[str]]
-
-
-@dataclass(frozen=True)
-class IndexState:
-    """An index as the server has it; size in bytes."""
-
-    valid: bool
-    building: bool
-    size: int
-    definition: Definition
 
 
 def build_index(collection: CollectionRow, using: str, options: dict[str, Any], *, concurrently: bool) -> None:
@@ -53,11 +40,11 @@ def build_index(collection: CollectionRow, using: str, options: dict[str, Any], 
     engine = get_engine(connection)
     collection.refresh_from_db(fields=["dimensions"])  # Another process may have set or replaced them.
     index = CollectionIndex(collection, **_fit(collection, collection.dimensions, engine, options))
-    state = read_state(connection, index.name)
-    if state is not None and state.building:
+    status = find_built(collection, using)
+    if status is not None and status.building_pid is not None:
         raise OperationalError(f"{index.name} is being built by another connection. Wait until that one has finished.")
-    if state is None or not state.valid or state.definition != _definition(index, engine, connection):
-        if state is not None:
+    if status is None or not status.valid or not _is_as_declared(status, index, engine, using):
+        if status is not None:
             _remove(connection, index, concurrently)
         _add(connection, index, concurrently)
         # Without statistics of the collection's share, Postgres may take its index for the dearer way.
@@ -78,7 +65,7 @@ def rebuild_index(collection: CollectionRow, using: str, options: dict[str, Any]
 def build_missing_indexes(model: type[CollectionRow], using: str) -> Iterator[str]:
     """Build the index of each collection that says it has one and has none, as after a move, and yield its name."""
     for collection in model._base_manager.using(using).filter(hnsw__isnull=False).order_by("pk"):
-        if read_state(connections[using], INDEX_NAME.format(collection.pk)) is None:
+        if find_built(collection, using) is None:
             rebuild_index(collection, using, collection.hnsw or {})
             yield collection.name
 
@@ -93,37 +80,54 @@ def drop_index(collection: CollectionRow, using: str, *, concurrently: bool) -> 
 
 def drop_with_collection(sender: object, *, instance: CollectionRow, using: str, **kwargs: Any) -> None:
     """After a collection was deleted: drop its index in the same transaction."""
-    index = CollectionIndex(instance)
-    if read_state(connections[using], index.name) is not None:
-        _remove(connections[using], index, concurrently=False)
+    if find_built(instance, using) is not None:
+        _remove(connections[using], CollectionIndex(instance), concurrently=False)
 
 
-def read_state(connection: BaseDatabaseWrapper, name: str) -> IndexState | None:
-    """Return what the catalogue knows of an index, or None where there is none of that name."""
+#: Not the view of HnswIndexStatus, which is missing where LangChain's store has made the tables of documents alone.
+BUILT = """
+SELECT c.relname AS name, i.indisvalid AS valid, o.opcname AS opclass, format_type(a.atttypid, NULL) AS type,
+    coalesce(nullif(a.atttypmod, -1), (r.options ->> 'dims')::integer) AS dimensions, r.options::text AS options,
+    (SELECT max(p.pid) FROM pg_stat_progress_create_index p
+        WHERE p.index_relid = c.oid AND p.datname = current_database()) AS building_pid
+FROM pg_index i
+JOIN pg_class c ON c.oid = i.indexrelid
+JOIN pg_opclass o ON o.oid = i.indclass[0]
+JOIN pg_attribute a ON a.attrelid = c.oid
+CROSS JOIN LATERAL (SELECT coalesce(jsonb_object_agg(option_name, option_value), '{}') AS options
+    FROM pg_options_to_table(c.reloptions)) r
+WHERE i.indrelid = to_regclass(%s) AND c.relname = %s
+"""
+
+
+def find_built(collection: CollectionRow, using: str) -> HnswIndexStatus | None:
+    """Return the index of a collection as the database has it, in the fields that tell how it was built, or None."""
+    # Not at the top: a script imports this before Django is set up.
+    from pgembedding_django.models import HnswIndexStatus
+
+    connection = connections[using]
+    table = connection.ops.quote_name(collection.document_model._meta.db_table)
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT i.indisvalid, EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = c.oid "
-            "AND p.datname = current_database()), pg_relation_size(c.oid), o.opcname, "
-            "format_type(a.atttypid, a.atttypmod), coalesce(c.reloptions, '{}') "
-            "FROM pg_class c JOIN pg_index i ON i.indexrelid = c.oid JOIN pg_opclass o ON o.oid = i.indclass[0] "
-            "JOIN pg_attribute a ON a.attrelid = c.oid WHERE c.oid = to_regclass(%s)",
-            [connection.ops.quote_name(name)],
-        )
+        cursor.execute(BUILT, [table, INDEX_NAME.format(collection.pk)])
         row = cursor.fetchone()
+        names = [column[0] for column in cursor.description]
     if row is None:
         return None
-    valid, building, size, opclass, type_, options = row
-    return IndexState(valid, building, size, (opclass, type_, frozenset(options)))
+    status = HnswIndexStatus(**dict(zip(names, row, strict=True)))
+    status.options = json.loads(status.options)
+    return status
 
 
-def _definition(index: CollectionIndex, engine: Engine, connection: BaseDatabaseWrapper) -> Definition:
+def _is_as_declared(status: HnswIndexStatus, index: CollectionIndex, engine: Engine, using: str) -> bool:
+    """Tell whether a search through an index finds what it would through one that is built now."""
     field = index.get_field(index.collection.document_model)
     dimensions = cast(int, field.dimensions)
-    options = engine.with_options(index.options, dimensions, connection)
-    return (
+    entries = engine.with_options(index.options, dimensions, connections[using])
+    return (status.opclass, status.type, status.dimensions, status.options) == (
         index.get_expression(field, engine)[1],
-        engine.column_type(dimensions, index.precision or field.storage),
-        frozenset(option.replace(" ", "") for option in options),
+        engine.column_type(None, index.precision or field.storage),
+        dimensions,
+        dict(entry.split(" = ") for entry in entries),
     )
 
 

@@ -62,30 +62,26 @@ def _as_it_is(value: Any, expression: object, connection: BaseDatabaseWrapper) -
     return value
 
 
+def _dense(
+    name: str, indexed_dimensions: int, pack: Callable[[Any], bytes], decode: Callable[[bytes | memoryview], Any]
+) -> ServerType:
+    return ServerType(
+        name=name,
+        cast=name,
+        opclasses=_opclasses(name),
+        ivfflat=("l2", "cosine", "inner_product"),
+        max_dimensions=16_000,
+        indexed_dimensions=indexed_dimensions,
+        send=f"{name}_send",
+        pack=pack,
+        convert=_converter(decode, wire.decode_text, to_vector),
+    )
+
+
 # Bounds: pgvector 0.8 README, "Reference" and "HNSW"; of bits, Postgres' own.
 TYPES = {
-    "single": ServerType(
-        name="vector",
-        cast="vector",
-        opclasses=_opclasses("vector"),
-        ivfflat=("l2", "cosine", "inner_product"),
-        max_dimensions=16_000,
-        indexed_dimensions=2_000,
-        send="vector_send",
-        pack=wire.pack_vector,
-        convert=_converter(wire.decode_vector, wire.decode_text, to_vector),
-    ),
-    "half": ServerType(
-        name="halfvec",
-        cast="halfvec",
-        opclasses=_opclasses("halfvec"),
-        ivfflat=("l2", "cosine", "inner_product"),
-        max_dimensions=16_000,
-        indexed_dimensions=4_000,
-        send="halfvec_send",
-        pack=wire.pack_halfvec,
-        convert=_converter(wire.decode_halfvec, wire.decode_text, to_vector),
-    ),
+    "single": _dense("vector", 2_000, wire.pack_vector, wire.decode_vector),
+    "half": _dense("halfvec", 4_000, wire.pack_halfvec, wire.decode_halfvec),
     "sparse": ServerType(
         name="sparsevec",
         cast="sparsevec",

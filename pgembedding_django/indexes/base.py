@@ -13,7 +13,15 @@ from django.db.backends.ddl_references import IndexColumns
 from django.db.models import Index, Model, Q
 
 from pgembedding_django.bounds import is_integer
-from pgembedding_django.engines import DISTANCES, ENGINES, Engine, distance_of_opclass, get_engine, get_engine_for
+from pgembedding_django.engines import (
+    DISTANCES,
+    ENGINES,
+    GRAPH,
+    Engine,
+    distance_of_opclass,
+    get_engine,
+    get_engine_for,
+)
 from pgembedding_django.engines.base import IndexOption
 from pgembedding_django.engines.building import count_indexed, is_left_invalid, prepare_build
 from pgembedding_django.fields import EmbeddingField, MeasuredField
@@ -175,6 +183,20 @@ class VectorIndex(Index):
     def get_options(self, engine: Engine) -> Mapping[str, IndexOption]:
         """Return the options that an engine knows of such an index."""
         return engine.index_options
+
+    def built_options(self, engine: Engine, stored: Mapping[str, str]) -> dict[str, int]:
+        """
+        Return the options that such an index in a database was built with, its defaults where none was given.
+
+        stored: what the server keeps of them. An option without a default is one of old servers alone, and left out.
+        """
+        options = self.get_options(engine)
+        defaults = {name: GRAPH.get(name, option.default) for name, option in options.items()}
+        return {
+            name: int(stored.get(options[name].server_name, default))
+            for name, default in defaults.items()
+            if default is not None and options[name].server_name
+        }
 
     @property
     def is_partial(self) -> bool:

@@ -1,4 +1,4 @@
-"""from_texts() and its like: stores made with their documents."""
+"""from_texts() and its like: stores made with their documents; each signature is written out, as editors show it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The searches that LangChain knows, sync and async, in terms of two that a store has."""
+"""The searches that LangChain knows, in terms of two; each signature is written out, as editors show it."""
 
 from __future__ import annotations
 

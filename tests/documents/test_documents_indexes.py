@@ -13,6 +13,7 @@ from django.db import NotSupportedError, OperationalError, ProgrammingError, con
 
 from pgembedding_django.documents import building
 from pgembedding_django.documents.models import Collection, Document
+from pgembedding_django.models import HnswIndexStatus
 from pgembedding_django.testing import assertIndexUsed
 
 pytestmark = pytest.mark.django_db
@@ -33,7 +34,7 @@ def name_of(collection):
 
 
 def state_of(collection):
-    return building.read_state(connection, name_of(collection))
+    return building.find_built(collection, connection.alias)
 
 
 def oid_of(collection):
@@ -315,9 +316,9 @@ def test_deleting_a_collection_drops_its_index_alone(delete):
     (collection, _), (other, _) = fill("a"), fill("b")
     collection.create_hnsw_index(concurrently=False)
     other.create_hnsw_index(concurrently=False)
-    name = name_of(collection)
+    oid = oid_of(collection)
     delete(collection)
-    assert building.read_state(connection, name) is None
+    assert not HnswIndexStatus.objects.filter(oid=oid).exists()
     assert state_of(other).valid
     assert Document.objects.count() == 300
 

@@ -8,9 +8,12 @@ from django.core.management import CommandError
 from pgembedding_django.documents.models import Collection
 from pgembedding_django.embedders import get_embedder
 
-__all__ = ["RIGHTS", "find_collection", "printable"]
+__all__ = ["RESUME", "RIGHTS", "find_collection", "printable"]
 
 RIGHTS = "SELECT, INSERT, UPDATE and DELETE on pgembedding_documents_collection and pgembedding_documents_document"
+
+#: After an interrupt.
+RESUME = "What was stored stays; run the command again to go on."
 
 
 def find_collection(name: str, using: str, *, embedder: str | None = None, distance: str | None = None) -> Collection:

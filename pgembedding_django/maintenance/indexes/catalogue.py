@@ -37,9 +37,11 @@ BUILDS = (IndexRun.Action.REBUILD, IndexRun.Action.CREATE)
 @dataclass(frozen=True)
 class IndexReport:
     """
-    One HNSW or IVFFlat index: of a model where one declares it or has its table, else of some other program.
+    What is said of one HNSW or IVFFlat index: of a model where one declares it or has its table, else of some other
+    program.
 
-    status: None where the index is declared and missing. declared: the index of the model, None for an index that
+    Not the index in the database itself, which is `status`: a report is also of one that is declared and missing.
+    status: None where it is missing. declared: the index of the model, None for an index that
         no model declares. distance: None for an operator class of no engine.
     leftover_of: the index whose interrupted rebuild left this one behind, else "".
     advice: what is wrong and what to do, "" for a healthy index. repairable: whether repair does it.

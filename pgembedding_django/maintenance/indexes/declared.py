@@ -23,7 +23,11 @@ __all__ = ["Declaration", "advise_missing", "creation_times", "declarations", "l
 
 @dataclass(frozen=True)
 class Declaration:
-    """An index in some model's Meta, and the oid of the model's table."""
+    """
+    An index in some model's Meta, and the oid of the model's table.
+
+    Not an index in the database (HnswIndexStatus), which may lack it.
+    """
 
     model: type[Model]
     index: VectorIndex

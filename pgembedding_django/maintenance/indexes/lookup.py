@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from django.db import DEFAULT_DB_ALIAS, ProgrammingError, connections
-from django.db.models import Model, QuerySet
+from django.db.models import BigIntegerField, Func, Model, QuerySet, Value
 
 from pgembedding_django.engines import get_engine
 from pgembedding_django.models import HnswIndexStatus
 
-__all__ = ["can_read", "counted_statuses", "find_index", "root_of", "statuses"]
+__all__ = ["can_read", "counted_statuses", "find_index", "find_on_table", "root_of", "statuses"]
 
 
 def find_index(index: str | int | HnswIndexStatus, using: str = DEFAULT_DB_ALIAS) -> HnswIndexStatus:
@@ -30,6 +30,13 @@ def find_index(index: str | int | HnswIndexStatus, using: str = DEFAULT_DB_ALIAS
         names = " or ".join(map(str, found))
         raise HnswIndexStatus.MultipleObjectsReturned(f"Several indexes are called {index}. Name {names}.")
     return found[0]
+
+
+def find_on_table(model: type[Model], name: str, using: str) -> HnswIndexStatus | None:
+    """Return the index of a name that a model's table has; the tables of other schemas may have one as well."""
+    table = Value(connections[using].ops.quote_name(model._meta.db_table))
+    oid = Func(table, template="to_regclass(%(expressions)s)::oid::bigint", output_field=BigIntegerField())
+    return HnswIndexStatus.objects.using(using).filter(name=name, table_oid=oid).first()
 
 
 def statuses(using: str) -> QuerySet[HnswIndexStatus]:

@@ -19,8 +19,9 @@ CLIMB = 0.01
 @dataclass(frozen=True)
 class BuiltIndex:
     """
-    What the database holds under an index's name.
+    The options that an index was built with beside those that are declared, as the advice compares them.
 
+    Not the index in the database itself (HnswIndexStatus): of that it has the name alone.
     graph: the m and ef_construction that it was built with. declared: those that the model gives it, and ef_search.
     ef_search: where the index fixes it, else None.
     names: its own, and those of its parts where the table is partitioned.

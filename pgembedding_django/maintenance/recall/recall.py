@@ -6,17 +6,17 @@ import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
-from typing import Any, cast
+from typing import Any
 from uuid import uuid4
 
 from django.db import DEFAULT_DB_ALIAS, NotSupportedError, connections, transaction
-from django.db.models import BigIntegerField, Func, Model, Value
+from django.db.models import Model
 
 from pgembedding_django.engines import GRAPH, MAX_EF_SEARCH, get_engine
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.indexes import IvfflatIndex, VectorIndex, declared_index
 from pgembedding_django.maintenance.indexes.declared import advise_missing, load_migrations
-from pgembedding_django.maintenance.indexes.lookup import statuses
+from pgembedding_django.maintenance.indexes.lookup import find_on_table, statuses
 from pgembedding_django.maintenance.indexes.report import BuiltIndex, RecallReport
 from pgembedding_django.maintenance.recall.sampling import (
     MAX_ROWS,
@@ -157,10 +157,8 @@ def find_built(field: EmbeddingField, index: VectorIndex, using: str) -> BuiltIn
 
     Raises IndexUnusable if it is missing or invalid.
     """
-    engine, indexes = get_engine(connections[using]), statuses(using)
-    table = Value(connections[using].ops.quote_name(field.model._meta.db_table))
-    relation = Func(table, template="to_regclass(%(expressions)s)::oid::bigint", output_field=BigIntegerField())
-    status = indexes.filter(name=index.name, table_oid=relation).first()
+    indexes = statuses(using)
+    status = find_on_table(field.model, index.name, using)
     if status is None and index.builder:
         raise IndexUnusable(f'{index.name} is missing in database "{using}". Call {index.builder}().')
     if status is None:
@@ -173,19 +171,18 @@ def find_built(field: EmbeddingField, index: VectorIndex, using: str) -> BuiltIn
             f"Run: manage.py rebuild_hnsw_indexes {shlex.quote(index.name)}"
         )
     parts = indexes.filter(parent_oid=status.oid).values_list("name", flat=True)
+    engine = get_engine(connections[using])
     quoted = connections[using].ops.quote_name(field.model._meta.db_table)
     shards = engine.server(connections[using]).names_of_parts(connections[using], quoted, index.name)
     names = (status.name, *parts, *shards)
+    built, default = (index.built_options(engine, stored) for stored in (status.options, {}))
     if isinstance(index, IvfflatIndex):
-        default = cast(int, engine.ivfflat_options["lists"].default)
-        lists = {"lists": int(status.options.get("lists", default))}
-        declared = {"lists": index.lists or default, "probes": index.probes}
+        lists = {"lists": built["lists"]}
+        declared = {"lists": index.lists or default["lists"], "probes": index.probes}
         return BuiltIndex(status.schema, status.name, lists, declared, None, names, parameter="probes")
-    options = {name: status.options.get(option.server_name) for name, option in engine.index_options.items()}
-    graph = {name: int(options[name] or default) for name, default in GRAPH.items()}
-    of_graph = {name: getattr(index, name) or default for name, default in GRAPH.items()}
-    fixed = engine.index_options["ef_search"].default
-    ef_search = None if engine.queries_set_ef_search else int(options["ef_search"] or cast(int, fixed))
+    graph = {name: built[name] for name in GRAPH}
+    of_graph = {name: index.options[name] or default[name] for name in GRAPH}
+    ef_search = built.get("ef_search")  # The engine that fixes it has a default.
     return BuiltIndex(
         status.schema, status.name, graph, {**of_graph, "ef_search": index.ef_search}, ef_search, names, index.builder
     )

@@ -11,11 +11,9 @@ from django.template.defaultfilters import pluralize
 from tqdm import tqdm
 
 from pgembedding_django.documents.importing import ImportReport, ImportRun, Source, SourceError, StoreTable
-from pgembedding_django.documents.management.targets import RIGHTS, find_collection, printable
+from pgembedding_django.documents.management.targets import RESUME, RIGHTS, find_collection, printable
 from pgembedding_django.documents.models import Collection
 from pgembedding_django.management.base import DatabaseCommand
-
-RESUME = "What was stored stays; run the command again to go on."
 
 
 class Command(DatabaseCommand):

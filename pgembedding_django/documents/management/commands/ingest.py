@@ -12,12 +12,10 @@ from tqdm import tqdm
 
 from pgembedding_django.documents.files import FoundFiles, find_files
 from pgembedding_django.documents.ingest import Ingest, IngestReport
-from pgembedding_django.documents.management.targets import RIGHTS, find_collection, printable
+from pgembedding_django.documents.management.targets import RESUME, RIGHTS, find_collection, printable
 from pgembedding_django.documents.models import Collection
 from pgembedding_django.embedders import EmbeddingError
 from pgembedding_django.management.base import DatabaseCommand
-
-RESUME = "What was stored stays; run the command again to go on."
 
 
 class Command(DatabaseCommand):
