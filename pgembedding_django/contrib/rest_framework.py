@@ -16,7 +16,7 @@ from rest_framework.throttling import UserRateThrottle
 
 from pgembedding_django.embedders import EmbedderUnavailable, EmbeddingError
 from pgembedding_django.fields import BitField, EmbeddingField, SparseVectorField
-from pgembedding_django.fields.source import DigestField
+from pgembedding_django.fields.digest import DigestField
 from pgembedding_django.querysets import EmbeddingQuerySet
 from pgembedding_django.vectors import InvalidVector, Vector, to_vector
 

@@ -12,7 +12,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 
 from pgembedding_django.engines import guard
-from pgembedding_django.engines.base import GRAPH, Converter, Engine, IndexOption, Scan, Value, pages_size
+from pgembedding_django.engines.base import GRAPH, Converter, Engine, IndexOption, Value, pages_size
+from pgembedding_django.engines.scan import Scan
 from pgembedding_django.vectors import Vector, wire
 from pgembedding_django.vectors.matrices import ArrayForm, Form
 

@@ -12,19 +12,17 @@ from django.db import NotSupportedError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from pgembedding_django.engines.base import (
-    EF_SEARCH,
-    EF_SEARCH_OF_ROWS,
     GRAPH,
     MAX_EF_SEARCH,
     Converter,
     Engine,
     IndexOption,
-    Scan,
     Value,
     fitting_ef_search,
     pages_size,
 )
 from pgembedding_django.engines.pgvector_types import TYPES
+from pgembedding_django.engines.scan import EF_SEARCH, EF_SEARCH_OF_ROWS, Scan
 from pgembedding_django.vectors import wire
 from pgembedding_django.vectors.matrices import Form, VectorForm
 

@@ -1,4 +1,8 @@
-"""EmbeddingField: a vector in a column, and one value on the model."""
+"""
+EmbeddingField: a vector in a column, and one value on the model.
+
+Longer than other modules: type checkers need the arguments of the constructor in full, once for each kind of null.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +20,10 @@ from pgembedding_django import vectors
 from pgembedding_django.bounds import is_integer
 from pgembedding_django.fields.attribute import VectorAttribute
 from pgembedding_django.fields.copied import is_copied, when_prepared
+from pgembedding_django.fields.digest import DigestField, is_digest
 from pgembedding_django.fields.measured import MeasuredField
 from pgembedding_django.fields.saved import watch_digests
-from pgembedding_django.fields.source import SUFFIX, DigestField, Source, is_digest
+from pgembedding_django.fields.source import SUFFIX, Source
 from pgembedding_django.forms import EmbeddingFormField
 from pgembedding_django.vectors import InvalidVector, Vector, VectorLike, wire
 

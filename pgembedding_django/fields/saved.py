@@ -8,7 +8,8 @@ from typing import Any
 from django.db.models import Model
 from django.db.models.signals import class_prepared, post_save
 
-from pgembedding_django.fields.source import BY_HAND, WRITTEN, DigestField
+from pgembedding_django.fields.digest import WRITTEN, DigestField
+from pgembedding_django.fields.source import BY_HAND
 
 __all__ = ["watch_digests"]
 

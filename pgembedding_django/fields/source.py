@@ -7,20 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import Case, CharField, F, Field, Func, Model, Q, TextField, Value, When
+from django.db.models import CharField, F, Field, Func, Model, Q, TextField, Value
 from django.db.models.expressions import Combinable
 from django.db.models.lookups import Exact
-from django.db.models.query_utils import DeferredAttribute
 from django.db.models.sql.compiler import SQLCompiler
 
 from pgembedding_django.embedders import get_embedder
-from pgembedding_django.fields.copied import is_copied
 
-__all__ = ["SUFFIX", "DigestField", "InvalidSource", "Source", "hash_text", "is_digest"]
+__all__ = ["BY_HAND", "SUFFIX", "InvalidSource", "Source", "hash_text"]
 
 #: What the name of the digest adds to the name of its vector.
 SUFFIX = "_digest"
@@ -36,18 +34,6 @@ WHITESPACE = (
 
 #: The digest of an instance whose vector was given by hand: save() replaces it.
 BY_HAND = ""
-
-
-class Written(str):
-    """The digest of a vector that was given by hand and has been saved since: the row knows it."""
-
-
-WRITTEN = Written(BY_HAND)
-
-if TYPE_CHECKING:
-    _CharField = CharField[Any, Any]
-else:
-    _CharField = CharField
 
 
 class InvalidSource(TypeError):
@@ -206,83 +192,3 @@ class Source:
 
     def _prefix(self) -> str:
         return f"{get_embedder(self.embedder).identity}\x1f{self.dimensions}\x1f"
-
-
-class DigestAttribute(DeferredAttribute):
-    """Load a digest that the row alone knows where something asks for it."""
-
-    def __get__(self, instance: Model | None, cls: type[Model] | None = None) -> Any:
-        if instance is not None and isinstance(instance.__dict__.get(self.field.attname), Written):
-            instance.refresh_from_db(fields=[self.field.attname])
-        return super().__get__(instance, cls)
-
-    def __set__(self, instance: Model, value: Any) -> None:
-        instance.__dict__[self.field.attname] = value
-
-
-class DigestField(_CharField):
-    """
-    Hold the digest of the text that a vector stands for; an EmbeddingField with a source adds it by itself.
-
-    A vector given by hand stands for the text that its row has when it is saved. One that was loaded keeps the digest
-    it was loaded with. Where in doubt, the digest is the one that makes the row stale.
-    """
-
-    descriptor_class = DigestAttribute
-    #: Whether it is on a model that copies another: a column like any other.
-    is_copy: bool = False
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"max_length": 64, "null": True, "blank": True, "editable": False, **kwargs})
-
-    @property
-    def vector_name(self) -> str:
-        """The name of the vector beside which it stands."""
-        return self.name.removesuffix(SUFFIX)
-
-    def contribute_to_class(self, cls: type[Model], name: str, private_only: bool = False) -> None:
-        self.is_copy = is_copied(self, cls)
-        super().contribute_to_class(cls, name, private_only)
-
-    def deconstruct(self) -> Any:
-        # To a migration it is a column like any other.
-        name, _path, args, kwargs = super().deconstruct()
-        return name, "django.db.models.CharField", args, kwargs
-
-    def get_default(self) -> str:
-        # What is loaded is NULL or a digest, so that this tells an instance that was made from one that was loaded.
-        return BY_HAND
-
-    def get_db_prep_save(self, value: Any, connection: BaseDatabaseWrapper) -> Any:
-        # Saved raw, a vector given by hand stands for a text that nobody knows.
-        return super().get_db_prep_save(None if value == BY_HAND else value, connection)
-
-    def pre_save(self, model_instance: Model, add: bool) -> Any:
-        if self.is_copy:
-            return super().pre_save(model_instance, add)
-        source: Source = self.model._meta.get_field(self.vector_name).text_source  # type: ignore[union-attr]
-        if not add and source.name not in model_instance.__dict__:
-            # The vector was not loaded and is not saved: its digest stays with it.
-            return F(self.name)
-        if model_instance.__dict__.get(self.attname) != BY_HAND:
-            return getattr(model_instance, self.attname)
-        vector = getattr(model_instance, source.name)
-        digest = None if vector is None else _expected(source, model_instance)
-        if add or digest is None:
-            setattr(model_instance, self.attname, digest)
-            return digest
-        # What is in the row already was loaded by some way that looks like assignment, and the row knows its digest.
-        return Case(When(**{source.name: vector}, then=F(self.name)), default=Value(digest), output_field=CharField())
-
-
-def is_digest(field: Field[Any, Any]) -> bool:
-    """Tell whether a field is a digest's, or what a migration or a copy makes of one."""
-    return bool(field.deconstruct()[1:] == DigestField().deconstruct()[1:])
-
-
-def _expected(source: Source, row: Model) -> str | None:
-    try:
-        return source.digest(source.text(row))
-    except (ImproperlyConfigured, InvalidSource):
-        # Nothing embeds here, or the text is an expression: what is not known is stale.
-        return None

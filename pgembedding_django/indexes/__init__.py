@@ -5,7 +5,8 @@ from __future__ import annotations
 from django.db.models import Model
 
 from pgembedding_django.fields import EmbeddingField
-from pgembedding_django.indexes.base import VectorIndex, is_option_value
+from pgembedding_django.indexes.base import VectorIndex
+from pgembedding_django.indexes.declaration import is_option_value
 from pgembedding_django.indexes.hnsw import HnswIndex
 from pgembedding_django.indexes.ivfflat import IvfflatIndex
 

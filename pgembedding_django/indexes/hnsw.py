@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Unpack
 from django.db.models import Index
 
 from pgembedding_django.engines import Engine
-from pgembedding_django.indexes.base import IndexArguments, VectorIndex
+from pgembedding_django.indexes.base import VectorIndex
+from pgembedding_django.indexes.declaration import IndexArguments
 
 __all__ = ["HnswIndex"]
 

@@ -9,7 +9,8 @@ from django.db.models import Index
 
 from pgembedding_django.engines import Engine
 from pgembedding_django.engines.base import IndexOption
-from pgembedding_django.indexes.base import IndexArguments, VectorIndex
+from pgembedding_django.indexes.base import VectorIndex
+from pgembedding_django.indexes.declaration import IndexArguments
 
 __all__ = ["IvfflatIndex"]
 

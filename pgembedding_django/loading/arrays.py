@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pgembedding_django.engines import get_engine
 from pgembedding_django.fields import EmbeddingField
-from pgembedding_django.fields.source import DigestField
+from pgembedding_django.fields.digest import DigestField
 from pgembedding_django.loading.columns import PLAIN_PRE_SAVE, Part, VectorColumn, join_rows
 from pgembedding_django.loading.errors import ROW_ERRORS, of_row
 from pgembedding_django.loading.load import is_optional

@@ -12,7 +12,8 @@ from django.db.models import Field, JSONField, Model, Value
 
 from pgembedding_django.engines import get_engine
 from pgembedding_django.fields import EmbeddingField
-from pgembedding_django.loading.encoders import NULL, get_encoder, get_packer, int16, int32
+from pgembedding_django.loading.encoders import get_encoder, get_packer
+from pgembedding_django.loading.formats import NULL, int16, int32
 from pgembedding_django.vectors import Vector
 from pgembedding_django.vectors.conversion import Floats
 from pgembedding_django.vectors.matrices import Form, is_matrix_of_vectors

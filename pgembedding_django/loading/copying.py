@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from pgembedding_django.loading.encoders import NULL, int16, int32
+from pgembedding_django.loading.formats import NULL, int16, int32
 
 __all__ = ["copy_in", "copy_out", "copy_rows", "pack_row"]
 

@@ -16,7 +16,7 @@ from django.db.models.sql.compiler import SQLCompiler
 
 from pgembedding_django.compat.queries import compiled, key_names
 from pgembedding_django.engines import get_engine
-from pgembedding_django.engines.base import Scan
+from pgembedding_django.engines.scan import Scan
 from pgembedding_django.fields.sized import SizedField
 from pgembedding_django.search import arguments, questions
 from pgembedding_django.search.conditions import RankingDistance, Scanned

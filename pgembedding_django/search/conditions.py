@@ -14,7 +14,7 @@ from django.db.models.sql.compiler import SQLCompiler
 
 from pgembedding_django.compat.queries import key_names
 from pgembedding_django.engines import get_engine
-from pgembedding_django.engines.base import Scan
+from pgembedding_django.engines.scan import Scan
 from pgembedding_django.functions import Distance, IndexedDistance
 from pgembedding_django.search.plans import get_scan
 from pgembedding_django.search.search import ESTIMATE, Ranking, Search, set_ranking

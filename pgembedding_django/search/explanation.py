@@ -12,9 +12,9 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.sql import Query
 
 from pgembedding_django.engines import get_engine
-from pgembedding_django.engines.base import Scan
 from pgembedding_django.engines.explained import plan_nodes
 from pgembedding_django.engines.partitions import part_names
+from pgembedding_django.engines.scan import Scan
 from pgembedding_django.search.plans import choose_scan
 from pgembedding_django.search.ranking import with_scan
 from pgembedding_django.search.search import Ranking, get_ranking

@@ -11,8 +11,8 @@ from django.db.models.sql import Query
 from django.db.models.sql.compiler import SQLCompiler
 
 from pgembedding_django.engines import MAX_EF_SEARCH, Engine, get_engine
-from pgembedding_django.engines.base import Scan, fitting_ef_search
 from pgembedding_django.engines.extension import place
+from pgembedding_django.engines.scan import Scan, fitting_ef_search
 from pgembedding_django.indexes import IvfflatIndex, VectorIndex
 from pgembedding_django.search.estimates import count_rows, recall
 from pgembedding_django.search.search import Search, get_ranking

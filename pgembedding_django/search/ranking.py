@@ -14,7 +14,7 @@ from django.db.models.sql import Query
 from pgembedding_django.compat.expressions import add_condition, add_resolved, resolved
 from pgembedding_django.compat.pages import paged
 from pgembedding_django.compat.queries import key_names
-from pgembedding_django.engines.base import Scan
+from pgembedding_django.engines.scan import Scan
 from pgembedding_django.fields.sized import HasLength, SizedField
 from pgembedding_django.search.conditions import DistanceLimit, Inline, RankingDistance, Scanned
 from pgembedding_django.search.direction import HasDirection

@@ -13,7 +13,7 @@ from django.db.models.sql import Query
 from pgembedding_django.compat.columns import with_known_columns
 from pgembedding_django.compat.queries import current_query, getter, replace_query, rows_as, wrapped
 from pgembedding_django.engines import get_engine
-from pgembedding_django.engines.base import Scan
+from pgembedding_django.engines.scan import Scan
 from pgembedding_django.fields import MeasuredField
 from pgembedding_django.functions import get_distance
 from pgembedding_django.search.estimates import remember

@@ -8,7 +8,7 @@ from typing import Any
 from django.db.models.sql import Query
 
 from pgembedding_django.compat.queries import get_companion, set_companion
-from pgembedding_django.engines.base import Scan
+from pgembedding_django.engines.scan import Scan
 from pgembedding_django.fields import EmbeddingField
 from pgembedding_django.functions import Distance, VectorValue
 from pgembedding_django.indexes import VectorIndex

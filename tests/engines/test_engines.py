@@ -18,8 +18,8 @@ from pgembedding_django.engines import (
     get_engine_for,
     guard,
 )
-from pgembedding_django.engines.base import Scan
 from pgembedding_django.engines.extension import Known, parse_version, place
+from pgembedding_django.engines.scan import Scan
 from pgembedding_django.engines.servers import PLAIN
 from pgembedding_django.functions import DISTANCE_CLASSES
 from pgembedding_django.operations import create_extension

@@ -14,7 +14,7 @@ from pgembedding_django.admin.search import rankable
 from pgembedding_django.checks import check_databases, check_indexes, check_models, check_sources
 from pgembedding_django.maintenance import list_indexes, measure_recall, measure_relevance, read_questions, rebuild
 from pgembedding_django.maintenance.recall.comparison import compare
-from pgembedding_django.maintenance.recall.sampling import shuffle
+from pgembedding_django.maintenance.recall.drawing import shuffle
 from pgembedding_django.maintenance.recall.tuning import tune
 from tests.composite.models import Leaf
 

@@ -10,7 +10,8 @@ from django.db.models import Q
 from pgembedding_django import HnswIndex
 from pgembedding_django.maintenance.recall import tuning
 from pgembedding_django.maintenance.recall.sampling import Recall
-from pgembedding_django.maintenance.recall.tuning import BUILDS, Trial, TuningReport, tune
+from pgembedding_django.maintenance.recall.trials import Trial
+from pgembedding_django.maintenance.recall.tuning import BUILDS, TuningReport, tune
 from tests.models import Article, Pair, Required
 from tests.support.waiting import wait_for
 

@@ -267,7 +267,7 @@ def test_half_precision_by_lists_is_ranked_again(Page):
 
 
 def test_server_without_iterative_scans_is_told_of_probes_alone(fresh_database):
-    from pgembedding_django.engines.base import Scan
+    from pgembedding_django.engines.scan import Scan
 
     engine = ENGINES["pgvector"]
     engine._known[place(fresh_database.connection)] = Known((0, 7, 4), PLAIN, None)

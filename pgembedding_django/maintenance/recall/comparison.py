@@ -8,7 +8,7 @@ from django.db.models import Model, Q
 from django.template.defaultfilters import pluralize
 
 from pgembedding_django.fields import embedding_fields
-from pgembedding_django.maintenance.recall.sampling import MAX_ROWS, check_integer
+from pgembedding_django.maintenance.recall.drawing import MAX_ROWS, check_integer
 from pgembedding_django.querysets import EmbeddingQuerySet
 
 __all__ = ["Comparison", "compare"]

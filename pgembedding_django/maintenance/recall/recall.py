@@ -18,15 +18,8 @@ from pgembedding_django.indexes import IvfflatIndex, VectorIndex, declared_index
 from pgembedding_django.maintenance.indexes.declared import advise_missing, load_migrations
 from pgembedding_django.maintenance.indexes.lookup import find_on_table, statuses
 from pgembedding_django.maintenance.indexes.report import BuiltIndex, RecallReport
-from pgembedding_django.maintenance.recall.sampling import (
-    MAX_ROWS,
-    MAX_SEED,
-    IndexUnusable,
-    Sample,
-    check_integer,
-    draw,
-    one_length,
-)
+from pgembedding_django.maintenance.recall.drawing import MAX_ROWS, MAX_SEED, check_integer, draw, one_length
+from pgembedding_django.maintenance.recall.sampling import IndexUnusable, Sample
 from pgembedding_django.models import RecallMeasurement
 from pgembedding_django.querysets import EmbeddingQuerySet, every_row
 from pgembedding_django.search.arguments import MAX_PROBES

@@ -13,53 +13,27 @@ from typing import Any, cast
 import numpy as np
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import BigIntegerField, F, Func, Model, QuerySet, TextField, Value
+from django.db.models import Model, QuerySet
 
-from pgembedding_django.bounds import is_integer
 from pgembedding_django.engines import get_engine
 from pgembedding_django.engines.explained import plan_nodes
 from pgembedding_django.fields import EmbeddingField
-from pgembedding_django.fields.sized import HasLength, SizedField
 from pgembedding_django.indexes import IvfflatIndex, VectorIndex
+from pgembedding_django.maintenance.recall.drawing import Query
 from pgembedding_django.querysets import EmbeddingQuerySet
 from pgembedding_django.search.plans import choose_scan
 from pgembedding_django.search.ranking import with_scan
 from pgembedding_django.search.search import Ranking, get_ranking
-from pgembedding_django.vectors import Vector, is_zero
+from pgembedding_django.vectors import Vector
 
-__all__ = [
-    "MAX_ROWS",
-    "MAX_SEED",
-    "IndexUnusable",
-    "Query",
-    "Recall",
-    "Sample",
-    "check_integer",
-    "draw",
-    "interval",
-    "one_length",
-    "shuffle",
-    "undone",
-]
+__all__ = ["IndexUnusable", "Recall", "Sample", "interval", "undone"]
 
 #: The quantile of the normal distribution that leaves 2.5% above it: intervals hold the true recall in 95 of 100 cases.
 Z = 1.959964
 
 #: The annotation of the rows measured; no model should have a field of this name.
 DISTANCE = "pgembedding_distance"
-
-Query = tuple[object, Vector]
 Answer = Sequence[tuple[object, float]]
-
-
-#: What is no sample and no page of answers any more, and the seeds that the server's hash takes.
-MAX_ROWS, MAX_SEED = 100_000, 2**63 - 1
-
-
-def check_integer(name: str, value: object, least: int, most: int) -> None:
-    """Raise ValueError if a number of rows, candidates or the like is none, or out of bounds."""
-    if not is_integer(value, least, most):
-        raise ValueError(f"{name} must be an integer from {least:,} to {most:,}, got {value!r}.")
 
 
 class IndexUnusable(Exception):
@@ -83,35 +57,6 @@ class Recall:
     p50_ms: float
     p95_ms: float
     found: tuple[int, ...] = field(repr=False)
-
-
-def one_length(rows: EmbeddingQuerySet[Model], name: str | None) -> EmbeddingField:
-    """Return the field to measure, which may hold bits or sparse vectors; of any length, the one that is indexed."""
-    field = rows.get_measured_field(name)
-    return rows.get_embedding_field(field.name) if isinstance(field, EmbeddingField) else field
-
-
-def shuffle(rows: EmbeddingQuerySet[Model], field: EmbeddingField, *, seed: int) -> EmbeddingQuerySet[Model]:
-    """Return the rows with a vector in an order that tells nothing of their age or their place in the table."""
-    keys = [F(each.attname) for each in rows.model._meta.pk_fields]
-    row = Func(*keys, template="ROW(%(expressions)s)::text", output_field=TextField())
-    order = Func(row, Value(seed), function="hashtextextended", output_field=BigIntegerField())
-    rows = rows.filter(HasLength(field)) if isinstance(field, SizedField) else rows
-    return rows.filter(**{f"{field.name}__isnull": False}).order_by(order, "pk")
-
-
-def draw(
-    rows: EmbeddingQuerySet[Model], field: EmbeddingField, index: VectorIndex, *, size: int, seed: int
-) -> list[Query]:
-    """
-    Draw rows as queries.
-
-    seed: the same one draws the same rows while they stay.
-    Returns each row's primary key and vector. Reads every row once.
-    """
-    drawn = shuffle(rows, field, seed=seed).values_list("pk", field.name)[:size]
-    # A vector of zeros has no direction, so it asks for nothing by cosine.
-    return [row for row in drawn if index.distance != "cosine" or not is_zero(row[1])]
 
 
 class Sample:

@@ -11,7 +11,7 @@ from typing import Any
 from django.db import DEFAULT_DB_ALIAS
 from django.db.models import Model
 
-from pgembedding_django.maintenance.recall.sampling import MAX_ROWS, check_integer
+from pgembedding_django.maintenance.recall.drawing import MAX_ROWS, check_integer
 from pgembedding_django.maintenance.relevance.measures import paired_p, score
 from pgembedding_django.maintenance.relevance.questions import Question
 from pgembedding_django.maintenance.relevance.ways import Way, parse_way

@@ -12,7 +12,8 @@ from django.template.defaultfilters import filesizeformat
 from tqdm import tqdm
 
 from pgembedding_django.maintenance.rebuilding.targets import parse_target
-from pgembedding_django.maintenance.recall.tuning import Trial, TuningReport, check_tuning, tune
+from pgembedding_django.maintenance.recall.trials import Trial
+from pgembedding_django.maintenance.recall.tuning import TuningReport, check_tuning, tune
 from pgembedding_django.management.base import DatabaseCommand
 
 QUESTION = (
