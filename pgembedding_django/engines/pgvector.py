@@ -18,11 +18,10 @@ from pgembedding_django.engines.base import (
     Engine,
     IndexOption,
     Value,
-    fitting_ef_search,
     pages_size,
 )
 from pgembedding_django.engines.pgvector_types import TYPES
-from pgembedding_django.engines.scan import EF_SEARCH, EF_SEARCH_OF_ROWS, Scan
+from pgembedding_django.engines.scan import EF_SEARCH, EF_SEARCH_OF_ROWS, Scan, fitting_ef_search
 from pgembedding_django.vectors import wire
 from pgembedding_django.vectors.matrices import Form, VectorForm
 

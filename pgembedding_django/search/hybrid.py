@@ -16,7 +16,7 @@ from django.db.models.sql.compiler import SQLCompiler
 from pgembedding_django.compat.queries import key_names, replace_query
 from pgembedding_django.compat.tables import get_table, with_table
 from pgembedding_django.engines import get_engine
-from pgembedding_django.engines.base import Scan
+from pgembedding_django.engines.scan import Scan
 from pgembedding_django.search.arguments import check_alias, checked_candidates, checked_k
 from pgembedding_django.search.plans import EXACT, choose_scan
 from pgembedding_django.search.rankable import check_each
