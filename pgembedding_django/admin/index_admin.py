@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 from django import forms
 from django.contrib import admin
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.views.main import ORDER_VAR, ChangeList
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
@@ -137,7 +138,7 @@ class HnswIndexAdmin(_ModelAdmin):
         refused = any(not needed[name](request) for name in request.POST.getlist("action") if name in needed)
         if refused or not self.has_view_permission(request):
             raise PermissionDenied
-        selected = request.POST.getlist("_selected_action")
+        selected = request.POST.getlist(ACTION_CHECKBOX_NAME)
         page = PAGES.get(chosen_action(request))
         if page and selected and request.POST.get("select_across") != "1":
             # The page that asks reads what is known of these, so that it need not be read of all before.

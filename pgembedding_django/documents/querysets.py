@@ -15,6 +15,7 @@ from django.db.models.lookups import Exact
 from django.db.models.sql.where import AND, WhereNode
 
 from pgembedding_django import vectors
+from pgembedding_django.compat.rows import hint_of
 from pgembedding_django.documents.rows import TEXTS, CollectionRow, DocumentRow
 from pgembedding_django.documents.scope import GIVEN, CollectionField, CollectionIndex, DocumentSource, WrittenField
 from pgembedding_django.documents.storable import check_storable
@@ -154,7 +155,7 @@ class DocumentQuerySet(EmbeddingQuerySet[D]):
                 "name. Search collection.documents or filter(collection=collection), not by collection__name or "
                 "collection__in."
             )
-        held = self._hints.get("instance")  # type: ignore[attr-defined]
+        held = hint_of(self)
         model = cast("type[CollectionRow]", self.model._meta.get_field("collection").related_model)
         if not isinstance(held, model) or held.pk != key:
             return model._default_manager.using(self.db).get(pk=key)

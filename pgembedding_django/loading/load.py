@@ -11,6 +11,7 @@ from django.db import Error
 from django.db.models import NOT_PROVIDED, AutoField, Field, Model
 from django.db.models.expressions import DatabaseDefault
 
+from pgembedding_django.compat.rows import prepare_related
 from pgembedding_django.fields import EmbeddingField, measured_fields
 from pgembedding_django.loading.columns import Column, join_rows
 from pgembedding_django.loading.errors import ROW_ERRORS, of_row, place_of
@@ -99,7 +100,7 @@ class BulkLoad(Loader[Rows]):
             return
         if self._has_relations:
             for row in rows:
-                row._prepare_related_fields_for_save(operation_name="bulk_load")  # type: ignore[attr-defined]
+                prepare_related(row, "bulk_load")
         for field in self._meta.pk_fields:
             if not isinstance(field, AutoField):
                 for row in rows:

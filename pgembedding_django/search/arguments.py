@@ -12,6 +12,7 @@ from django.core.exceptions import FieldDoesNotExist
 from django.db.models import Model
 
 from pgembedding_django.bounds import is_integer, is_number
+from pgembedding_django.compat.rows import RESERVED
 from pgembedding_django.engines import MAX_EF_SEARCH
 from pgembedding_django.fields import EmbeddingField, MeasuredField
 from pgembedding_django.functions import Distance
@@ -31,9 +32,6 @@ __all__ = [
     "checked_limit",
     "checked_limits",
 ]
-
-#: What of an instance Django keeps for itself.
-RESERVED = ("_state", "_prefetched_objects_cache")
 
 #: The bound of ivfflat.probes (pgvector 0.8, src/ivfflat.h).
 MAX_PROBES = 32_768

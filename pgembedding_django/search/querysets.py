@@ -8,6 +8,7 @@ from django.db import connections
 from django.db.models import Model
 
 from pgembedding_django.compat.queries import RowsAs, related_manager_filters
+from pgembedding_django.compat.rows import is_fetched
 from pgembedding_django.loading.querysets import LoadingQuerySet
 from pgembedding_django.search.arguments import checked_cut
 from pgembedding_django.search.hybrid import get_fusion
@@ -62,12 +63,12 @@ class RankedQuerySet(LoadingQuerySet[M]):
     def contains(self, obj: Model) -> bool:
         """As Django's; reads what nearest() or hybrid() found."""
         if self._ranked_by():
-            self._fetch_all()
+            len(self)
         return super().contains(obj)
 
     def count(self) -> int:
         """As Django's; without ranking, since the order changes nothing in how many rows there are."""
-        if self._result_cache is not None or not is_ranking(self.query):
+        if is_fetched(self) or not is_ranking(self.query):
             return super().count()
         query = self.query.clone()
         query.clear_ordering(force=True)

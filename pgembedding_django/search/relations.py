@@ -15,7 +15,7 @@ from django.db.models.sql import Query
 from django.db.models.sql.compiler import SQLCompiler
 
 from pgembedding_django.compat.queries import column_of, key_names, multiple_joins
-from pgembedding_django.engines.base import Scan
+from pgembedding_django.engines.scan import Scan
 from pgembedding_django.fields import EmbeddingField, MeasuredField
 from pgembedding_django.fields.sized import HasLength, SizedField
 from pgembedding_django.functions import IndexedDistance

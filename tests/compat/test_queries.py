@@ -18,7 +18,9 @@ from django.db.models.sql import Query
 from pgembedding_django import EmbeddingQuerySet
 from pgembedding_django.compat.pages import paged
 from pgembedding_django.compat.queries import (
+    clone_plain,
     column_of,
+    compiled,
     current_query,
     default_queryset,
     get_companion,
@@ -30,6 +32,7 @@ from pgembedding_django.compat.queries import (
     replace_query,
     rows_as,
     set_companion,
+    wrapped,
 )
 from tests.models import Article, Pair, Section
 
@@ -155,3 +158,25 @@ def test_multiple_joins_counts_the_joins_that_repeat_a_row():
     assert multiple_joins(Article.objects.filter(section__name="a").query) == 0
     assert multiple_joins(Section.objects.filter(article__title="a").query) == 1
     assert multiple_joins(Section.objects.filter(article__title="a").filter(article__title="b").query) == 2
+
+
+def test_statement_of_a_queryset_comes_with_its_parameters():
+    sql, params = compiled(Article.objects.filter(title="a").only("title"), connection)
+    assert sql.startswith("SELECT ")
+    assert params == ("a",)
+
+
+def test_plain_query_has_a_row_for_each_that_the_filter_keeps():
+    Article.objects.bulk_create([Article(title="a"), Article(title="a"), Article(title="b")])
+    query = clone_plain(Article.objects.filter(title="a").order_by("pk")[:1].query)
+    sql, params = query.get_compiler(connection=connection).as_sql()
+    with connection.cursor() as cursor:
+        cursor.execute(sql, params)
+        assert cursor.fetchall() == [(1,), (1,)]
+
+
+def test_wrapped_class_of_rows_is_of_the_class_that_it_wraps():
+    kind = wrapped(ValuesIterable, ModelIterable)
+    assert kind.wraps is ValuesIterable
+    assert issubclass(kind, (ValuesIterable, ModelIterable))
+    assert wrapped(ValuesIterable, ModelIterable) is kind
