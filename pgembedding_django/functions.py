@@ -92,7 +92,7 @@ class Distance(Func):
 
     def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, *args: Any, **extra: Any) -> Any:
         sql, params = self.compare(compiler, connection)
-        return get_engine(connection).ungated(sql), params
+        return get_engine(connection).ungated(sql), tuple(params)
 
     def compare(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> Any:
         """Return the bare `column <operator> vector`, which an index may serve."""

@@ -97,9 +97,9 @@ class Sized(Func):
     def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, *args: Any, **extra: Any) -> Any:
         sql, params = compiler.compile(self.get_source_expressions()[0])
         if not get_scan(compiler).index:
-            return sql, params
+            return sql, tuple(params)
         field = cast(EmbeddingField, self.output_field)
-        return get_engine(connection).sized(sql, field.storage, cast(int, field.dimensions)), params
+        return get_engine(connection).sized(sql, field.storage, cast(int, field.dimensions)), tuple(params)
 
 
 class CollectionIndex(HnswIndex):

@@ -49,7 +49,7 @@ class OfLength(Func):
     def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, *args: Any, **extra: Any) -> Any:
         sql, params = compiler.compile(self.get_source_expressions()[0])
         field = cast(SizedField, self.output_field)
-        return get_engine(connection).sized(sql, field.storage, cast(int, field.dimensions)), params
+        return get_engine(connection).sized(sql, field.storage, cast(int, field.dimensions)), tuple(params)
 
 
 class HasLength(Func):
@@ -63,4 +63,4 @@ class HasLength(Func):
 
     def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, *args: Any, **extra: Any) -> Any:
         sql, params = compiler.compile(self.get_source_expressions()[0])
-        return f"({get_engine(connection).length_function}({sql}) = {self.dimensions:d})", params
+        return f"({get_engine(connection).length_function}({sql}) = {self.dimensions:d})", tuple(params)

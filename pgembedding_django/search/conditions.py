@@ -38,7 +38,7 @@ class RankingDistance(Func):
         (distance,) = self.get_source_expressions()
         sql, params = cast(Distance, distance).compare(compiler, connection)
         in_order = get_scan(compiler).reads_in_order
-        return f"({sql})" if in_order else get_engine(connection).exact(sql), params
+        return f"({sql})" if in_order else get_engine(connection).exact(sql), tuple(params)
 
 
 class Inline(Func):
@@ -78,7 +78,7 @@ class Scanned(Expression):
         column, params = compiler.compile(self.column)
         scan = get_scan(compiler)
         if not scan.index or scan is ESTIMATE:
-            return f"{column} IS NOT NULL", params
+            return f"{column} IS NOT NULL", tuple(params)
         if scan.listed:
             condition, more = self._among_candidates(scan, compiler, connection)
         else:
@@ -137,4 +137,5 @@ class DistanceLimit(Expression):
     def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> Any:
         if get_scan(compiler).index:
             raise FullResultSet
-        return compiler.compile(self.condition)
+        sql, params = compiler.compile(self.condition)
+        return sql, tuple(params)

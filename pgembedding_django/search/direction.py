@@ -45,4 +45,4 @@ class HasDirection(Expression):
         engine = get_engine(connection)
         operand, template = (self.distance if engine.undefined_is_nan else self.column), engine.direction
         sql, params = compiler.compile(operand)
-        return template % sql, params
+        return template % sql, tuple(params)

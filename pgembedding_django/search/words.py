@@ -27,7 +27,7 @@ class ParsedOnce(SearchQuery):
 
     def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, *args: Any, **extra: Any) -> Any:
         sql, params = super().as_sql(compiler, connection, *args, **extra)
-        return f"(SELECT {sql})", params
+        return f"(SELECT {sql})", tuple(params)
 
 
 def check_text(text: object) -> None:
