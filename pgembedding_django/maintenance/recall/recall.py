@@ -168,7 +168,7 @@ def find_built(field: EmbeddingField, index: VectorIndex, using: str) -> BuiltIn
     quoted = connections[using].ops.quote_name(field.model._meta.db_table)
     shards = engine.server(connections[using]).names_of_parts(connections[using], quoted, index.name)
     names = (status.name, *parts, *shards)
-    built, default = (index.built_options(engine, stored) for stored in (status.options, {}))
+    built, default = index.built_options(engine, status.options), index.built_options(engine, {})
     if isinstance(index, IvfflatIndex):
         lists = {"lists": built["lists"]}
         declared = {"lists": index.lists or default["lists"], "probes": index.probes}
