@@ -104,6 +104,7 @@ def check_complete(database, tmp_path, kept):
     assert {paid[text] for text in kept} == {1}
 
 
+@pytest.mark.pgvector
 def test_worker_killed_keeps_its_batches_and_a_rerun_completes_them(database, start, tmp_path):
     slow = start("slow")
     wait_until_it_hangs(database)
@@ -116,6 +117,7 @@ def test_worker_killed_keeps_its_batches_and_a_rerun_completes_them(database, st
     check_complete(database, tmp_path, kept)
 
 
+@pytest.mark.pgvector
 def test_worker_that_hangs_keeps_its_claims_and_another_does_the_rest(database, start, tmp_path):
     slow = start("slow")
     wait_until_it_hangs(database)
@@ -129,6 +131,7 @@ def test_worker_that_hangs_keeps_its_claims_and_another_does_the_rest(database, 
     check_complete(database, tmp_path, stored(database))
 
 
+@pytest.mark.pgvector
 def test_server_crash_keeps_the_batches_and_a_rerun_completes_them(database, start, tmp_path):
     slow = start("slow")
     wait_until_it_hangs(database)
