@@ -172,7 +172,7 @@ class NearestOfEach(Scanned):
         scan = get_scan(compiler)
         if scan is ESTIMATE:
             column, column_params = compiler.compile(self.column)
-            return f"{column} IS NOT NULL", column_params
+            return f"{column} IS NOT NULL", tuple(column_params)
         pairs, params = self._list_pairs(scan, connection)
         names = {"parent": _names("parent", self.parent), "child": _names("child", self.child)}
         nearest = NEAREST.format(**names, pairs=pairs, enough=scan.enough, k=self.search.k)
