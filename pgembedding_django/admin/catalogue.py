@@ -25,11 +25,11 @@ SHOWN = 20
 
 def reports_of(request: HttpRequest) -> list[IndexReport]:
     """Return a report of each index, read once for a page."""
-    found: list[IndexReport] | None = getattr(request, "pgembedding_reports", None)
-    if found is None:
-        found = list_indexes(database())
-        request.pgembedding_reports = found  # type: ignore[attr-defined]
-    return found
+    reports: list[IndexReport] | None = getattr(request, "pgembedding_reports", None)
+    if reports is None:
+        reports = list_indexes(database())
+        request.pgembedding_reports = reports  # type: ignore[attr-defined]
+    return reports
 
 
 def attach(status: HnswIndexStatus, report: IndexReport) -> HnswIndexStatus:
@@ -88,9 +88,9 @@ def recent_runs(status: HnswIndexStatus | None = None) -> QuerySet[IndexRun]:
 
 def measurements_of(status: HnswIndexStatus) -> list[RecallMeasurement]:
     """Return the last measurements of an index, the newest first, each by ascending ef_search."""
-    found = RecallMeasurement.objects.using(database()).filter(schema=status.schema, index=status.name)[:SHOWN]
-    runs = list(dict.fromkeys(each.run for each in found))
-    return sorted(found, key=lambda each: (runs.index(each.run), each.ef_search is None, each.ef_search or 0))
+    measurements = RecallMeasurement.objects.using(database()).filter(schema=status.schema, index=status.name)[:SHOWN]
+    runs = list(dict.fromkeys(each.run for each in measurements))
+    return sorted(measurements, key=lambda each: (runs.index(each.run), each.ef_search is None, each.ef_search or 0))
 
 
 def draw_latest(measurements: Sequence[RecallMeasurement]) -> SafeString:

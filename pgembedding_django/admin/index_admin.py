@@ -62,8 +62,8 @@ class StateFilter(admin.SimpleListFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any] | None:
         if self.value() is None:
             return None
-        found = [report.status for report in reports_of(request) if report.state == self.value()]
-        return queryset.filter(pk__in=[status.pk for status in found if status])
+        matching = [report.status for report in reports_of(request) if report.state == self.value()]
+        return queryset.filter(pk__in=[status.pk for status in matching if status])
 
 
 class IndexChangeList(ChangeList):

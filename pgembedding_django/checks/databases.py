@@ -104,9 +104,9 @@ def _dotted(version: tuple[int, ...]) -> str:
 
 
 def _too_old(connection: BaseDatabaseWrapper, engine: Engine, version: tuple[int, ...]) -> Warning:
-    found, advised = _dotted(version), _dotted(engine.advised_version)
+    installed, advised = _dotted(version), _dotted(engine.advised_version)
     return Warning(
-        f'Extension "{engine.extension}" {found} of database "{connection.alias}" is older than {advised}.',
+        f'Extension "{engine.extension}" {installed} of database "{connection.alias}" is older than {advised}.',
         hint=f"Install {engine.package} {advised} on the server, then run: ALTER EXTENSION {engine.extension} UPDATE",
         id="pgembedding.W024",
     )

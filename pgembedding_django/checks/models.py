@@ -29,11 +29,11 @@ def check_models(app_configs: AppConfigs = None, **kwargs: Any) -> list[CheckMes
         if not aliases:
             messages.append(_no_postgres(model))
         try:
-            found = {get_engine_for(alias).name: get_engine_for(alias) for alias in aliases}
+            of_model = {get_engine_for(alias).name: get_engine_for(alias) for alias in aliases}
         except ImproperlyConfigured as error:
             return [*messages, Error(str(error), hint="Correct the setting.", id="pgembedding.E007")]
-        engines |= found
-        messages.extend(_check_model(model, found.values()))
+        engines |= of_model
+        messages.extend(_check_model(model, of_model.values()))
     messages += _check_build_memory()
     return messages + [
         Warning(engine.caution, hint="Move to pgvector when you can.", id="pgembedding.W030")

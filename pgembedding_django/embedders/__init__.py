@@ -26,11 +26,11 @@ def get_embedder(alias: str = "default") -> Embedder:
 
     Raises ImproperlyConfigured if there is none, or if its BACKEND or OPTIONS are wrong.
     """
-    found = _find(alias)
-    if isinstance(found, ImproperlyConfigured):
+    embedder = _find(alias)
+    if isinstance(embedder, ImproperlyConfigured):
         # Here, where no variable holds an option: a crash report would show a key among them.
-        raise found
-    return found
+        raise embedder
+    return embedder
 
 
 def _find(alias: str) -> Embedder | ImproperlyConfigured:

@@ -58,18 +58,18 @@ class CachedEmbedder(Embedder):
 
     def compute_query(self, text: str) -> Vector:
         key, cache = self._key(text), self._get_cache()
-        found = self._read(cache.get(key))
-        if found is not None:
-            return found
+        kept = self._read(cache.get(key))
+        if kept is not None:
+            return kept
         vector = self._check(self.inner.compute_query(text))
         cache.set(key, _write(vector), self._timeout)
         return vector
 
     async def acompute_query(self, text: str) -> Vector:
         key, cache = self._key(text), self._get_cache()
-        found = self._read(await cache.aget(key))
-        if found is not None:
-            return found
+        kept = self._read(await cache.aget(key))
+        if kept is not None:
+            return kept
         vector = self._check(await self.inner.acompute_query(text))
         await cache.aset(key, _write(vector), self._timeout)
         return vector

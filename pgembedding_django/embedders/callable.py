@@ -52,9 +52,9 @@ class CallableEmbedder(Embedder):
 
 def _imported(path: str) -> Callable[[list[str]], Sequence[Any]]:
     try:
-        found = import_string(path)
+        target = import_string(path)
     except ImportError as error:
         raise ImproperlyConfigured(f"CallableEmbedder.function cannot be imported: {error}") from error
-    if not callable(found):
-        raise ImproperlyConfigured(f"CallableEmbedder.function must be a function, got {type(found).__name__}.")
-    return found  # type: ignore[no-any-return]
+    if not callable(target):
+        raise ImproperlyConfigured(f"CallableEmbedder.function must be a function, got {type(target).__name__}.")
+    return target  # type: ignore[no-any-return]

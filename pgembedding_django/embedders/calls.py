@@ -39,7 +39,7 @@ class Endpoint:
     A server and what is asked of it.
 
     where: the server for messages. timeout: seconds for a whole answer. asked: the model, and its options.
-    gate: lets so many requests pass at once.
+    gate: how many requests may run at once, in this process.
     """
 
     client: OpenAI
@@ -125,7 +125,7 @@ class Call(Isolation):
     """
     The requests of one call, of which some may fail.
 
-    patience: seconds without any good answer after which no request is tried again. stopped: set to send no more.
+    patience: seconds without a good answer after which no request is repeated. stopped: set it to send no more.
     """
 
     def __init__(self, endpoint: Endpoint, *, patience: float) -> None:

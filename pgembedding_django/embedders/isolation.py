@@ -16,7 +16,7 @@ logger = logging.getLogger("pgembedding_django.embedders")
 #: Asked for where a batch fails, to tell a bad text from an embedder that answers nothing.
 PROBE = "text"
 
-#: Failures in a row while PROBE is answered: more of them than a few bad texts explain.
+#: Failures in a row while PROBE succeeds: more than a few bad texts would cause.
 MOST_FUTILE = 32
 
 

@@ -74,17 +74,17 @@ def check(answer: object, name: str, what: str, dimensions: int | None) -> Vecto
 
 def stack(outcomes: list[Vector | EmbeddingError], dimensions: int | None) -> NDArray[np.float32]:
     """Return the vectors as an array of shape (n, d), or raise the first error."""
-    found = raise_first(outcomes)
-    return np.stack(found) if found else np.empty((0, dimensions or 0), dtype=np.float32)
+    arrays = raise_first(outcomes)
+    return np.stack(arrays) if arrays else np.empty((0, dimensions or 0), dtype=np.float32)
 
 
 def raise_first(outcomes: Iterable[Any]) -> list[Any]:
     """Raise the first error of all; without one, return what came."""
-    found = list(outcomes)
-    for outcome in found:
+    answers = list(outcomes)
+    for outcome in answers:
         if isinstance(outcome, EmbeddingError):
             raise outcome
-    return found
+    return answers
 
 
 def caused_by(cause: BaseException, error: E) -> E:

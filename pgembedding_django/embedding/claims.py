@@ -1,4 +1,4 @@
-"""Which rows a worker embeds, so that several share a table, nobody pays twice and no transaction stays open."""
+"""Which rows a worker embeds: several share a table, no text is paid for twice, no transaction stays open."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CLAIMED = (
 
 
 class ClockTime(Func):
-    """The time of now, also late in a transaction."""
+    """The current time, also late in a transaction."""
 
     function: str = "clock_timestamp"
     output_field = DateTimeField()
@@ -91,7 +91,7 @@ class Claims:
         """
         Claim rows, and take the vector from those without a text.
 
-        Returns what was claimed, and how many rows had no text; leaves out what others have claimed or are writing.
+        Returns the claimed rows, and how many had no text; leaves out rows that others have claimed or are writing.
         """
         if self.shared and self.connection.in_atomic_block:
             self._forget_statistics()

@@ -46,10 +46,10 @@ def estimate(
     are drawn. Where a method is, all texts are read, a page at a time.
     """
     count = _count if field.text_source.columns else _read
-    found, embedder = count(queryset, field, fresh_too, limit), get_embedder(field.embedder)
+    estimated, embedder = count(queryset, field, fresh_too, limit), get_embedder(field.embedder)
     if embedder.price is not None:
-        found.price = found.tokens * embedder.price / 1_000_000
-    return found
+        estimated.price = estimated.tokens * embedder.price / 1_000_000
+    return estimated
 
 
 def _count(queryset: QuerySet[Any], field: EmbeddingField, fresh_too: bool, limit: int | None) -> Estimate:
@@ -59,30 +59,30 @@ def _count(queryset: QuerySet[Any], field: EmbeddingField, fresh_too: bool, limi
     pks = wanted.order_by("pk").values("pk")[:limit] if limit else wanted.order_by().values("pk")
     rows = base_rows(field, queryset.db).filter(pk__in=pks).annotate(**{TEXT: source.text_expression})
     rows = rows.exclude(Exact(source.text_expression, Value("")))
-    found = Estimate(**rows.aggregate(rows=Count("*"), characters=Sum(Length(TEXT), default=0)))
+    estimated = Estimate(**rows.aggregate(rows=Count("*"), characters=Sum(Length(TEXT), default=0)))
     drawn = rows.order_by("?").values_list("pk", flat=True)[:PAGE]
-    texts = rows.filter(pk__in=list(drawn)) if found.rows > PAGE else rows
+    texts = rows.filter(pk__in=list(drawn)) if estimated.rows > PAGE else rows
     sample = _measure(texts.values_list(TEXT, flat=True), field)
-    found.tokens = ceil(sample.tokens * found.characters / sample.characters) if sample.characters else 0
-    return found
+    estimated.tokens = ceil(sample.tokens * estimated.characters / sample.characters) if sample.characters else 0
+    return estimated
 
 
 def _read(queryset: QuerySet[Any], field: EmbeddingField, fresh_too: bool, limit: int | None) -> Estimate:
-    found = Estimate()
+    estimated = Estimate()
     pks = islice(stale_pks(queryset, field, fresh_too=fresh_too), limit)
     while page := list(islice(pks, PAGE)):
         rows = read_rows(base_rows(field, queryset.db).filter(pk__in=page), field.text_source)
         more = _measure((row.text for row in rows if row.text), field)
-        found.rows += more.rows
-        found.characters += more.characters
-        found.tokens += more.tokens
-    return found
+        estimated.rows += more.rows
+        estimated.characters += more.characters
+        estimated.tokens += more.tokens
+    return estimated
 
 
 def _measure(texts: Iterable[str], field: EmbeddingField) -> Estimate:
-    embedder, found = get_embedder(field.embedder), Estimate()
+    embedder, estimated = get_embedder(field.embedder), Estimate()
     for text in texts:
-        found.rows += 1
-        found.characters += len(text)
-        found.tokens += embedder.estimate_tokens(text)
-    return found
+        estimated.rows += 1
+        estimated.characters += len(text)
+        estimated.tokens += embedder.estimate_tokens(text)
+    return estimated

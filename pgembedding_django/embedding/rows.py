@@ -39,7 +39,7 @@ class Key(Func):
 
 class Row(NamedTuple):
     """
-    A row's text and what is known of its vector.
+    A row's text, and the state of its vector.
 
     digest: of the text as it is. missing: whether there is no vector. known: the digest that the row has.
     key: the primary key as claims name it.

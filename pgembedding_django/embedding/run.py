@@ -96,7 +96,7 @@ class EmbedRun:
             except DatabaseFailure:
                 raise
             except BaseException:
-                # Whatever went wrong, what is under way is paid for.
+                # Also after an error: the calls under way are paid for.
                 self._finish()
                 raise
             finally:
@@ -106,7 +106,7 @@ class EmbedRun:
         return self.report
 
     def stop(self) -> None:
-        """Begin nothing more, and let run() return once what is under way is written; may be called by a signal."""
+        """Start no more calls; run() returns once the answers under way are written. Safe in a signal handler."""
         self.stopped = True
 
     def _work(self, pool: ThreadPoolExecutor, claims: Claims) -> None:
@@ -129,7 +129,7 @@ class EmbedRun:
 
     @property
     def _has_room(self) -> bool:
-        """Whether more may be claimed: rows of one text are no calls of their own, but they are held too."""
+        """Whether more rows may be claimed. Rows of the same text need one call, but each takes memory."""
         calls = AHEAD * self.concurrency
         return len(self._calls) < calls and sum(map(len, self._waiting.values())) < calls * self.batch_size
 
@@ -137,7 +137,7 @@ class EmbedRun:
         """
         Claim rows and yield digest: text of those that no other row waits for, as many as one call takes.
 
-        Yields after each claim, be there nothing to send.
+        Yields after each claim, also when there is nothing to send.
         """
         size, left = self.batch_size * self.concurrency, self.limit
         pks = stale_pks(claims.free(self.queryset), self.field, fresh_too=self.all, page=size)
@@ -181,7 +181,7 @@ class EmbedRun:
         return outcomes, sum(map(self.embedder.estimate_tokens, texts)), time.perf_counter() - started
 
     def _settle(self, calls: Iterable[Future[Answer]]) -> BaseException | None:
-        """Write what calls were answered, and return the first error that is no fault of a text."""
+        """Write the answers of calls, and return the first error that is not about a text."""
         groups: list[list[Row]] = []
         answers: list[Vector | EmbeddingError] = []
         errors: list[BaseException] = []
@@ -214,7 +214,7 @@ class EmbedRun:
         logger.debug("%s: %d texts, about %d tokens, embedded in %.3f s.", self.field.label, texts, tokens, seconds)
 
     def _finish(self) -> None:
-        """Drop the calls that have not begun, and write what the others are answered."""
+        """Cancel the calls that have not begun, and write the answers of the others."""
         for call in [call for call in self._calls if call.cancel()]:
             del self._calls[call]
         error = self._settle(wait(self._calls).done)

@@ -98,9 +98,9 @@ class Settlement:
         """Copy the vectors of texts that this run has embedded already, and return the rows of other texts."""
         donors = {row.digest: self.known[row.digest] for row in rows if row.digest in self.known}
         stored = base_rows(self.field, self.claims.using).filter(pk__in=list(donors.values()))
-        found = dict(stored.values_list(self.field.digest_name, self.field.name)) if donors else {}
-        self._write([(row, found[row.digest]) for row in rows if found.get(row.digest) is not None])
-        return [row for row in rows if found.get(row.digest) is None]
+        vectors = dict(stored.values_list(self.field.digest_name, self.field.name)) if donors else {}
+        self._write([(row, vectors[row.digest]) for row in rows if vectors.get(row.digest) is not None])
+        return [row for row in rows if vectors.get(row.digest) is None]
 
     def _fail(self, rows: list[Row], error: TextRejected) -> None:
         self.claims.drop(row.pk for row in rows)

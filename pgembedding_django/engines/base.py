@@ -252,7 +252,7 @@ class Engine(Extension):
         return 0
 
     def scan_gate(self, connection: BaseDatabaseWrapper, quoted_table: str, scan: Scan) -> tuple[str, list[Any]]:
-        """Return a condition, true once for the whole statement, that readies an index scan."""
+        """Return a WHERE condition of an index scan: computed once for the statement, it sets what the scan needs."""
         raise NotImplementedError
 
     def fitted_ef_search(self, connection: BaseDatabaseWrapper, quoted_table: str, scan: Scan) -> int:
@@ -301,7 +301,7 @@ class Engine(Extension):
         return f"(({sql}) + 0)"
 
     def ungated(self, sql: str) -> str:
-        """Return a distance that stands outside nearest(), where no gate has readied an index scan."""
+        """Return a distance for use outside nearest(), where no scan_gate() protects an index scan."""
         return f"({sql})"
 
 

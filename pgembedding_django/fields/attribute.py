@@ -18,7 +18,7 @@ __all__ = ["VectorAttribute"]
 
 
 class VectorAttribute(DeferredAttribute):
-    """Hold a Vector from assignment on; what is no vector stays as it came, for validation to name."""
+    """Convert an assigned value to a Vector; an invalid one is kept as it is, for validation to report."""
 
     #: An EmbeddingField, which imports this module.
     field: Any

@@ -15,7 +15,7 @@ TRACKED_MODEL = "pgh_tracked_model"
 
 
 def is_copied(field: Field[Any, Any], model: type[Model]) -> bool:
-    """Tell whether a field that is about to join a model belongs to another one, from which nothing is inherited."""
+    """Tell whether a field is being added to a copy of its model, such as a history, and not to an heir of it."""
     owner: type[Model] | None = getattr(field, "model", None)
     is_another_s = owner is not None and owner is not model and not owner._meta.abstract
     return is_another_s or hasattr(model, TRACKED_MODEL)

@@ -22,14 +22,14 @@ else:
 
 
 class Written(str):
-    """The digest of a vector that was given by hand and has been saved since: the row knows it."""
+    """Stands for the digest of a vector that was assigned and saved: the database has it, the instance not yet."""
 
 
 WRITTEN = Written(BY_HAND)
 
 
 class DigestAttribute(DeferredAttribute):
-    """Load a digest that the row alone knows where something asks for it."""
+    """Read the digest from the database where the instance has not got it."""
 
     def __get__(self, instance: Model | None, cls: type[Model] | None = None) -> Any:
         if instance is not None and isinstance(instance.__dict__.get(self.field.attname), Written):
@@ -44,8 +44,10 @@ class DigestField(_CharField):
     """
     Hold the digest of the text that a vector stands for; an EmbeddingField with a source adds it by itself.
 
-    A vector given by hand stands for the text that its row has when it is saved. One that was loaded keeps the digest
-    it was loaded with. Where in doubt, the digest is the one that makes the row stale.
+    On save:
+        vector assigned     -> digest of the current text
+        vector only loaded  -> digest unchanged
+        text unknown        -> NULL, so that the row is stale
     """
 
     descriptor_class = DigestAttribute
@@ -65,16 +67,16 @@ class DigestField(_CharField):
         super().contribute_to_class(cls, name, private_only)
 
     def deconstruct(self) -> Any:
-        # To a migration it is a column like any other.
+        # In a migration it is a plain CharField.
         name, _path, args, kwargs = super().deconstruct()
         return name, "django.db.models.CharField", args, kwargs
 
     def get_default(self) -> str:
-        # What is loaded is NULL or a digest, so that this tells an instance that was made from one that was loaded.
+        # A loaded instance has NULL or a digest here, a new one this.
         return BY_HAND
 
     def get_db_prep_save(self, value: Any, connection: BaseDatabaseWrapper) -> Any:
-        # Saved raw, a vector given by hand stands for a text that nobody knows.
+        # Saved raw, as by loaddata: the text of an assigned vector is unknown, so its row is stale.
         return super().get_db_prep_save(None if value == BY_HAND else value, connection)
 
     def pre_save(self, model_instance: Model, add: bool) -> Any:

@@ -32,7 +32,7 @@ def _watch_heirs(sender: type[Model], **kwargs: Any) -> None:
 def _mark_written(
     sender: type[Model], *, instance: Model, update_fields: Collection[str] | None, **kwargs: Any
 ) -> None:
-    """Mark the digests of vectors that were given by hand and are in the row now, which alone knows them."""
+    """Mark the digests of assigned vectors as written: the database has them, the instances not yet."""
     for field in sender._meta.concrete_fields:
         if not isinstance(field, DigestField) or instance.__dict__.get(field.attname) != BY_HAND:
             continue

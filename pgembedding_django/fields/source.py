@@ -32,7 +32,7 @@ WHITESPACE = (
     "\u2028\u2029\u202f\u205f\u3000"
 )
 
-#: The digest of an instance whose vector was given by hand: save() replaces it.
+#: The digest of an instance whose vector was assigned: save() replaces it.
 BY_HAND = ""
 
 
@@ -46,7 +46,7 @@ def _literal(text: str) -> str:
 
 
 class Column(Combinable):
-    """A column of the model itself: no F(), of which django-modeltranslation makes that of the active language."""
+    """A column of the model. Not F(): django-modeltranslation turns that into the column of the active language."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -90,14 +90,14 @@ class Digest(Func):
 
 
 def hash_text(text: str) -> str:
-    """Return the SHA-256 of a text in hex; one that is no Unicode has one too, as the embedder is who refuses it."""
+    """Return the SHA-256 of a text in hex, also of one that is no Unicode: refusing it is left to the embedder."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @dataclass(frozen=True)
 class Source:
     """
-    The text of a row, and the digest of it and of what embeds it.
+    The text of a row, and the digest of text and embedder.
 
     model: whose table holds the vector. name: of the vector's field. parts: names of columns, or of one method.
     """
@@ -155,7 +155,7 @@ class Source:
             return None
 
     def is_stale(self, row: Model) -> bool:
-        """Tell whether an instance, as it is, needs another vector; a vector just given by hand is never stale."""
+        """Tell whether an instance needs another vector; a vector just assigned is never stale."""
         vector = getattr(row, self.name)
         if vector is None:
             return bool(self.text(row))

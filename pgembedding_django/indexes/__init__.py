@@ -34,21 +34,21 @@ def declared_index(field: EmbeddingField, distance: str | None = None) -> Vector
     Where there are several, one of all rows comes first, then an HnswIndex, then one for the field's distance, then the
     order of Meta.indexes decides.
     """
-    found = _all_of(field, distance)
-    return min(found, key=lambda index: (index.is_partial, not isinstance(index, HnswIndex)), default=None)
+    indexes = _all_of(field, distance)
+    return min(indexes, key=lambda index: (index.is_partial, not isinstance(index, HnswIndex)), default=None)
 
 
 def declared_hnsw_index(field: EmbeddingField, distance: str | None = None) -> HnswIndex | None:
     """Return what `declared_index` does of the field's HnswIndexes."""
-    found = [index for index in _all_of(field, distance) if isinstance(index, HnswIndex)]
-    return min(found, key=lambda index: index.is_partial, default=None)
+    indexes = [index for index in _all_of(field, distance) if isinstance(index, HnswIndex)]
+    return min(indexes, key=lambda index: index.is_partial, default=None)
 
 
 def _all_of(field: EmbeddingField, distance: str | None) -> list[VectorIndex]:
     """Return a field's indexes, those for its own distance first."""
-    found = [
+    indexes = [
         index
         for index in field.get_indexes()
         if isinstance(index, VectorIndex) and index.fields == [field.name] and distance in (None, index.distance)
     ]
-    return sorted(found, key=lambda index: index.distance != field.distance)
+    return sorted(indexes, key=lambda index: index.distance != field.distance)

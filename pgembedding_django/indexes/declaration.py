@@ -118,8 +118,8 @@ class IndexDeclaration(Index):
         """
         Tell whether a migration from one to the other would leave every index of this project's databases as it is.
 
-        So pgvector's own index is equal if it is defined alike, and an option counts only where an engine of
-        PGEMBEDDING["ENGINE"] writes it into the index.
+        pgvector's own index is equal if its definition is. An option counts only if an engine of PGEMBEDDING["ENGINE"]
+        writes it into the index.
         """
         if isinstance(other, IndexDeclaration):
             return type(other) is type(self) and self._definition == other._definition
@@ -154,7 +154,7 @@ class IndexDeclaration(Index):
         opclasses = ENGINES["pgvector"].opclasses
         named = next((name for name, each in opclasses.items() if set(self.opclasses) & set(each.values())), "single")
         known = self.distance in opclasses[field.storage] and all(map(distance_of_opclass, self.opclasses))
-        # What no engine knows stays, for the check to name.
+        # An unknown operator class stays, for the check to report.
         if field.storage != named and known:
             self.opclasses: Sequence[str] = [opclasses[field.storage][self.distance]]
 

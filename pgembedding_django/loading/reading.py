@@ -47,9 +47,9 @@ def read_pages(rows: QuerySet[Any], field: EmbeddingField, size: int) -> Iterato
 
 def _read_rows(rows: QuerySet[Any], field: EmbeddingField, size: int) -> Iterator[Page]:
     """Read by Django what no other statement may change, such as a ranking, and where there is no COPY."""
-    found = [(pk, vector) for pk, vector in rows.values_list("pk", field.name) if vector is not None]
-    for start in range(0, len(found), size):
-        keys, vectors = zip(*found[start : start + size], strict=True)
+    pairs = [(pk, vector) for pk, vector in rows.values_list("pk", field.name) if vector is not None]
+    for start in range(0, len(pairs), size):
+        keys, vectors = zip(*pairs[start : start + size], strict=True)
         check_lengths(field, set(map(len, vectors)))
         yield list(keys), np.array(list(map(np.asarray, vectors)))
 

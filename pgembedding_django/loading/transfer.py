@@ -209,13 +209,13 @@ class Transfer:
         )
 
     def _type(self, field: Field[Any, Any], connection: BaseDatabaseWrapper) -> str:
-        found = self._types(connection).get(str(field.column))
-        if found is None:
+        column_type = self._types(connection).get(str(field.column))
+        if column_type is None:
             raise NotSupportedError(
                 f'{self.model._meta.label}.{field.name} has no column in database "{connection.alias}". '
                 f"Run: manage.py migrate --database {connection.alias}"
             )
-        return found[0]
+        return column_type[0]
 
     def _types(self, connection: BaseDatabaseWrapper) -> dict[str, tuple[str, str]]:
         """Return name and full spelling of the type of each column."""

@@ -41,10 +41,10 @@ class SparseVector:
     __module__ = "pgembedding_django"
 
     def __init__(self, value: SparseLike, dimensions: int | None = None, /) -> None:
-        indices, values, found = _parts(value, dimensions)
+        indices, values, length = _parts(value, dimensions)
         order = np.argsort(indices, kind="stable")
         order = order[values[order] != 0]
-        self._indices, self._values, self._dimensions = indices[order].astype(np.int32), values[order], found
+        self._indices, self._values, self._dimensions = indices[order].astype(np.int32), values[order], length
         self._check()
 
     def _check(self) -> None:

@@ -45,20 +45,20 @@ def model_tables(using: str, *, unmanaged: bool = False) -> dict[int, type[Model
     unmanaged: whether to return those too whose tables Django does not make, where no other model has them.
     """
     connection = connections[using]
-    found = [
+    models = [
         model
         for model in apps.get_models()
         if not model._meta.proxy and (model._meta.managed or unmanaged) and router.allow_migrate_model(using, model)
     ]
-    found.sort(key=lambda model: model._meta.managed)
-    names = [connection.ops.quote_name(model._meta.db_table) for model in found]
+    models.sort(key=lambda model: model._meta.managed)
+    names = [connection.ops.quote_name(model._meta.db_table) for model in models]
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT to_regclass(name)::oid::bigint FROM unnest(%s::text[]) WITH ORDINALITY t (name, n) ORDER BY n",
             [names],
         )
         oids = [oid for (oid,) in cursor.fetchall()]
-    return {oid: model for oid, model in zip(oids, found, strict=True) if oid is not None}
+    return {oid: model for oid, model in zip(oids, models, strict=True) if oid is not None}
 
 
 def declarations(tables: dict[int, type[Model]]) -> dict[tuple[int, str], Declaration]:
@@ -82,12 +82,12 @@ def load_migrations(using: str) -> MigrationLoader | None:
 
 def creation_times(declared: Iterable[Declaration], using: str) -> dict[tuple[int, str], datetime]:
     """Return when the migrations ran that add some indexes, as far as known, by table oid and name of the index."""
-    found = list(declared)
-    loader = load_migrations(using) if found else None
+    wanted = list(declared)
+    loader = load_migrations(using) if wanted else None
     if loader is None:
         return {}
     times: dict[tuple[int, str], datetime] = {}
-    for each in found:
+    for each in wanted:
         migration, applied = _find_migration(loader, each.model, each.index.name) or (None, False)
         if migration and applied:
             record = cast("MigrationRecorder.Migration", loader.applied_migrations[migration.app_label, migration.name])
@@ -99,10 +99,10 @@ def advise_missing(loader: MigrationLoader | None, model: type[Model], name: str
     """Say how a declared index comes into the database, and whether repair should create it."""
     if loader is None:
         return _("This role may not read which migrations have run. Ask one that may."), False
-    found = _find_migration(loader, model, name)
-    if found is None:
+    added_by = _find_migration(loader, model, name)
+    if added_by is None:
         return _("No migration adds it. Run makemigrations and migrate, or let repair create it."), True
-    migration, applied = found
+    migration, applied = added_by
     if not applied:
         return _("Run: manage.py migrate %(app)s --database %(using)s") % {
             "app": migration.app_label,
@@ -115,12 +115,12 @@ def advise_missing(loader: MigrationLoader | None, model: type[Model], name: str
 
 def _find_migration(loader: MigrationLoader, model: type[Model], name: str) -> tuple[Migration, bool] | None:
     """Return the last migration that adds an index, and whether it has run; None where none does."""
-    found = [
+    adding = [
         (migration, key in loader.applied_migrations)
         for key, migration in sorted(loader.disk_migrations.items())
         if key[0] == model._meta.app_label and any(_adds(operation, name) for operation in migration.operations)
     ]
-    return found[-1] if found else None
+    return adding[-1] if adding else None
 
 
 def _adds(operation: object, name: str) -> bool:

@@ -166,6 +166,6 @@ class RecallReport:
 
     def _call(self, smallest: Recall | None, **better: int) -> str:
         """Return how to build an index that no model declares: as it is, but for ef_search and what is better."""
-        found = {} if smallest is None else {"ef_search": smallest.ef_search}
-        options = {**self.index.graph, "ef_search": self.index.declared["ef_search"], **found, **better}
+        searched_with = {} if smallest is None else {"ef_search": smallest.ef_search}
+        options = {**self.index.graph, "ef_search": self.index.declared["ef_search"], **searched_with, **better}
         return f"Call {self.index.builder}({', '.join(f'{name}={value}' for name, value in options.items())})."

@@ -120,5 +120,5 @@ def _remedy_of_rights(status: HnswIndexStatus, session: Session) -> str:
 
 
 def _invalid(status: HnswIndexStatus, session: Session) -> set[str]:
-    found = statuses(session.using).filter(table_oid=status.table_oid, valid=False, building_pid=None)
-    return set(found.values_list("name", flat=True))
+    invalid = statuses(session.using).filter(table_oid=status.table_oid, valid=False, building_pid=None)
+    return set(invalid.values_list("name", flat=True))

@@ -52,9 +52,9 @@ def plan_repair(using: str = DEFAULT_DB_ALIAS, reports: Iterable[IndexReport] | 
 
     reports: of the indexes to look at, None for all. What is being built right now is left alone.
     """
-    found = list_indexes(using) if reports is None else reports
+    looked_at = list_indexes(using) if reports is None else reports
     steps: dict[tuple[str, ...], Step] = {}
-    for report in found:
+    for report in looked_at:
         if report.repairable:
             # Rebuilding one index of such a table rebuilds all of them.
             all_of_table = report.state in (State.CRASHED, State.UNGUARDED)

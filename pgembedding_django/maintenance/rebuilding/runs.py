@@ -144,10 +144,10 @@ def progress_of(run: IndexRun) -> RunProgress:
     Return where a run is, as JSON holds it.
     """
     status = IndexRun.Status(current_status(run))
-    found = read_progress(_connection(run), run.pid) if status == IndexRun.Status.RUNNING and run.pid else None
+    build_progress = read_progress(_connection(run), run.pid) if status == IndexRun.Status.RUNNING and run.pid else None
     percent = 100.0 if status == IndexRun.Status.SUCCEEDED else None
-    if found:
-        percent = (100 * (run.part - 1) + found.percent) / run.parts
+    if build_progress:
+        percent = (100 * (run.part - 1) + build_progress.percent) / run.parts
     end = run.finished or timezone.now()
     return {
         "id": run.pk,
@@ -156,9 +156,9 @@ def progress_of(run: IndexRun) -> RunProgress:
         "status": status.value,
         "label": str(status.label),
         "done": status not in UNFINISHED,
-        "phase": found.phase if found else "",
+        "phase": build_progress.phase if build_progress else "",
         "percent": percent,
-        "blocked_by": list(found.blocked_by) if found else [],
+        "blocked_by": list(build_progress.blocked_by) if build_progress else [],
         "part": run.part,
         "parts": run.parts,
         "seconds": (end - run.started).total_seconds() if run.started else 0.0,

@@ -44,12 +44,12 @@ def read_queries(
             f"{measured.label} is a {type(measured).__name__}, which no embedder makes: give --queries a .npy, or "
             "leave it out."
         )
-    found = rows.get_embedding_field(field)
+    column = rows.get_embedding_field(field)
     try:
         questions = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} must be UTF-8 text with a question a line, or a .npy of vectors.") from error
-    embedder = get_embedder(found.embedder)
+    embedder = get_embedder(column.embedder)
     return [embedder.embed_query(question) for question in questions]
 
 

@@ -78,27 +78,27 @@ def measure_recall(
             "atomic() and ATOMIC_REQUESTS, and in a TransactionTestCase."
         )
     rows: EmbeddingQuerySet[Model] = every_row(model, using).filter(**(filters or {}))
-    found = one_length(rows, field)
-    index = declared_index(found)
+    column = one_length(rows, field)
+    index = declared_index(column)
     if index is None:
-        raise IndexUnusable(_tell_no_index(found, rows.index_class.builder))
-    built = find_built(found, index, using)
+        raise IndexUnusable(_tell_no_index(column, rows.index_class.builder))
+    built = find_built(column, index, using)
     tried = _choose_breadths(built, ef_search, probes)
     with _snapshot(using):
         if queries is None:
-            asking = draw(rows, found, index, size=sample, seed=seed)
+            asking = draw(rows, column, index, size=sample, seed=seed)
         else:
-            asking = [(None, found.to_vector(vector)) for vector in queries]
+            asking = [(None, column.to_vector(vector)) for vector in queries]
         reduced = index.precision is not None
         step = _counter(progress, len(asking) * (2 + len(tried) + reduced))
-        asked = Sample(rows, found, index, asking, names=built.names, k=k, step=step)
+        asked = Sample(rows, column, index, asking, names=built.names, k=k, step=step)
         asked.check_index()
         return RecallReport(
             model=model._meta.label,
-            field=found.name,
+            field=column.name,
             index=built,
             filters=", ".join(f"{name}={value}" for name, value in (filters or {}).items()),
-            size=rows.filter(**{f"{found.name}__isnull": False}).count(),
+            size=rows.filter(**{f"{column.name}__isnull": False}).count(),
             k=asked.wanted,
             queries=tuple(pk for pk, _ in asked.queries),
             default=asked.by_default(),

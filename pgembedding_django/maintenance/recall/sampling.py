@@ -191,25 +191,25 @@ class Sample:
         with get_engine(self.connection).scanning(self.connection, table, scan), self.connection.cursor() as cursor:
             start = perf_counter()
             cursor.execute(sql, params)
-            found, seconds = cursor.fetchall(), perf_counter() - start
+            answer, seconds = cursor.fetchall(), perf_counter() - start
         if self.rows.model._meta.is_composite_pk:
-            return [(tuple(key), distance) for *key, distance in found], seconds
-        return found, seconds
+            return [(tuple(key), distance) for *key, distance in answer], seconds
+        return answer, seconds
 
     def _without(self, pk: object, answer: Answer) -> Answer:
         # pg_embedding may repeat a row; a dict keeps the first of each.
         return [other for other in dict(answer).items() if other[0] != pk][: self.k]
 
     def _compare(self, ef_search: int | None, answers: Iterator[tuple[Answer, float]]) -> Recall:
-        found, seconds = [], []
+        counts, seconds = [], []
         for (pk, _), exact, (answer, took) in zip(self.queries, self.exact, answers, strict=True):
             # Both scans compute the distance by the same operator, so that of a tie is equal to the bit.
-            found.append(sum(distance <= exact[-1][1] for _, distance in self._without(pk, answer)))
+            counts.append(sum(distance <= exact[-1][1] for _, distance in self._without(pk, answer)))
             seconds.append(took)
-        low, high = interval(found, self.wanted)
+        low, high = interval(counts, self.wanted)
         p50, p95 = np.percentile(seconds, [50, 95]) * 1000
-        recall = sum(found) / (self.wanted * len(found))
-        return Recall(ef_search, recall, low, high, float(p50), float(p95), tuple(found))
+        recall = sum(counts) / (self.wanted * len(counts))
+        return Recall(ef_search, recall, low, high, float(p50), float(p95), tuple(counts))
 
 
 def interval(found: Sequence[int], wanted: int) -> tuple[float, float]:
@@ -217,9 +217,9 @@ def interval(found: Sequence[int], wanted: int) -> tuple[float, float]:
     Return the 95% confidence interval of a mean recall.
 
     found: how many of the rows wanted each query found.
-    It is Wilson's, of as many independent answers as the sample is worth: the answers to one query are alike, so they
-    count for as many as would scatter like the queries do, at least one and at most all of them. Unlike a bootstrap it
-    has a width where every answer was found, and needs no chance.
+    Wilson interval with the effective sample size n*p*(1-p)/s^2, clipped to [1, n*k]: the k answers to one query are
+    correlated. n: queries; p, s^2: mean and variance of their recall. It has a width where every recall is 1, and draws
+    nothing by chance, as a bootstrap would.
     Source: Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927; Dean and Pagano,
     "Evaluating Confidence Interval Methods for Binomial Proportions in Clustered Surveys", 2015.
     """

@@ -34,7 +34,7 @@ def copy_rows(rows: Rows, field: EmbeddingField, index: HnswIndex) -> Rows:
         f"WHERE ({keys}) IN ({chosen})"
     )
     with connection.cursor() as cursor:
-        # The role's own limit is for queries, not for builds.
+        # The role's statement_timeout is meant for queries, not for builds.
         cursor.execute("SET LOCAL statement_timeout = 0")
         # DDL takes no parameters from the server.
         cursor.execute(connection.ops.compose_sql(statement, params))

@@ -110,10 +110,10 @@ def tune(
     """
     check_tuning(model, field, recall=recall, k=k, sample_rows=sample_rows, seed=seed, using=using)
     rows: EmbeddingQuerySet[models.Model] = EmbeddingQuerySet(model, using=using)
-    found = one_length(rows, field)
-    builds = _fitting_builds(found, using)
-    name = f"{model._meta.model_name}_{found.name}_hnsw"[: HnswIndex.max_name_length]
-    index = declared_hnsw_index(found) or _by_default(found, name)
+    column = one_length(rows, field)
+    builds = _fitting_builds(column, using)
+    name = f"{model._meta.model_name}_{column.name}_hnsw"[: HnswIndex.max_name_length]
+    index = declared_hnsw_index(column) or _by_default(column, name)
     done, total = count(1), len(builds) * (1 + len(EF_SEARCH))
 
     def step() -> None:
@@ -121,22 +121,22 @@ def tune(
             progress(next(done), total)
 
     with undone(using):
-        source = shuffle(rows.filter(index.condition) if index.condition else rows, found, seed=seed)
+        source = shuffle(rows.filter(index.condition) if index.condition else rows, column, seed=seed)
         total_rows = source.count()
         if total_rows < FEWEST:
             raise ValueError(
-                f"{found.label} has {total_rows} row{pluralize(total_rows)} with a vector, and tuning needs {FEWEST}. "
+                f"{column.label} has {total_rows} row{pluralize(total_rows)} with a vector, and tuning needs {FEWEST}. "
                 f"Run: manage.py embed {model._meta.label}"
             )
         # What asks is left out of the graph, as a real query would be: a row in it finds its neighbours more easily.
         asking = max(2, min(QUERIES, total_rows // 10))
-        queries = [(None, vector) for _, vector in draw(source, found, index, size=asking, seed=seed)]
-        copied = copy_rows(source[asking : asking + sample_rows], found, index)
+        queries = [(None, vector) for _, vector in draw(source, column, index, size=asking, seed=seed)]
+        copied = copy_rows(source[asking : asking + sample_rows], column, index)
 
         def sample(precision: str | None) -> Sample:
             declared = copy(index)
             declared.precision = precision
-            return _sample(copied_rows(found, declared, using), queries, k)
+            return _sample(copied_rows(column, declared, using), queries, k)
 
         trials = tuple(try_precisions(sample, builds, recall, step))
         return TuningReport(

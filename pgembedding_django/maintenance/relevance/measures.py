@@ -32,10 +32,10 @@ def score(
         for place, keys in enumerate(answers)
         for rank, key in enumerate(keys)
     ]
-    found = {ours: [0.0] * len(questions) for ours in MEASURES}
+    scores = {ours: [0.0] * len(questions) for ours in MEASURES}
     for metric in measures.iter_calc(list(names), qrels, run):
-        found[names[metric.measure]][int(metric.query_id)] = float(metric.value)
-    return {name: tuple(values) for name, values in found.items()}
+        scores[names[metric.measure]][int(metric.query_id)] = float(metric.value)
+    return {name: tuple(values) for name, values in scores.items()}
 
 
 def paired_p(first: Sequence[float], second: Sequence[float]) -> float | None:

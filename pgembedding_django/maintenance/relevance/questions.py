@@ -73,13 +73,13 @@ def _parse_key(place: str, model: type[Model], key: str, answer: Any) -> Any:
         fields: list[Any] = list(model._meta.pk_fields) if key == "pk" else [model._meta.get_field(key)]
         parts = answer if len(fields) > 1 and isinstance(answer, list) else [answer]
         values = [field.to_python(part) for field, part in zip(fields, parts, strict=True)]
-        (found,) = values if len(fields) == 1 else [tuple(values)]
-        hash(found)
+        (parsed,) = values if len(fields) == 1 else [tuple(values)]
+        hash(parsed)
     except FieldDoesNotExist as error:
         raise ValueError(f"key must name a field of {model.__name__}, got {key!r}.") from error
     except (ValidationError, TypeError, ValueError) as error:
         raise ValueError(f"{place}: {answer!r} is no {key} of {model.__name__}.") from error
-    return found
+    return parsed
 
 
 def _missing(

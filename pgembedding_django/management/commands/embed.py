@@ -81,20 +81,20 @@ class Command(DatabaseCommand):
         for run in runs:
             if left == 0:
                 break
-            found = estimate(run.queryset, run.field, fresh_too=run.all, limit=left)
-            left = left and left - found.rows
-            run.total = found.rows
-            self._say_count(run, found)
-            sent = sent or bool(found.rows and run.embedder.sends_to)
+            needed = estimate(run.queryset, run.field, fresh_too=run.all, limit=left)
+            left = left and left - needed.rows
+            run.total = needed.rows
+            self._say_count(run, needed)
+            sent = sent or bool(needed.rows and run.embedder.sends_to)
         return sent
 
-    def _say_count(self, run: EmbedRun, found: Estimate) -> None:
-        price = "" if found.price is None else f", at a price of about {found.price:,.4f}"
+    def _say_count(self, run: EmbedRun, needed: Estimate) -> None:
+        price = "" if needed.price is None else f", at a price of about {needed.price:,.4f}"
         self.stdout.write(
-            f"{_name(run)}: {_count(found.rows, 'row')} to embed by {_embedder(run)}, "
-            f"{_count(found.characters, 'character')}, at most about {_count(found.tokens, 'token')}{price}."
+            f"{_name(run)}: {_count(needed.rows, 'row')} to embed by {_embedder(run)}, "
+            f"{_count(needed.characters, 'character')}, at most about {_count(needed.tokens, 'token')}{price}."
         )
-        if found.rows and run.embedder.sends_to:
+        if needed.rows and run.embedder.sends_to:
             self.stdout.write(f"Their texts are sent to {run.embedder.sends_to}, which may charge for them.")
 
     def _run_all(self, runs: list[EmbedRun], left: int | None, *, announced: bool) -> None:

@@ -110,15 +110,17 @@ class Command(DatabaseCommand):
         chosen = []
         for target in targets:
             model, field = _find_model(target)
-            found = [report for report in reports if (_is_of(report, model, field) if model else _is(report, target))]
-            if not found and model is None:
+            matching = [
+                report for report in reports if (_is_of(report, model, field) if model else _is(report, target))
+            ]
+            if not matching and model is None:
                 try:
                     find_index(target, using)
                 except ObjectDoesNotExist as error:
                     raise CommandError(str(error)) from error
-            if not found:
+            if not matching:
                 self.stdout.write(f"{target} has no HNSW index, neither declared nor built.")
-            chosen += found
+            chosen += matching
         return chosen
 
     def _plan(self, reports: list[IndexReport], how: RebuildOptions, options: dict[str, Any]) -> list[Task]:
