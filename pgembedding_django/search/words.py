@@ -27,7 +27,8 @@ class ParsedOnce(SearchQuery):
 
     def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, *args: Any, **extra: Any) -> Any:
         sql, params = super().as_sql(compiler, connection, *args, **extra)
-        return f"(SELECT {sql})", tuple(params)
+        # As they come: `@@` of Django 5.2 joins lists.
+        return f"(SELECT {sql})", params
 
 
 def check_text(text: object) -> None:
