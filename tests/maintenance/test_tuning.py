@@ -8,7 +8,7 @@ from django.db import NotSupportedError, connection
 from django.db.models import Q
 
 from pgembedding_django import HnswIndex
-from pgembedding_django.maintenance.recall import tuning
+from pgembedding_django.maintenance.recall import trials, tuning
 from pgembedding_django.maintenance.recall.sampling import Recall
 from pgembedding_django.maintenance.recall.trials import Trial
 from pgembedding_django.maintenance.recall.tuning import BUILDS, TuningReport, tune
@@ -52,19 +52,19 @@ def test_tune_stops_at_the_first_build_that_is_good_enough(many):
 
 
 def test_tune_tries_every_build_where_none_is_good_enough(many, monkeypatch):
-    monkeypatch.setattr(tuning, "ENOUGH", 0)
+    monkeypatch.setattr(trials, "ENOUGH", 0)
     found = tune(Article, recall=0.9, sample_rows=100)
     assert [(trial.m, trial.ef_construction) for trial in found.trials] == list(BUILDS)
 
 
 def test_tune_goes_on_to_more_candidates_until_the_target(many, monkeypatch):
     monkeypatch.setattr(tuning, "BUILDS", ((2, 4),))
-    monkeypatch.setattr(tuning, "EF_SEARCH", (1, 2, 400))
+    monkeypatch.setattr(trials, "EF_SEARCH", (1, 2, 400))
     seen = []
     found = tune(Article, recall=0.9, k=5, progress=lambda done, total: seen.append((done, total)))
-    tried = tuning.EF_SEARCH.index(found.best.recall.ef_search) + 1
+    tried = trials.EF_SEARCH.index(found.best.recall.ef_search) + 1
     assert tried > 1
-    assert seen == [(i + 1, 1 + len(tuning.EF_SEARCH)) for i in range(1 + tried)]
+    assert seen == [(i + 1, 1 + len(trials.EF_SEARCH)) for i in range(1 + tried)]
 
 
 def test_tune_samples_the_rows_of_a_partial_index(many, monkeypatch):

@@ -14,7 +14,7 @@ from pgembedding_django.indexes import HnswIndex
 from pgembedding_django.maintenance.recall.sampling import Recall, Sample, undone
 from pgembedding_django.maintenance.recall.scratch import INDEX, variant
 
-__all__ = ["EF_SEARCH", "Build", "Trial", "try_precisions"]
+__all__ = ["Build", "Trial", "count_steps", "try_precisions"]
 
 #: What is tried with each build.
 EF_SEARCH = (20, 40, 60, 80, 100, 200, 400)
@@ -41,6 +41,11 @@ class Trial:
     size: int
     recall: Recall
     precision: str | None = None
+
+
+def count_steps(builds: list[Build]) -> int:
+    """Return how many steps all trials of some builds have at most: each build, and each search through it."""
+    return len(builds) * (1 + len(EF_SEARCH))
 
 
 def try_precisions(

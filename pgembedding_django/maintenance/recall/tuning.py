@@ -26,7 +26,7 @@ from pgembedding_django.maintenance.recall.drawing import (
 )
 from pgembedding_django.maintenance.recall.sampling import Sample, undone
 from pgembedding_django.maintenance.recall.scratch import INDEX, copied_rows, copy_rows
-from pgembedding_django.maintenance.recall.trials import EF_SEARCH, Build, Trial, try_precisions
+from pgembedding_django.maintenance.recall.trials import Build, Trial, count_steps, try_precisions
 from pgembedding_django.querysets import EmbeddingQuerySet
 
 __all__ = ["BUILDS", "TuningReport", "check_tuning", "tune"]
@@ -114,7 +114,7 @@ def tune(
     builds = _fitting_builds(column, using)
     name = f"{model._meta.model_name}_{column.name}_hnsw"[: HnswIndex.max_name_length]
     index = declared_hnsw_index(column) or _by_default(column, name)
-    done, total = count(1), len(builds) * (1 + len(EF_SEARCH))
+    done, total = count(1), count_steps(builds)
 
     def step() -> None:
         if progress:
