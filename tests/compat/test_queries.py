@@ -21,6 +21,7 @@ from pgembedding_django.compat.queries import (
     clone_plain,
     column_of,
     compiled,
+    compiled_conditions,
     current_query,
     default_queryset,
     get_companion,
@@ -180,3 +181,9 @@ def test_wrapped_class_of_rows_is_of_the_class_that_it_wraps():
     assert kind.wraps is ValuesIterable
     assert issubclass(kind, (ValuesIterable, ModelIterable))
     assert wrapped(ValuesIterable, ModelIterable) is kind
+
+
+def test_compiled_conditions_are_the_tables_and_the_filter():
+    tables, sql, params = compiled_conditions(Article.objects.filter(title="a").query, connection)
+    assert (tables, sql, tuple(params)) == ("tests_article", '"tests_article"."title" = %s', ("a",))
+    assert compiled_conditions(Own(Article), connection) is None

@@ -11,7 +11,7 @@ from django.db import OperationalError, connections, transaction
 
 from pgembedding_django.checks import check_indexes
 from pgembedding_django.engines import ENGINES, guard
-from pgembedding_django.engines.base import Scan
+from pgembedding_django.engines.scan import Scan
 from tests.models import Article
 from tests.support.maintenance import INDEX, fill
 from tests.support.waiting import ADVISORY_LOCKS
