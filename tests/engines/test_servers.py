@@ -8,9 +8,9 @@ from django.db.models import Q
 
 from pgembedding_django import EmbeddingField, EmbeddingManager, HnswIndex
 from pgembedding_django.engines import get_engine
-from pgembedding_django.engines.base import Scan, fitting_ef_search
 from pgembedding_django.engines.explained import plan_nodes
 from pgembedding_django.engines.extension import Known, place
+from pgembedding_django.engines.scan import Scan, fitting_ef_search
 from pgembedding_django.engines.servers import CITUS, PLAIN, YUGABYTE, Estimate, Parts, server_with
 from pgembedding_django.maintenance import find_index, list_indexes, rebuild
 from pgembedding_django.maintenance.indexes.diagnosis import State
