@@ -1,4 +1,8 @@
-"""The extension `vector` (pgvector), the default."""
+"""
+The extension `vector` (pgvector), the default.
+
+Longer than other modules: it fills in each method of Engine, and half of them have two kinds of index.
+"""
 
 from __future__ import annotations
 

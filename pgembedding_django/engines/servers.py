@@ -1,4 +1,8 @@
-"""What a server can do: Postgres as it comes, and what differs where a table lies on several servers."""
+"""
+What a server can do: Postgres as it comes, and what differs where a table lies on several servers.
+
+Longer than other modules: what differs between servers is read side by side.
+"""
 
 from __future__ import annotations
 
