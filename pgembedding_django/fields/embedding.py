@@ -17,7 +17,7 @@ from django.db.models import Field, Index, Model
 from django.utils.translation import gettext_lazy as _
 
 from pgembedding_django import vectors
-from pgembedding_django.bounds import is_integer
+from pgembedding_django.bounds import is_writable_integer
 from pgembedding_django.fields.attribute import VectorAttribute
 from pgembedding_django.fields.copied import is_copied, when_prepared
 from pgembedding_django.fields.digest import DigestField, is_digest
@@ -146,8 +146,7 @@ class EmbeddingField(MeasuredField, Generic[Set, Get]):
         allow_zero: bool = True,
         **kwargs: Any,
     ) -> None:
-        # numpy's are none: a migration could not write them.
-        if dimensions is not None and not (isinstance(dimensions, int) and is_integer(dimensions, 1)):
+        if dimensions is not None and not is_writable_integer(dimensions, 1):
             raise ValueError(f"EmbeddingField.dimensions must be a positive integer, got {dimensions!r}.")
         if storage not in STORAGES:
             raise ValueError(f'EmbeddingField.storage must be "single" or "half", got {storage!r}.')

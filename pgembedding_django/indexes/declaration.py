@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self, TypedDict, cast
 from django.db import connections
 from django.db.models import Index, Model, Q
 
-from pgembedding_django.bounds import is_integer
+from pgembedding_django.bounds import is_writable_integer
 from pgembedding_django.engines import (
     DISTANCES,
     ENGINES,
@@ -90,8 +90,7 @@ class IndexDeclaration(Index):
             )
         if precision not in (None, *PRECISIONS):
             raise ValueError(f'{kind}.precision must be "half", "binary" or None, got {precision!r}.')
-        # numpy's are none: a migration could not write them.
-        if dimensions is not None and not (isinstance(dimensions, int) and is_integer(dimensions, 1)):
+        if dimensions is not None and not is_writable_integer(dimensions, 1):
             raise ValueError(f"{kind}.dimensions must be a positive integer, got {dimensions!r}.")
         self.precision, self.dimensions = precision, dimensions
         self.chosen_distance: str | None = distance or named
@@ -196,5 +195,4 @@ class IndexDeclaration(Index):
 
 def is_option_value(value: object, option: Any) -> bool:
     """Tell whether an index option is an integer that the server accepts."""
-    # numpy's are none: a migration could not write them.
-    return isinstance(value, int) and is_integer(value, option.minimum, option.maximum)
+    return is_writable_integer(value, option.minimum, option.maximum)
