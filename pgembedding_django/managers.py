@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Self, overload
 
     import numpy as np
-    from django.db.models import Model, Prefetch
+    from django.db.models import Expression, Model, Prefetch, Q
     from django.db.models.expressions import Combinable
     from numpy.typing import NDArray
     from typing_extensions import TypeVar
@@ -107,6 +107,12 @@ if TYPE_CHECKING:
             config: str | None = None,
             candidates: int | None = None,
             alias: str = "score",
+            weights: Sequence[float] = (1, 1),
+            meaning: Q | None = None,
+            words: Q | None = None,
+            fusion: Expression | None = None,
+            details: bool = False,
+            snippet: str | None = None,
         ) -> EmbeddingQuerySet[M]: ...
         def stale(self, *, field: str | None = None) -> EmbeddingQuerySet[M]: ...
         async def astale(self, *, field: str | None = None) -> EmbeddingQuerySet[M]: ...

@@ -7,7 +7,7 @@ from typing import Any, Self, TypeVar, cast
 
 from asgiref.sync import sync_to_async
 from django.db import connections
-from django.db.models import Model
+from django.db.models import Expression, Model, Q
 from django.db.models.sql import Query
 
 from pgembedding_django.compat.queries import default_queryset
@@ -171,6 +171,12 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
         config: str | None = None,
         candidates: int | None = None,
         alias: str = "score",
+        weights: Sequence[float] = (1, 1),
+        meaning: Q | None = None,
+        words: Q | None = None,
+        fusion: Expression | None = None,
+        details: bool = False,
+        snippet: str | None = None,
     ) -> Self:
         """
         Return the k rows that best match a text by meaning and by words, the best first.
@@ -179,7 +185,13 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
             reads it. fields: the names of the text fields whose words are searched, or of a SearchVectorField alone,
             which an index can serve. config: the text search configuration; that of a SearchVectorField is its own.
         field: as for nearest(). candidates: how many rows of each ranking count, 5 * k unless given.
-        alias: the attribute that holds the score, the sum of 1 / (60 + rank) over both rankings.
+        alias: the attribute that holds the score, the sum of weight / (60 + rank) over both rankings.
+        weights: of the ranking by meaning and of that by words.
+        meaning, words: which rows the one and the other ranking has, a Q each; all of this queryset unless given.
+        fusion: an expression to rank by instead, of fields and of F("score"), F("meaning_rank"), F("distance"),
+            F("words_rank") and F("words_score"); the greatest is the first.
+        details: let each row have these four of the two rankings as attributes, None where that ranking has it not.
+        snippet: the name of a text field; each row has an extract of it as `snippet`, HTML with the words in <mark>.
         Returns a sliced queryset, one statement, before which the planner is asked where there is a filter. The ranking
             by meaning is as complete as nearest(); the words are searched in every row that the filter keeps.
         Raises as nearest() does, and ValueError if fields is empty or the text has a NUL character, and when it runs if
@@ -187,6 +199,8 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
         Source: reciprocal rank fusion, see pgembedding_django.search.hybrid.
         """
         options: dict[str, Any] = {"fields": fields, "field": field, "config": config}
+        options |= {"weights": weights, "meaning": meaning, "words": words, "fusion": fusion}
+        options |= {"details": details, "snippet": snippet}
         return cast(Self, search_both(self, text, k, candidates=candidates, alias=alias, **options))
 
     def explain_nearest(self) -> str:

@@ -9,7 +9,7 @@ from django.db.models.constants import LOOKUP_SEP
 from django.db.models.sql import Query
 from django.db.models.sql.where import AND
 
-__all__ = ["add_condition", "add_resolved", "output_field_of", "resolved"]
+__all__ = ["add_condition", "add_resolved", "output_field_of", "replaced", "resolved"]
 
 
 def output_field_of(expression: Any) -> Any:
@@ -38,3 +38,8 @@ def add_resolved(query: Query, expression: Expression, alias: str) -> None:
     query.annotations[alias] = expression
     if query.selected:
         query.selected[alias] = alias
+
+
+def replaced(expression: Expression, names: dict[str, Expression]) -> Any:
+    """Return an expression with each F() of some names replaced by another expression."""
+    return expression.replace_expressions({F(name): other for name, other in names.items()})

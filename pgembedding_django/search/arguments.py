@@ -31,10 +31,14 @@ __all__ = [
     "checked_k",
     "checked_limit",
     "checked_limits",
+    "checked_weights",
 ]
 
 #: The bound of ivfflat.probes (pgvector 0.8, src/ivfflat.h).
 MAX_PROBES = 32_768
+
+#: The greatest weight of a ranking; more says nothing more.
+MAX_WEIGHT = 1_000_000
 
 #: The most rows that one call can ask for, an int4.
 MAX_K = 2**31 - 1
@@ -48,6 +52,16 @@ def checked_candidates(candidates: object, k: int) -> int:
     if candidates is None:
         return min(5 * k, MAX_K)
     return _checked_integer(candidates, k, MAX_K, f"candidates must be an integer from k = {k} to {MAX_K}")
+
+
+def checked_weights(weights: Any) -> tuple[float, float]:
+    pair = tuple(weights) if isinstance(weights, list | tuple) else ()
+    if len(pair) != 2 or not all(is_number(weight, 0, MAX_WEIGHT) for weight in pair) or not any(pair):
+        raise ValueError(
+            f"weights must be two numbers from 0 to {MAX_WEIGHT:,}, of the meaning and of the words, not both 0, "
+            f"got {weights!r}."
+        )
+    return float(pair[0]), float(pair[1])
 
 
 def checked_ef_search(ef_search: object) -> int | None:

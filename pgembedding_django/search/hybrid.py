@@ -9,15 +9,16 @@ from typing import Any, cast
 
 from django.db import ProgrammingError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import BooleanField, F, FloatField, Func, QuerySet
+from django.db.models import BooleanField, Expression, F, Field, FloatField, Func, IntegerField, Model, Q, QuerySet
 from django.db.models.sql import Query
 from django.db.models.sql.compiler import SQLCompiler
 
+from pgembedding_django.compat.expressions import replaced
 from pgembedding_django.compat.queries import key_names, replace_query
 from pgembedding_django.compat.tables import get_table, with_table
 from pgembedding_django.engines import get_engine
 from pgembedding_django.engines.scan import Scan
-from pgembedding_django.search.arguments import check_alias, checked_candidates, checked_k
+from pgembedding_django.search.arguments import check_alias, checked_candidates, checked_k, checked_weights
 from pgembedding_django.search.plans import EXACT, choose_scan
 from pgembedding_django.search.rankable import check_each
 from pgembedding_django.search.ranking import with_scan
@@ -26,22 +27,37 @@ from pgembedding_django.search.search import Ranking, get_ranking
 
 __all__ = ["get_fusion", "search_both"]
 
+#: The annotation by which either ranking is ordered; no field of a model has such a name.
+RANKED_BY = "pgembedding_value"
+
 #: How strongly the first ranks count before the later ones (Cormack, Clarke and Buettcher, "Reciprocal Rank Fusion
 #: outperforms Condorcet and individual Rank Learning Methods", 2009: k = 60).
 RANK_CONSTANT = 60
 
-#: Both rankings of keys, each in its order, in; the keys of the k best with their scores, out.
+#: Both rankings of keys, each in its order and with what it ranks by, in; the keys of the best with their scores, out.
 FUSED = (
-    '"pgembedding_fused" ({keys}, "score") AS ('
-    f'SELECT {{keys}}, sum(1 / ({RANK_CONSTANT} + "place")::float8) AS "score" FROM ('
-    'SELECT {keys}, row_number() OVER () AS "place" FROM ({meaning}) AS "meaning" ({keys}) '
-    'UNION ALL SELECT {keys}, row_number() OVER () FROM ({words}) AS "words" ({keys})'
-    ') AS "ranked" GROUP BY {keys} ORDER BY "score" DESC, {keys} LIMIT {k})'
+    '"pgembedding_fused" ({keys}, "score", "meaning_rank", "distance", "words_rank", "words_score") AS ('
+    f'SELECT {{keys}}, sum("weight" / ({RANK_CONSTANT} + "place")::float8) AS "score", '
+    'max("place") FILTER (WHERE "side" = 1), max("value") FILTER (WHERE "side" = 1), '
+    'max("place") FILTER (WHERE "side" = 2), max("value") FILTER (WHERE "side" = 2) FROM ('
+    'SELECT {keys}, 1 AS "side", %s::float8 AS "weight", row_number() OVER () AS "place", "value"::float8 '
+    'FROM ({meaning}) AS "meaning" ({keys}, "value") '
+    'UNION ALL SELECT {keys}, 2, %s::float8, row_number() OVER (), "value"::float8 '
+    'FROM ({words}) AS "words" ({keys}, "value")'
+    ') AS "ranked" GROUP BY {keys} ORDER BY "score" DESC, {keys} LIMIT {limit})'
 )
+
+#: What is known of a row beside its score.
+DETAILS: dict[str, Field[Any, Any]] = {
+    "meaning_rank": IntegerField(),
+    "distance": FloatField(),
+    "words_rank": IntegerField(),
+    "words_score": FloatField(),
+}
 
 #: A ranking through the index, or the exact one where that is short, which runs only then.
 COMPLETED = (
-    'WITH "found" ({keys}) AS {materialized}({indexed}) '
+    'WITH "found" ({keys}, "value") AS {materialized}({indexed}) '
     '(SELECT * FROM "found" WHERE (SELECT count(*) FROM "found") >= {enough}) '
     'UNION ALL SELECT * FROM ({exact}) AS "exact" WHERE (SELECT count(*) FROM "found") < {enough}'
 )
@@ -57,32 +73,51 @@ def search_both(
     config: str | None,
     candidates: int | None,
     alias: str,
+    weights: Sequence[float],
+    meaning: Q | None,
+    words: Q | None,
+    fusion: Expression | None,
+    details: bool,
+    snippet: str | None,
 ) -> Any:
     """Return the rows of an EmbeddingQuerySet that match a text by meaning and by words, as hybrid() documents."""
     get_engine(connections[rows.db]).check_words()
     # A project on SQLite has no driver of Postgres, which django.contrib.postgres imports.
-    from pgembedding_django.search.words import check_text, check_words, rank_by_words
+    from pgembedding_django.search.words import check_text, check_words, mark_words, rank_by_words
 
     check_text(text)
     check_words(rows.model, fields)
     check_each(rows, "hybrid()")
     k = checked_k(k)
-    check_alias(rows.model, rows.query.annotations, alias)
     wanted = checked_candidates(candidates, k)
-    meaning = rows.nearest(text, wanted, field=field).values("pk").query
+    weighed = checked_weights(weights)
+    marked = {} if snippet is None else {"snippet": mark_words(rows.model, snippet, text, config)}
+    for name in (alias, *(DETAILS if details else ()), *marked):
+        check_alias(rows.model, rows.query.annotations, name)
+    near = rows.filter(meaning or Q()).nearest(text, wanted, field=field, alias=RANKED_BY).values("pk", RANKED_BY).query
     if is_path(field):
-        rows = once_each(rows, meaning)
-    words = rank_by_words(rows, text, list(fields), config)[:wanted].values("pk").query
-    return _fuse(rows, Fusion(meaning, words, k, config), alias)
+        rows = once_each(rows, near)
+    worded = rank_by_words(rows.filter(words or Q()), text, list(fields), config, RANKED_BY)[:wanted].query
+    table = Fusion(near, worded, None if fusion is not None else k, config, weighed)
+    return _fuse(rows, table, k, {**_scored(rows.model, alias, fusion, details), **marked}, alias)
 
 
-def _fuse(rows: QuerySet[Any], fusion: Fusion, alias: str) -> Any:
-    """Return the k rows of two rankings with the greatest sums of 1 / (60 + rank), annotated with those."""
-    key = key_names(rows.model)
-    fused = rows.filter(IsRanked(*key)).annotate(**{alias: Score(*key)}).order_by(F(alias).desc(), "pk")
-    query = with_table(fused.query, fusion)
-    query.set_limits(high=fusion.k)
+def _fuse(rows: QuerySet[Any], table: Fusion, k: int, columns: dict[str, Any], alias: str) -> Any:
+    """Return the k rows of two rankings with the greatest scores, annotated with some columns."""
+    best = F(alias).desc(nulls_last=True) if table.limit is None else F(alias).desc()
+    fused = rows.filter(IsRanked(*key_names(rows.model))).annotate(**columns).order_by(best, "pk")
+    query = with_table(fused.query, table)
+    query.set_limits(high=k)
     return replace_query(fused, query)
+
+
+def _scored(model: type[Model], alias: str, fusion: Expression | None, details: bool) -> dict[str, Any]:
+    """Return the score, of which a fusion may name the parts, and with details these parts."""
+    key = key_names(model)
+    score = FromFusion(*key, column="score", output_field=FloatField())
+    known = {name: FromFusion(*key, column=name, output_field=field) for name, field in DETAILS.items()}
+    mixed = score if fusion is None else replaced(fusion, {"score": score, **known})
+    return {alias: mixed, **(known if details else {})}
 
 
 def _key_names(count: int) -> str:
@@ -100,29 +135,30 @@ class IsRanked(Func):
         return super().as_sql(compiler, connection, template=template)
 
 
-class Score(Func):
-    """The score of a key."""
-
-    output_field = FloatField()
+class FromFusion(Func):
+    """What the common table has of a key in a column; None where it has none."""
 
     def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, *args: Any, **extra: Any) -> Any:
         names = _key_names(len(self.get_source_expressions()))
-        template = f'(SELECT "score" FROM "pgembedding_fused" WHERE ({names}) = (%(expressions)s))'
+        column = self.extra["column"]
+        template = f'(SELECT "{column}" FROM "pgembedding_fused" WHERE ({names}) = (%(expressions)s))'
         return super().as_sql(compiler, connection, template=template)
 
 
 @dataclass(frozen=True)
 class Fusion:
     """
-    The common table of the k best keys of two rankings, each of which selects the primary key alone.
+    The common table of the best keys of two rankings, each of which selects the primary key and what it ranks by.
 
+    limit: how many keys; None for all that either ranking has. weights: of the rank by meaning and of that by words.
     config: the text search configuration that the ranking by words names, so that an error can say so.
     """
 
     meaning: Query
     words: Query
-    k: int
+    limit: int | None
     config: str | None
+    weights: tuple[float, float]
 
     @contextmanager
     def reading(self, connection: BaseDatabaseWrapper) -> Iterator[None]:
@@ -134,7 +170,10 @@ class Fusion:
     def write(self, connection: BaseDatabaseWrapper) -> tuple[str, tuple[Any, ...]]:
         meaning, meant = self._rank_by_meaning(connection)
         words, worded = _compile(self.words, connection)
-        return FUSED.format(meaning=meaning, words=words, keys=self._keys, k=self.k), (*meant, *worded)
+        limit = "ALL" if self.limit is None else self.limit
+        by_meaning, by_words = self.weights
+        params = (by_meaning, *meant, by_words, *worded)
+        return FUSED.format(meaning=meaning, words=words, keys=self._keys, limit=limit), params
 
     def _choose_scan(self, connection: BaseDatabaseWrapper) -> Scan:
         search = cast(Ranking, get_ranking(self.meaning)).search
@@ -164,7 +203,8 @@ def get_fusion(query: Query) -> Fusion | None:
 def _compile(query: Query, connection: BaseDatabaseWrapper) -> tuple[str, tuple[Any, ...]]:
     query = query.clone()
     query.subquery = True
-    sql, params = query.get_compiler(connection=connection).as_sql()
+    # One of the rankings may be known to have no rows, and the other has them still.
+    sql, params = query.get_compiler(connection=connection, elide_empty=False).as_sql()
     return sql, tuple(params)
 
 

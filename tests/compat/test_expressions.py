@@ -2,9 +2,10 @@
 
 import pytest
 from django.db.models import F, IntegerField, Value
+from django.db.models.functions import Coalesce
 from django.db.models.lookups import IsNull
 
-from pgembedding_django.compat.expressions import add_condition, add_resolved, output_field_of, resolved
+from pgembedding_django.compat.expressions import add_condition, add_resolved, output_field_of, replaced, resolved
 from tests.models import Article
 
 
@@ -43,3 +44,8 @@ def test_annotation_in_place_is_selected_beside_values():
     query = Article.objects.values("title").query
     add_resolved(query, resolved(F("published"), query), "seen")
     assert str(query) == str(Article.objects.values("title").annotate(seen=F("published")).query)
+
+
+def test_names_are_replaced_wherever_they_stand():
+    found = replaced(Coalesce(1 + F("score"), F("views")), {"score": Value(3)})
+    assert found == Coalesce(1 + Value(3), F("views"))

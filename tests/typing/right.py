@@ -6,6 +6,7 @@ from typing import Protocol, assert_type, cast
 
 import numpy as np
 from django.contrib import admin
+from django.db.models import F, Q
 from numpy.typing import NDArray
 
 from pgembedding_django import EmbeddingQuerySet, L2Distance, Vector
@@ -35,6 +36,12 @@ assert_type(Article.objects.nearest("text"), EmbeddingQuerySet[Article])
 assert_type(Article.objects.nearest([0.1, 0.2, 0.3], 5, exact=True, max_distance=0.5), EmbeddingQuerySet[Article])
 assert_type(Article.objects.filter(title="x").nearest(np.zeros(3), k=3), EmbeddingQuerySet[Article])
 assert_type(Article.objects.nearest([row_of_mine], 5, away_from=[0.1, 0.2], match="best"), EmbeddingQuerySet[Article])
+assert_type(
+    Article.objects.hybrid(
+        "text", fields=["title"], weights=(2, 1), words=Q(title="x"), fusion=2 * F("score"), snippet="title"
+    ),
+    EmbeddingQuerySet[Article],
+)
 assert_type(next(Article.objects.near_duplicates(0.1)).other, Article)
 assert_type(Article.objects.nearest("text", similarity="like", min_similarity=0.7), EmbeddingQuerySet[Article])
 assert_type(Article.objects.hybrid("text", fields=["title", "body"]), EmbeddingQuerySet[Article])
