@@ -42,4 +42,5 @@ def add_resolved(query: Query, expression: Expression, alias: str) -> None:
 
 def replaced(expression: Expression, names: dict[str, Expression]) -> Any:
     """Return an expression with each F() of some names replaced by another expression."""
-    return expression.replace_expressions({F(name): other for name, other in names.items()})
+    names_replaced: dict[Any, Expression] = {F(name): other for name, other in names.items()}
+    return expression.replace_expressions(names_replaced)

@@ -159,6 +159,12 @@ if TYPE_CHECKING:
             config: str | None = None,
             candidates: int | None = None,
             alias: str = "score",
+            weights: Sequence[float] = (1, 1),
+            meaning: models.Q | None = None,
+            words: models.Q | None = None,
+            fusion: models.Expression | None = None,
+            details: bool = False,
+            snippet: str | None = None,
         ) -> EmbeddingQuerySet[Document]: ...
 
 else:

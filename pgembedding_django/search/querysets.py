@@ -11,6 +11,7 @@ from pgembedding_django.compat.queries import RowsAs, related_manager_filters
 from pgembedding_django.compat.rows import is_fetched
 from pgembedding_django.loading.querysets import LoadingQuerySet
 from pgembedding_django.search.arguments import checked_cut
+from pgembedding_django.search.facets import count_facets
 from pgembedding_django.search.hybrid import get_fusion
 from pgembedding_django.search.rankable import check_unranked
 from pgembedding_django.search.ranking import cut, plan
@@ -59,6 +60,21 @@ class RankedQuerySet(LoadingQuerySet[M]):
                 f"one row to each. {AGGREGATE}"
             )
         return rows
+
+    def facets(self, *names: str) -> dict[str, dict[Any, int]]:
+        """
+        Return how many of the rows that nearest() or hybrid() found have each value of some fields.
+
+        names: of fields, also of related rows ("section__name") and of transforms ("published__year").
+        Returns for each name its values and counts, the most frequent first; a row that several related rows give
+            several values counts for each.
+        One query; of rows that were read already, those. Raises TypeError on rows that are not ranked.
+        """
+        if not self._ranked_by():
+            raise TypeError(
+                "facets() counts what nearest() or hybrid() found. Count other rows by annotate(Count(...))."
+            )
+        return count_facets(self, names)
 
     def contains(self, obj: Model) -> bool:
         """As Django's; reads what nearest() or hybrid() found."""

@@ -89,7 +89,7 @@ def mark_words(model: type[Model], field: str, text: str, config: str | None) ->
     return ExpressionWrapper(headline, output_field=MarkedField())
 
 
-class MarkedField(TextField):
+class MarkedField(TextField):  # type: ignore[type-arg]
     """HTML of a text: escaped, with its marked words in <mark>."""
 
     def from_db_value(self, value: str | None, *args: Any) -> SafeString | None:

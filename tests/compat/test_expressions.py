@@ -47,5 +47,5 @@ def test_annotation_in_place_is_selected_beside_values():
 
 
 def test_names_are_replaced_wherever_they_stand():
-    found = replaced(Coalesce(1 + F("score"), F("views")), {"score": Value(3)})
-    assert found == Coalesce(1 + Value(3), F("views"))
+    total, views = replaced(Coalesce(1 + F("score"), F("views")), {"score": Value(3)}).get_source_expressions()
+    assert (total.lhs, total.rhs, views) == (Value(1), Value(3), F("views"))

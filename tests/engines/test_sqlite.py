@@ -357,3 +357,9 @@ def test_project_without_a_driver_of_postgres_runs(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.stderr, done.returncode) == ("", 0)
     assert done.stdout.splitlines()[-1] in ("[[3.0, 0.0, 1.0], [2.0, 0.0, 1.0]]", "[[3.0, 0.0, 1.0], [4.0, 0.0, 1.0]]")
+
+
+def test_facets_count_what_is_found(many):
+    assert many.nearest(VECTORS[0], 7).facets("text")["text"] == {
+        f"text {name[1:]}": 1 for name, _ in sorted(brute_force(MEASURES[L2Distance])[:7])
+    }

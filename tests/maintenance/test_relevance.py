@@ -30,7 +30,7 @@ def _scripted(scripted):
 
 
 @pytest.fixture
-def articles():
+def articles(empty_index):
     """Ten articles whose titles have the letter "a" from one time to ten times."""
     return Article.objects.bulk_create(
         [Article(title="a" * size, embedding=[size, ord("a"), 0.5]) for size in range(1, 11)]

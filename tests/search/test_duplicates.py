@@ -37,7 +37,7 @@ def placed(pairs):
 
 
 @pytest.fixture
-def articles():
+def articles(empty_index):
     return Article.objects.bulk_create([Article(title=str(i), embedding=v) for i, v in enumerate(VECTORS)])
 
 
@@ -55,7 +55,7 @@ def test_pairs_are_among_the_rows_that_a_filter_keeps(articles, keep):
     assert placed(rows.near_duplicates(0.5)) == pytest.approx(expected, abs=1e-5)
 
 
-def test_more_alike_than_are_asked_for_at_first_are_all_paired():
+def test_more_alike_than_are_asked_for_at_first_are_all_paired(empty_index):
     Article.objects.bulk_create([Article(title=str(i), embedding=[1, 2, 3]) for i in range(130)])
     Article.objects.create(title="far", embedding=[9, 9, 9])
     found = placed(Article.objects.near_duplicates(0))
@@ -140,7 +140,7 @@ def run(*args, **options):
     return out.getvalue().splitlines()
 
 
-def test_command_lists_each_pair_and_counts():
+def test_command_lists_each_pair_and_counts(empty_index):
     one, other, _ = Article.objects.bulk_create(
         [Article(title=t, embedding=v) for t, v in (("a", [1, 0, 0]), ("b", [1, 0, 0.5]), ("c", [5, 0, 0]))]
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol, assert_type, cast
+from typing import Any, Protocol, assert_type, cast
 
 import numpy as np
 from django.contrib import admin
@@ -42,6 +42,7 @@ assert_type(
     ),
     EmbeddingQuerySet[Article],
 )
+assert_type(Article.objects.nearest("text").facets("title"), dict[str, dict[Any, int]])
 assert_type(next(Article.objects.near_duplicates(0.1)).other, Article)
 assert_type(Article.objects.nearest("text", similarity="like", min_similarity=0.7), EmbeddingQuerySet[Article])
 assert_type(Article.objects.hybrid("text", fields=["title", "body"]), EmbeddingQuerySet[Article])

@@ -1,0 +1,64 @@
+"""facets(): how many of the rows that were found have each value."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from django.core.exceptions import FieldDoesNotExist
+from django.db.models import Model
+from django.db.models.query import ModelIterable
+
+from pgembedding_django.compat.queries import rows_as
+from pgembedding_django.search.search import get_ranking
+
+__all__ = ["count_facets"]
+
+
+def count_facets(rows: Any, names: Sequence[str]) -> dict[str, dict[Any, int]]:
+    """Return for each name its values among some ranked rows with their counts, the most frequent first."""
+    if not names:
+        raise ValueError("facets() needs the name of a field.")
+    values = set(_read(rows, names))
+    counts = {name: Counter(value for _, value in _column(values, place)) for place, name in enumerate(names, 1)}
+    return {name: dict(sorted(count.items(), key=_frequent_first)) for name, count in counts.items()}
+
+
+def _column(values: Iterable[tuple[Any, ...]], place: int) -> set[tuple[Any, Any]]:
+    """Return key and value of each row; a row that has a value through two relations has it once."""
+    return {(row[0], row[place]) for row in values}
+
+
+def _frequent_first(item: tuple[Any, int]) -> tuple[int, str]:
+    return -item[1], str(item[0])
+
+
+def _read(rows: Any, names: Sequence[str]) -> Iterable[tuple[Any, ...]]:
+    """Return the primary key and the values of each row that was found."""
+    is_instances = rows_as(rows) is ModelIterable
+    if is_instances and any(_is_many(rows.model, name) for name in names):
+        # A join would multiply the rows that the ranking is cut at.
+        rows._fetch_all()
+    if is_instances and rows._result_cache is not None:
+        found = rows.model._base_manager.using(rows.db).filter(pk__in=[row.pk for row in rows])
+        return found.values_list("pk", *names)  # type: ignore[no-any-return]
+    ranking = get_ranking(rows.query)
+    # nearest() cuts its answer by the distance, which it has to see.
+    alias = [ranking.search.alias] if ranking else []
+    return rows.values_list("pk", *names, *alias)  # type: ignore[no-any-return]
+
+
+def _is_many(model: type[Model], name: str) -> bool:
+    """Tell whether a path such as tags__name leads through a relation to several rows."""
+    for part in name.split("__"):
+        try:
+            field = model._meta.get_field(part)
+        except FieldDoesNotExist:
+            return False  # An annotation, or a transform such as year.
+        if field.many_to_many or field.one_to_many:
+            return True
+        if not field.is_relation:
+            return False
+        model = field.related_model
+    return False
