@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pgembedding_django.search.duplicates import Pair
     from pgembedding_django.search.examples import Match, Questions
     from pgembedding_django.search.questions import Question
+    from pgembedding_django.vectors import VectorLike
 
     class _Unbound(Model):  # noqa: DJ008
         """Stands for the model of `EmbeddingManager()`, which says none, until a class is asked for its manager."""
@@ -113,6 +114,7 @@ if TYPE_CHECKING:
             fusion: Expression | None = None,
             details: bool = False,
             snippet: str | None = None,
+            vector: VectorLike | None = None,
         ) -> EmbeddingQuerySet[M]: ...
         def stale(self, *, field: str | None = None) -> EmbeddingQuerySet[M]: ...
         async def astale(self, *, field: str | None = None) -> EmbeddingQuerySet[M]: ...

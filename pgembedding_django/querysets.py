@@ -27,6 +27,7 @@ from pgembedding_django.search.hybrid import get_fusion, search_both
 from pgembedding_django.search.questions import Question
 from pgembedding_django.search.ranking import rank
 from pgembedding_django.search.search import get_ranking
+from pgembedding_django.vectors import VectorLike
 
 __all__ = ["EmbeddingQuerySet", "every_row"]
 
@@ -177,6 +178,7 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
         fusion: Expression | None = None,
         details: bool = False,
         snippet: str | None = None,
+        vector: VectorLike | None = None,
     ) -> Self:
         """
         Return the k rows that best match a text by meaning and by words, the best first.
@@ -191,6 +193,7 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
         fusion: an expression to rank by instead, of fields and of F("score"), F("meaning_rank"), F("distance"),
             F("words_rank") and F("words_score"); the greatest is the first.
         details: let each row have these four of the two rankings as attributes, None where that ranking has it not.
+        vector: the meaning of the text where it is at hand, which is then not embedded.
         snippet: the name of a text field; each row has an extract of it as `snippet`, HTML with the words in <mark>.
         Returns a sliced queryset, one statement, before which the planner is asked where there is a filter. The ranking
             by meaning is as complete as nearest(); the words are searched in every row that the filter keeps.
@@ -200,7 +203,7 @@ class EmbeddingQuerySet(StaleQuerySet[M]):
         """
         options: dict[str, Any] = {"fields": fields, "field": field, "config": config}
         options |= {"weights": weights, "meaning": meaning, "words": words, "fusion": fusion}
-        options |= {"details": details, "snippet": snippet}
+        options |= {"details": details, "snippet": snippet, "vector": vector}
         return cast(Self, search_both(self, text, k, candidates=candidates, alias=alias, **options))
 
     def explain_nearest(self) -> str:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from pgembedding_django.managers import EmbeddingManager
     from pgembedding_django.querysets import EmbeddingQuerySet
+    from pgembedding_django.vectors import VectorLike
 
 # make_key: the migration names it here.
 __all__ = ["Collection", "Document", "make_key"]
@@ -165,6 +166,7 @@ if TYPE_CHECKING:
             fusion: models.Expression | None = None,
             details: bool = False,
             snippet: str | None = None,
+            vector: VectorLike | None = None,
         ) -> EmbeddingQuerySet[Document]: ...
 
 else:

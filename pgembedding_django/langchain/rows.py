@@ -12,9 +12,12 @@ from langchain_core.documents import Document
 from pgembedding_django.documents.contents import listed, make_documents
 from pgembedding_django.documents.filters import parse_filter
 from pgembedding_django.documents.storable import is_storable
-from pgembedding_django.langchain.search import Filter, Scored, SearchMethods
+from pgembedding_django.langchain.hybrid import HybridMethods
+from pgembedding_django.langchain.search import Filter, Scored
 from pgembedding_django.langchain.setup import collections_of
+from pgembedding_django.rerankers import Reranker
 from pgembedding_django.search.diversity import diversify
+from pgembedding_django.search.reranking import rerank
 from pgembedding_django.vectors import to_vector
 
 if TYPE_CHECKING:
@@ -37,7 +40,7 @@ Rows = Iterable["DocumentRow"]
 FIELDS = {"metadatas": "metadata", "documents": "content", "embeddings": "embedding"}
 
 
-class RowMethods(SearchMethods):
+class RowMethods(HybridMethods):
     """Reads and writes the documents of the store's collection; each method runs in `database.run()`."""
 
     collection_name: str
@@ -79,6 +82,22 @@ class RowMethods(SearchMethods):
             (_as_document(row), _distance_of(row))
             for row in diversify(relevant, embedding, k, diversity=1 - lambda_mult)
         ]
+
+    def _hybrid(
+        self,
+        query: str,
+        embedding: Sequence[float],
+        k: int,
+        fetch_k: int,
+        filter: Filter | None,
+        options: tuple[Sequence[float], str | None, str | Reranker | None],
+    ) -> Scored:
+        weights, config, reranker = options
+        rows = self._find_collection().documents.filter(parse_filter(filter or {})).defer("embedding")
+        wanted = k if reranker is None else max(k, fetch_k)
+        found = rows.hybrid(query, wanted, vector=embedding, weights=weights, config=config)
+        best = found if reranker is None else rerank(found, query, k, by=reranker, of="content")
+        return [(_as_document(row), row.__dict__["score"]) for row in best]
 
     def _relevant(self, rows: Rows, collection: Collection, threshold: float | None) -> Rows:
         if threshold is None:

@@ -10,6 +10,7 @@ from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
 from langchain_core.vectorstores import VectorStore, VectorStoreRetriever
 
+from pgembedding_django.langchain.retriever import StoreRetriever
 from pgembedding_django.langchain.setup import Database
 
 __all__ = ["SearchMethods"]
@@ -224,10 +225,15 @@ class SearchMethods(VectorStore):
         return await self.database.arun(self._diverse, embedding, k, fetch_k, lambda_mult, filter, score_threshold)
 
     def as_retriever(self, **kwargs: Any) -> VectorStoreRetriever:
-        """As LangChain's; raises TypeError for what a retriever does not have, such as k outside of search_kwargs."""
+        """
+        As LangChain's, with search_type="hybrid" too.
+
+        Raises TypeError for what a retriever does not have, such as k outside of search_kwargs.
+        """
         for name in kwargs.keys() - VectorStoreRetriever.model_fields.keys():
             raise TypeError(f"as_retriever() got an unexpected keyword argument {name!r}. Put it into search_kwargs.")
-        return super().as_retriever(**kwargs)
+        tags = kwargs.pop("tags", None) or self._get_retriever_tags()
+        return StoreRetriever(vectorstore=self, tags=tags, **kwargs)
 
     # By relevance, which similarity_search_with_relevance_scores() and score-threshold retrievers use
 

@@ -24,6 +24,7 @@ from pgembedding_django.search.rankable import check_each
 from pgembedding_django.search.ranking import with_scan
 from pgembedding_django.search.relations import is_path, once_each
 from pgembedding_django.search.search import Ranking, get_ranking
+from pgembedding_django.vectors import VectorLike
 
 __all__ = ["get_fusion", "search_both"]
 
@@ -79,6 +80,7 @@ def search_both(
     fusion: Expression | None,
     details: bool,
     snippet: str | None,
+    vector: VectorLike | None,
 ) -> Any:
     """Return the rows of an EmbeddingQuerySet that match a text by meaning and by words, as hybrid() documents."""
     get_engine(connections[rows.db]).check_words()
@@ -94,7 +96,10 @@ def search_both(
     marked = {} if snippet is None else {"snippet": mark_words(rows.model, snippet, text, config)}
     for name in (alias, *(DETAILS if details else ()), *marked):
         check_alias(rows.model, rows.query.annotations, name)
-    near = rows.filter(meaning or Q()).nearest(text, wanted, field=field, alias=RANKED_BY).values("pk", RANKED_BY).query
+    asked = text if vector is None else vector
+    near = (
+        rows.filter(meaning or Q()).nearest(asked, wanted, field=field, alias=RANKED_BY).values("pk", RANKED_BY).query
+    )
     if is_path(field):
         rows = once_each(rows, near)
     worded = rank_by_words(rows.filter(words or Q()), text, list(fields), config, RANKED_BY)[:wanted].query

@@ -112,6 +112,14 @@ def test_row_tells_its_place_in_either_ranking(articles):
         assert row.words_score == pytest.approx(ranks.get(row.pk), abs=1e-6)
 
 
+def test_vector_of_the_text_is_not_made_again(articles, scripted):
+    near = np.asarray([9, 9, 9])
+    rows = ask(CANDIDATES, vector=near, weights=(1, 0), details=True)
+    distances = np.linalg.norm(VECTORS.astype(np.float64) - near, axis=1)
+    assert [row.distance for row in rows][:20] == pytest.approx(sorted(distances)[:20], abs=1e-5)
+    assert not scripted.paid
+
+
 def test_details_are_values_too(articles):
     (first, *_) = ask(details=True).values_list("pk", "words_rank", "distance")
     row = ask(details=True)[0]
