@@ -40,7 +40,8 @@ def _read(rows: Any, names: Sequence[str]) -> Iterable[tuple[Any, ...]]:
     if is_instances and any(_is_many(rows.model, name) for name in names):
         # A join would multiply the rows that the ranking is cut at.
         rows._fetch_all()
-    if is_instances and rows._result_cache is not None:
+    is_annotated = any(name.split("__")[0] in rows.query.annotations for name in names)
+    if is_instances and not is_annotated and rows._result_cache is not None:
         found = rows.model._base_manager.using(rows.db).filter(pk__in=[row.pk for row in rows])
         return found.values_list("pk", *names)  # type: ignore[no-any-return]
     ranking = get_ranking(rows.query)

@@ -5,6 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from django.db import connection, models
+from django.db.models.functions import Left
 
 from pgembedding_django import EmbeddingField, EmbeddingManager
 from tests.models import Article, Section
@@ -71,6 +72,14 @@ def test_facets_of_values_are_those_of_their_rows(articles):
 def test_facets_of_hybrid_count_its_rows(articles):
     rows = Article.objects.hybrid("7", 30, fields=["title"], config="simple")
     assert rows.facets("published")["published"] == by_hand([int(row.title) for row in rows])["published"]
+
+
+def test_facets_of_an_annotation_and_of_a_relation_itself(articles):
+    rows = Article.objects.annotate(initial=Left("title", 1)).nearest(QUERY, 20)
+    list(rows)
+    initials, sections = rows.facets("initial", "section").values()
+    assert initials == Counter(str(i)[0] for i in RANKED[:20])
+    assert sections == Counter(articles[i].section_id for i in RANKED[:20])
 
 
 def test_facets_of_several_related_rows_count_each_once(isolated):
