@@ -95,7 +95,7 @@ class RowMethods(HybridMethods):
         weights, config, reranker = options
         rows = self._find_collection().documents.filter(parse_filter(filter or {})).defer("embedding")
         wanted = k if reranker is None else max(k, fetch_k)
-        found = rows.hybrid(query, wanted, vector=embedding, weights=weights, config=config)
+        found = rows.hybrid(query, wanted, fields=["content"], vector=embedding, weights=weights, config=config)
         best = found if reranker is None else rerank(found, query, k, by=reranker, of="content")
         return [(_as_document(row), row.__dict__["score"]) for row in best]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from django.core.exceptions import FieldDoesNotExist
 from django.db.models import Model
@@ -61,5 +61,5 @@ def _is_many(model: type[Model], name: str) -> bool:
             return True
         if not field.is_relation:
             return False
-        model = field.related_model
+        model = cast("type[Model]", field.related_model)
     return False
