@@ -232,7 +232,7 @@ class SearchMethods(VectorStore):
         """
         for name in kwargs.keys() - VectorStoreRetriever.model_fields.keys():
             raise TypeError(f"as_retriever() got an unexpected keyword argument {name!r}. Put it into search_kwargs.")
-        tags = kwargs.pop("tags", None) or self._get_retriever_tags()
+        tags = super().as_retriever(tags=kwargs.pop("tags", None)).tags
         return StoreRetriever(vectorstore=self, tags=tags, **kwargs)
 
     # By relevance, which similarity_search_with_relevance_scores() and score-threshold retrievers use

@@ -11,6 +11,7 @@ from django.db.models import Model
 from django.db.models.query import ModelIterable
 
 from pgembedding_django.compat.queries import rows_as
+from pgembedding_django.compat.rows import is_fetched
 from pgembedding_django.search.search import get_ranking
 
 __all__ = ["count_facets"]
@@ -39,9 +40,9 @@ def _read(rows: Any, names: Sequence[str]) -> Iterable[tuple[Any, ...]]:
     is_instances = rows_as(rows) is ModelIterable
     if is_instances and any(_is_many(rows.model, name) for name in names):
         # A join would multiply the rows that the ranking is cut at.
-        rows._fetch_all()
+        len(rows)
     is_annotated = any(name.split("__")[0] in rows.query.annotations for name in names)
-    if is_instances and not is_annotated and rows._result_cache is not None:
+    if is_instances and not is_annotated and is_fetched(rows):
         found = rows.model._base_manager.using(rows.db).filter(pk__in=[row.pk for row in rows])
         return found.values_list("pk", *names)  # type: ignore[no-any-return]
     ranking = get_ranking(rows.query)
