@@ -50,6 +50,10 @@ class PartitionTable(TableOperation):
     Source: PostgreSQL documentation, "Declarative Partitioning".
     """
 
+    model_name: str
+    fields: Sequence[str]
+    partitions: int | None
+
     def __init__(self, model_name: str, by: str, *, fields: Sequence[str], partitions: int | None = None) -> None:
         if by not in METHODS:
             raise ValueError(f'PartitionTable.by must be "list", "range" or "hash", got {by!r}.')
@@ -126,6 +130,12 @@ class AddPartition(TableOperation):
     """
 
     category: ClassVar[OperationCategory] = OperationCategory.ADDITION
+
+    model_name: str
+    name: str
+    values: Sequence[Any]
+    start: Any
+    end: Any
 
     def __init__(
         self, model_name: str, name: str, *, values: Sequence[Any] = (), start: Any = None, end: Any = None

@@ -158,8 +158,8 @@ class NearestOfEach(Scanned):
 
     def __init__(self, rows: Query, search: Search) -> None:
         super().__init__(rows, search)
-        self.parent = key_names(cast(Any, rows.model))
-        self.child = _child_keys(search)
+        self.parent: list[str] = key_names(cast(Any, rows.model))
+        self.child: list[str] = _child_keys(search)
         self.keys: list[Any] = [F(name) for name in (*self.parent, *self.child)]
 
     def get_source_expressions(self) -> list[Any]:

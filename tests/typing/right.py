@@ -9,7 +9,7 @@ from django.contrib import admin
 from django.db.models import F, Q
 from numpy.typing import NDArray
 
-from pgembedding_django import EmbeddingQuerySet, L2Distance, Vector
+from pgembedding_django import AddPartition, EmbeddingQuerySet, L2Distance, PartitionTable, Vector
 from pgembedding_django.admin import EmbeddingAdminMixin
 from tests.typing.library.models import Article, Author, Book, BookQuerySet, Chapter, Note
 
@@ -55,6 +55,17 @@ assert_type(Author.objects.nearest("text", 5, field="books__embedding"), Embeddi
 for author in Author.objects.filter(name="x").nearest([0.1, 0.2, 0.3], field="books__embedding", max_distance=0.5):
     assert_type(author, Author)
 
+# More like some rows and less like others, across a relation, many at once, and pairs.
+note = Note.objects.get(pk=1)
+assert_type(Note.objects.nearest([note, note], away_from=[note], match="best"), EmbeddingQuerySet[Note])
+assert_type(Article.objects.nearest("text", similarity="likeness", min_similarity=0.5), EmbeddingQuerySet[Article])
+assert_type(Article.objects.nearest("text", field="notes__embedding")[0], Article)
+assert_type(Note.objects.nearest_each(["text", note], 5), list[list[Note]])
+for one, other, apart in Note.objects.near_duplicates(0.1):
+    assert_type(one, Note)
+    assert_type(other, Note)
+    assert_type(apart, float)
+
 # What a subclass adds is there, and stays after a ranking.
 assert_type(Book.objects.recent(), BookQuerySet)
 assert_type(Book.objects.recent().by("x").nearest("text"), BookQuerySet)
@@ -71,6 +82,12 @@ row.summary = np.zeros(3, dtype=np.float32)
 row.summary = "[1,2,3]"
 numbers: NDArray[np.float32] = row.summary
 norm = float(np.linalg.norm(row.summary))
+
+# Operations of a migration.
+operations = [
+    PartitionTable("event", "range", fields=["created"]),
+    AddPartition("event", "event_2026", start="2026-01-01", end="2027-01-01"),
+]
 
 # The report of a run.
 report = Article.objects.embed(limit=10)

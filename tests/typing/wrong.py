@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from pgembedding_django import EmbeddingField, HnswIndex
+from pgembedding_django import AddPartition, EmbeddingField, HnswIndex, PartitionTable
 from tests.typing.library.models import Article, Book, Note
 
 Article.objects.nearest("x", k="three")  # wrong
 Article.objects.nearest("x", nosuch=1)  # wrong
 Article.objects.filter(title="x").nearest("x", k="three")  # wrong
 Article.objects.nearest()  # wrong
+Article.objects.nearest("x", match="worst")  # wrong
+Article.objects.nearest("x", min_similarity="much")  # wrong
+Article.objects.nearest("x", away_from=3)  # wrong
+Article.objects.near_duplicates()  # wrong
+Article.objects.nearest_each("x", k="three")  # wrong
+PartitionTable("event", "range", fields=["created"], partitions="two")  # wrong
+AddPartition("event", 2026)  # wrong
 Article.objects.hybrid("x", 3)  # wrong
 Article.objects.hybrid("x", fields=[1])  # wrong
 Article.objects.nosuch()  # wrong
