@@ -67,7 +67,7 @@ class ArrayLoad(Loader[range]):
 
     @property
     def can_copy(self) -> bool:
-        """Whether no field makes its value when an instance is saved, such as auto_now or the text of a method."""
+        """Whether no field needs an instance for its value, as auto_now and the text of a method do."""
         plain = all(type(each).pre_save in PLAIN_PRE_SAVE or self._is_digest(each) for each in self.written)
         return plain and get_engine(self.connection).copies
 
@@ -84,7 +84,7 @@ class ArrayLoad(Loader[range]):
 
     def load_batch(self, batch: range, first: int) -> None:
         for field in self.written:
-            self.get_column(field)  # It may ask the server, which a COPY keeps busy.
+            self.get_column(field)  # Before COPY: it may query the server.
         data = (self._encode(batch[start : start + CHUNK]) for start in range(0, len(batch), CHUNK))
         self.copy(self.table, self.written, data, first, lambda place: self._pk(first + place))
 
@@ -115,7 +115,7 @@ class ArrayLoad(Loader[range]):
         return join_rows(parts)
 
     def _read(self, field: Field[Any, Any], places: range) -> Sequence[Any]:
-        """Return some values of another field than the matrix's: those given, or its default."""
+        """Return some values of a field beside the matrix: from its column, else its default."""
         if field in self.columns:
             return _values(self.columns[field], places.start, places.stop)
         if self._is_digest(field):
@@ -124,7 +124,7 @@ class ArrayLoad(Loader[range]):
         return [field.get_default() for _ in places]
 
     def _is_digest(self, field: Field[Any, Any]) -> bool:
-        """Tell whether a field is the digest of the matrix's vectors, of a text that the columns hold."""
+        """Tell whether a field is the digest of the matrix's vectors, and the columns hold their text."""
         return (
             isinstance(field, DigestField)
             and field.name == self.field.digest_name
@@ -138,6 +138,6 @@ class ArrayLoad(Loader[range]):
 
 
 def _values(values: Sequence[Any], start: int, stop: int) -> Sequence[Any]:
-    """Return some of a column's values as Python's own: a field hands numpy's numbers and text on in its own way."""
+    """Return some of a column's values as Python objects, since not every field takes those of numpy."""
     part = values[start:stop]
     return cast("Sequence[Any]", part.tolist() if hasattr(part, "tolist") else part)

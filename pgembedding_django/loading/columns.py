@@ -56,12 +56,12 @@ class Column:
     def read(self, rows: Iterable[Model]) -> list[Any]:
         """Return the field's values of instances, as they would be saved."""
         if self.holds_value:
-            # Past the descriptor, which takes longer than all else; what is not loaded yet goes through it.
+            # From __dict__ where it is loaded: the descriptor would take longer than all else here.
             return [held[self.name] if self.name in (held := row.__dict__) else getattr(row, self.name) for row in rows]
         return [self.field.pre_save(row, add=True) for row in rows]
 
     def parts(self, values: Sequence[Any]) -> Sequence[Part]:
-        """Return the values of many rows; whatever a value raises comes without its row."""
+        """Return the values of many rows. An error does not name its row."""
         return self._pack(values) if set(map(type, values)) <= self._plain else list(map(self.part, values))
 
     def part(self, value: Any) -> bytes:
@@ -72,7 +72,7 @@ class Column:
         return NULL if data is None else int32(len(data)) + data
 
     def _is_json_null(self, value: Any) -> bool:
-        """Tell whether an expression is Value(None, JSONField()), Django's way to write the null of JSON."""
+        """Tell whether an expression is Value(None, JSONField()), by which Django writes a JSON null."""
         return isinstance(value, Value) and isinstance(self.field, JSONField)
 
 
@@ -92,7 +92,7 @@ class VectorColumn(Column):
         super().__init__(field, connection, column_type, raw=raw)
         self.form: Form = get_engine(connection).binary_form(field.storage)
         self.may_be_missing: bool = field.null or raw
-        # A subclass may make vectors of its own.
+        # A subclass may convert values in its own way.
         self.takes_vectors: bool = type(field).to_vector is EmbeddingField.to_vector
 
     def part(self, value: Any) -> bytes:

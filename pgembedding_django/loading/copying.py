@@ -69,7 +69,7 @@ def _chunks(rows: Iterable[bytes]) -> Iterator[bytes]:
 
 
 class _Reader:
-    """A file for psycopg2, which pulls what psycopg 3 is handed, and reports an error in it as one of the server's."""
+    """A file that psycopg2 reads the data from; it reports an error in read() as one of the server's."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self.chunks, self.rest = chunks, b""

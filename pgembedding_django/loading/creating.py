@@ -48,7 +48,7 @@ def create_rows(
 
 
 def _updated(queryset: QuerySet[Any], unique_fields: Sequence[str]) -> list[str]:
-    """Return what a conflict updates unless told: all but the primary key, what is unique, and auto_now_add."""
+    """Return the fields that a conflict updates by default: not the primary key, unique_fields, or auto_now_add."""
     fields = queryset.model._meta.local_concrete_fields
     kept = [f for f in fields if not (f.primary_key or f.generated or getattr(f, "auto_now_add", False))]
     return [field.name for field in kept if field.name not in unique_fields]

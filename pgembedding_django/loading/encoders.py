@@ -30,10 +30,10 @@ from pgembedding_django.loading.formats import (
 
 __all__ = ["NUMBERS", "get_encoder", "get_packer"]
 
-#: Types of which a table's column may have another than its field says, as where it is older than BigAutoField.
+#: Types that may differ between column and field, as where a table is older than BigAutoField.
 NUMBERS = ("smallint", "integer", "bigint", "real", "double precision", "numeric")
 
-#: Where the drivers' wrappers of bytes, addresses and JSON hold the value.
+#: Attributes in which the drivers' wrappers of bytes, addresses and JSON hold the value.
 WRAPPED = ("adapted", "addr", "obj")
 
 #: What Django's field takes only as text.
@@ -49,7 +49,7 @@ LETTERS = {
     "double precision": "d",
 }
 
-#: Django's own fields, not their subclasses, and the type of value that they hand on as it is.
+#: Django's own fields, without subclasses: the type of value that they pass to the driver unchanged.
 PLAIN: dict[type, type] = {
     models.AutoField: int,
     models.BigAutoField: int,
@@ -74,7 +74,7 @@ def get_packer(
     """
     Return what writes many values of a field, each with its length before it, and the types that it takes.
 
-    No types where the field has a way of its own with each value.
+    The set is empty where each value must go through the field.
     """
     field = getattr(field, "target_field", field)
     plain, name = PLAIN.get(type(field)), _type_name(field, connection, column_type)
@@ -117,7 +117,7 @@ def _scalar(
     oid, write = _writer(name, field, connection)
 
     def encode(value: Any) -> bytes | None:
-        # What Django's own field would hand on as it is needs no preparation.
+        # Django's own field would pass it on unchanged.
         if type(value) is plain or isinstance(value, ADDRESSES):
             return write(value)
         prepared = field.get_db_prep_save(value, connection)

@@ -1,4 +1,4 @@
-"""The row that cannot be written, named in one way."""
+"""The error of a row that cannot be written."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pgembedding_django.vectors import InvalidVector
 
 __all__ = ["ROW_ERRORS", "RowError", "of_row", "place_of"]
 
-#: What a value raises that cannot be written.
+#: Exceptions of a value that cannot be written.
 ROW_ERRORS = (TypeError, ValueError, ArithmeticError, RecursionError, struct.error, ValidationError)
 
 
@@ -39,13 +39,13 @@ class RowError(ValidationError):
 
 
 def place_of(position: int, pk: object) -> str:
-    """Return how each message calls a row."""
+    """Return the name of a row in messages."""
     return f"Row {position} (pk {pk!r})"
 
 
 @contextmanager
 def of_row(position: int, pk: object, field: str) -> Iterator[None]:
-    """Raise what a value raises as the error of its row."""
+    """Turn the exception of a value into the RowError of its row."""
     try:
         yield
     except ROW_ERRORS as error:

@@ -16,7 +16,7 @@ def drop_indexes(model: type[Model], using: str) -> list[str]:
 
 
 def add_missing_indexes(model: type[Model], using: str) -> list[str]:
-    """Build those that do not stand, and return their names."""
+    """Build the declared indexes that the table lacks, and return their names."""
     return _change(model, using, stand=False)
 
 

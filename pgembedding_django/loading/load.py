@@ -88,7 +88,7 @@ class BulkLoad(Loader[Rows]):
             self._load(fields, first + start, group)
 
     def _prepare_rows(self, rows: Rows, first: int) -> None:
-        """Refuse what is no instance of the model, and do what Django does before it saves one."""
+        """Check that all are instances of the model, and prepare them as save() does."""
         if set(map(type, rows)) != {self.model}:
             for position, row in enumerate(rows, first):
                 if not isinstance(row, self.model):
@@ -112,7 +112,7 @@ class BulkLoad(Loader[Rows]):
         return bool(self._meta.private_fields) or any(field.is_relation for field in self._meta.concrete_fields)
 
     def _groups(self, rows: Rows) -> Iterator[tuple[Fields, int, Rows]]:
-        """Yield rows that follow each other and have the same fields to write, with those and the first one's place."""
+        """Yield fields to write, the place of the first row, and rows, for each run of rows with the same fields."""
         left = [[_left_to_database(row, field) for row in rows] for field in self._optional]
         first = 0
         for omitted, group in groupby(zip(*left, strict=True)) if left else [((), rows)]:
@@ -123,7 +123,7 @@ class BulkLoad(Loader[Rows]):
 
     @cached_property
     def _optional(self) -> list[Field[Any, Any]]:
-        """The fields that the database may fill in: a primary key not given, and defaults of its own."""
+        """The fields that the database can fill in: an AutoField, and those with a db_default."""
         return [field for field in self.fields if is_optional(field)]
 
     def _load(self, fields: Fields, first: int, rows: Rows) -> None:
@@ -169,7 +169,7 @@ class BulkLoad(Loader[Rows]):
         return tuple(field for name in names for field in known[name])
 
     def _with_digests(self, names: Sequence[str]) -> Fields:
-        """Update the digest with its vector: it tells what text the vector stands for."""
+        """Add the digest of each vector: it is updated with the vector."""
         fields = self._named(names, "update_fields")
         digests = [each.digest_name for each in fields if isinstance(each, EmbeddingField) and each.source is not None]
         return (*fields, *self._named(digests, "update_fields"))

@@ -1,4 +1,4 @@
-"""What every load through COPY shares: its batches and transactions, its columns, and the server's word on a row."""
+"""What every load through COPY shares: batches, transactions, columns, and errors that name the row."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Loader(Generic[Batch]):
     raw: bool
 
     def __init__(self, model: type[Model], using: str, *, raw: bool = False) -> None:
-        # The options of a model whose primary key may be composite, which django-stubs does not know.
+        # Any: django-stubs does not know composite primary keys.
         self._meta: Any = cast("type[Model]", model._meta.concrete_model)._meta
         if self._meta.parents and not raw:
             raise NotSupportedError(f"{self.method}() cannot load {model.__name__}, which inherits from another table.")

@@ -42,7 +42,7 @@ class Move:
     The move of a plan's tables.
 
     progress: called with the number of rows of each page.
-    What one run has copied the next one finds in the target, and leaves as it is.
+    A later run leaves alone the rows that an earlier one has copied.
     """
 
     plan: MovePlan

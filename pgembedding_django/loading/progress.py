@@ -1,4 +1,4 @@
-"""How long work on rows tells how far it is."""
+"""How a load or a run of embed() reports its progress."""
 
 from __future__ import annotations
 

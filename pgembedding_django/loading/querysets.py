@@ -1,4 +1,4 @@
-"""What a queryset loads and reads many rows at once by: bulk_load(), bulk_load_arrays(), vectors()."""
+"""Methods of a queryset that load and read many rows at once: bulk_load(), bulk_load_arrays(), vectors()."""
 
 from __future__ import annotations
 
