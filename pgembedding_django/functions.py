@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self, cast
 
 import numpy as np
@@ -13,7 +14,7 @@ from django.db.models.sql.compiler import SQLCompiler
 from pgembedding_django.compat.expressions import output_field_of
 from pgembedding_django.engines import DISTANCES, get_engine
 from pgembedding_django.fields import EmbeddingField
-from pgembedding_django.vectors import Vector
+from pgembedding_django.vectors import SparseVector, Vector, to_bits, to_vector
 
 __all__ = [
     "Centroid",
@@ -43,6 +44,21 @@ class VectorValue(Value):
         return (type(self), value, self.output_field)
 
 
+#: The classes of pgvector's Python package, whose values have no hash, which order_by() needs.
+OF_PGVECTOR: Mapping[str, Callable[[Any], Any]] = {
+    "Bit": to_bits,
+    "HalfVector": to_vector,
+    "SparseVector": SparseVector,
+    "Vector": to_vector,
+}
+
+
+def _hashable(value: Any) -> Any:
+    """Return a value as it is, and one of pgvector's Python package as this package has it."""
+    convert = OF_PGVECTOR.get(type(value).__name__) if type(value).__module__.startswith("pgvector.") else None
+    return convert(value) if convert else value
+
+
 class Distance(Func):
     """
     Order, annotate or filter rows by the distance of a field to a vector.
@@ -61,10 +77,15 @@ class Distance(Func):
     #: One of the keys of pgembedding_django.engines.DISTANCES.
     distance: ClassVar[str]
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        # What Django keeps of the arguments is what tells one expression from another.
+        named = {name: _hashable(value) for name, value in kwargs.items()}
+        return super().__new__(cls, *map(_hashable, args), **named)
+
     def __init__(self, expression: Any, vector: Any, **extra: Any) -> None:
         named = isinstance(vector, str) and not self.is_value(vector)
         if not named and not hasattr(vector, "resolve_expression"):
-            vector = Value(vector)
+            vector = Value(_hashable(vector))
         super().__init__(expression, vector, **extra)
 
     @staticmethod

@@ -205,3 +205,21 @@ def test_field_may_be_subscripted_as_a_project_with_type_checks_does(kind):
     field = kind[list[float], kind](dimensions=3)
     assert (type(field), field.dimensions) == (kind, 3)
     assert field.deconstruct()[1] == "pgembedding_django.EmbeddingField"
+
+
+@pytest.mark.parametrize(
+    ("field", "distance", "value"),
+    [
+        ("embedding", ours.L2Distance, pgvector.Vector([1, 2, 3])),
+        ("rounded", ours.CosineDistance, pgvector.HalfVector([1, 2, 3])),
+        ("words", ours.L1Distance, pgvector.SparseVector([1, 2, 3])),
+        ("bits", ours.HammingDistance, pgvector.Bit("101")),
+    ],
+)
+def test_rows_are_ordered_by_a_distance_to_a_value_of_pgvector_s(isolated, db, field, distance, value):
+    Item = model_of(ours)
+    with connection.schema_editor() as editor:
+        editor.create_model(Item)
+    Item.objects.create(embedding=[1, 2, 3], rounded=[1, 2, 3], words=[1, 2, 3], bits="101")
+    (row,) = Item.objects.annotate(d=distance(field, value)).order_by(distance(field, value))
+    assert row.d == pytest.approx(0, abs=1e-6)
