@@ -25,7 +25,7 @@ def find_differences(report: IndexReport, using: str) -> list[tuple[str, str]]:
     keeps conditions in words of its own.
     """
     status, index, field = report.status, report.declared, report.field
-    # The index of a partition is made like that of its table.
+    # Of a partition's index: the index of its table is compared instead.
     if status is None or index is None or field is None or status.parent_oid is not None or report.model is None:
         return []
     pairs = [*_compare_column(status, index, field, using), *_compare_options(status, index, using)]

@@ -58,7 +58,7 @@ def _check_database(connection: BaseDatabaseWrapper, models: list[type[Model]]) 
 
 
 def _check_missing(connection: BaseDatabaseWrapper, engine: Engine) -> Iterator[CheckMessage]:
-    """Say nothing where `migrate` is about to create the extension."""
+    """Return no message where `migrate` is about to create the extension."""
     missing = f'Extension "{engine.extension}" is missing in database "{connection.alias}"'
     other = find_other_engine(connection, engine)
     if other is not None:

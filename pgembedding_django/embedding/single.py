@@ -1,4 +1,4 @@
-"""Embeds one row: one statement reads it, one writes its vector, and no claim stands between them."""
+"""Embeds one row: one statement reads it and one writes its vector, without a claim."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ __all__ = ["watch"]
 
 
 def watch(model: type[Model]) -> None:
-    """Connect the signals of a model that has a field to keep in step; others cost nothing."""
+    """Connect the signals of a model that has a field with sync="task" or "save"; other models get none."""
     if _fields(model):
         pre_save.connect(_before_save, sender=model, dispatch_uid="pgembedding_django")
         post_save.connect(_after_save, sender=model, dispatch_uid="pgembedding_django")

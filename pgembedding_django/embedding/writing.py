@@ -38,7 +38,7 @@ class Writer:
     def __init__(self, field: EmbeddingField, using: str) -> None:
         self.field: EmbeddingField = field
         self.using, self.connection = using, connections[using]
-        # Behind a pooler in transaction mode another client may meet the table.
+        # Behind a pooler in transaction mode, another client may get the session with the table.
         self._staging = f"pgembedding_embed_{secrets.token_hex(4)}"
         self._is_made = False
 
@@ -57,7 +57,7 @@ class Writer:
         Returns the primary keys of the rows that were written; a row is left as it is if its text has changed since it
         was read, if somebody else has given it a vector, or if it is gone.
         """
-        # What a commit empties, an outer transaction keeps.
+        # ON COMMIT DELETE ROWS does not empty it inside an outer transaction.
         nested = self.connection.in_atomic_block
         with transaction.atomic(using=self.using):
             rows = base_rows(self.field, self.using).filter(pk__in=[row.pk for row, _ in embedded]).order_by("pk")

@@ -112,7 +112,7 @@ def _report(
     engine = get_engine(connections[using])
     roots = {root_of(status, found).table_oid for status in chosen}
     unsound = engine.unsound_tables(connections[using], roots)
-    # What no model has, no nearest() searches.
+    # nearest() searches tables of models only.
     unguarded = engine.unguarded_tables(connections[using], roots & tables.keys())
     succeeded = IndexRun.objects.using(using).filter(status=IndexRun.Status.SUCCEEDED)
     rebuilds = _latest(succeeded.filter(action__in=BUILDS))
@@ -169,7 +169,7 @@ def counted_since(
     The server does not record when an index was made: the migration that adds it does, and our own builds.
     """
     made = [each for each in (built and built.created, migrated) if each]
-    # Of statistics that nobody has reset, no more is known than that they count since the server's start.
+    # Statistics that were never reset count since the server's start at the latest.
     return max(status.stats_reset or started, *made) if made else None
 
 
@@ -212,7 +212,7 @@ def _field_of(model: type[Model] | None, column: str) -> EmbeddingField | None:
 
 
 def _latest(records: QuerySet[Record]) -> dict[tuple[str, str], Record]:
-    """Return the last record of each index; none where there are none to be read."""
+    """Return the last record of each index; none where the role cannot read the table."""
     if not can_read(records.model, records.db):
         return {}
     latest = records.order_by("schema", "index", "-created", "-pk").distinct("schema", "index")

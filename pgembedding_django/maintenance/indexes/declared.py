@@ -42,7 +42,7 @@ def model_tables(using: str, *, unmanaged: bool = False) -> dict[int, type[Model
     """
     Return the models whose tables are in a database, by the oid of the table.
 
-    unmanaged: whether to return those too whose tables Django does not make, where no other model has them.
+    unmanaged: whether to include models with managed=False, where no other model has the table.
     """
     connection = connections[using]
     models = [
@@ -75,7 +75,7 @@ def load_migrations(using: str) -> MigrationLoader | None:
     table = MigrationRecorder.Migration._meta.db_table
     with connections[using].cursor() as cursor:
         cursor.execute("SELECT has_table_privilege(to_regclass(%s), 'SELECT')", [table])
-        # Without the table, none has run.
+        # NULL where the table is missing: then none has run.
         forbidden = cursor.fetchone()[0] is False
     return None if forbidden else MigrationLoader(connections[using], ignore_no_migrations=True)
 

@@ -33,7 +33,7 @@ SMALL_ROWS = 10_000
 #: of each weekday had their turn.
 UNUSED_AFTER = timedelta(days=7)
 
-#: What REINDEX CONCURRENTLY calls the index that it builds and the one that it replaces.
+#: The names that REINDEX CONCURRENTLY gives the index that it builds and the one that it replaces.
 LEFTOVER = re.compile(r"(?P<base>.*)_cc(new|old)\d*", re.DOTALL)
 
 
@@ -100,7 +100,7 @@ def find_parent(status: HnswIndexStatus, others: Collection[HnswIndexStatus]) ->
     """
     Return the name of the index whose interrupted rebuild left an invalid one behind, "" where there is none.
 
-    A name alone proves nothing: the two are alike in all that REINDEX copies. It cuts a long name to fit its suffix.
+    The two must also agree in all that REINDEX copies. It cuts a long name to fit its suffix.
     """
     match = LEFTOVER.fullmatch(status.name)
     if status.valid or not match:
@@ -116,7 +116,7 @@ def find_parent(status: HnswIndexStatus, others: Collection[HnswIndexStatus]) ->
 
 
 def describe_progress(pid: int, progress: BuildProgress | None) -> str:
-    """Say how far a backend is with its build, and who holds it up."""
+    """Describe the progress of a backend's build, and the backends that it waits for."""
     if progress is None:
         return _("Backend %(pid)s is building it.") % {"pid": pid}
     text = _("Backend %(pid)s is building it: %(phase)s, %(percent)d%%.") % {

@@ -33,7 +33,7 @@ def find_index(index: str | int | HnswIndexStatus, using: str = DEFAULT_DB_ALIAS
 
 
 def find_on_table(model: type[Model], name: str, using: str) -> HnswIndexStatus | None:
-    """Return the index of a name that a model's table has; the tables of other schemas may have one as well."""
+    """Return the index of a name on a model's table; a table of another schema may have an index of that name too."""
     table = Value(connections[using].ops.quote_name(model._meta.db_table))
     oid = Func(table, template="to_regclass(%(expressions)s)::oid::bigint", output_field=BigIntegerField())
     return HnswIndexStatus.objects.using(using).filter(name=name, table_oid=oid).first()
@@ -102,7 +102,7 @@ def _why_not_found(index: str, using: str) -> str:
             "SELECT m.amname FROM pg_class c JOIN pg_am m ON m.oid = c.relam JOIN pg_namespace n "
             "ON n.oid = c.relnamespace WHERE c.relkind IN ('i', 'I') AND m.amname NOT IN ('hnsw', 'ivfflat') "
             "AND %s IN (c.relname, n.nspname || '.' || c.relname)",
-            [index.replace("\0", "")],  # Which no name has, and no parameter.
+            [index.replace("\0", "")],  # No name and no parameter can hold a NUL.
         )
         row = cursor.fetchone()
     if row:

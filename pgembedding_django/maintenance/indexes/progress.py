@@ -1,4 +1,4 @@
-"""How far a build is, and who holds it up."""
+"""How far a build is, and which backends it waits for."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 __all__ = ["BuildProgress", "Watch", "read_progress"]
 
 #: Where a phase of CREATE INDEX and REINDEX CONCURRENTLY begins and ends, in percent of the whole. The building itself
-#: takes nearly all of the time (PostgreSQL documentation, "CREATE INDEX BuildProgress Reporting"; pgvector 0.8 README).
+#: takes nearly all of the time (PostgreSQL documentation, "CREATE INDEX Progress Reporting"; pgvector 0.8 README).
 PHASES = {
     "initializing": (0, 0),
     "waiting for writers before build": (0, 0),

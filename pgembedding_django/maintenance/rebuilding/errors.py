@@ -51,7 +51,7 @@ def explain_refusal(error: Exception, using: str, rights: str) -> str:
 
 
 def is_connection_lost(error: Exception) -> bool:
-    """Tell whether an error means that there is no connection, or none any more."""
+    """Tell whether an error means that the connection failed or was lost."""
     state = sqlstate(error)
     if state:
         return state in ENDED or state.startswith(FAILED_CLASS)
@@ -79,7 +79,7 @@ def explained(status: HnswIndexStatus, session: Session) -> Iterator[None]:
         text = f"Index {status.name} of table {status.table} {_reason(error, status, session)}."
         if status.valid:
             text += " The old index still serves."
-        # Without a server there is nobody to ask.
+        # The server is gone, so the catalogue cannot be read.
         with suppress(Error):
             if left := ", ".join(sorted(_invalid(status, session) - before)):
                 text += f" Left behind: {left}. Run: manage.py rebuild_hnsw_indexes --repair"
@@ -99,7 +99,7 @@ def _reason(error: Error, status: HnswIndexStatus, session: Session) -> str:
 
 
 def _reason_of_cancel(session: Session) -> str:
-    """Tell giving up from a cancel by somebody else, and who was in the way."""
+    """Return why a statement was cancelled, by give_up or by somebody else, and which backends it waited for."""
     reason = "was cancelled"
     if session.gave_up:
         reason = f"was given up after {session.give_up:g} second{pluralize(session.give_up)}"

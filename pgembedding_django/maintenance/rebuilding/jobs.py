@@ -53,7 +53,7 @@ def repair(
 
 
 def perform(run: IndexRun, progress: Watch | None = None) -> None:
-    """Do what a queued run records, and wait for it."""
+    """Perform a queued run, and wait for its end."""
     with open_session(run) as session:
         PERFORMERS[IndexRun.Action(run.action)](run, session, progress)
 
@@ -87,7 +87,7 @@ def start_repair(
 @background.task
 def perform_in_background(using: str, ids: Sequence[int]) -> None:
     """
-    Do queued runs one after another, each whatever became of the one before.
+    Perform queued runs one after another, also after one that failed.
 
     Runs that are given up by now, that another worker has begun, or that were replaced, are left alone.
     """

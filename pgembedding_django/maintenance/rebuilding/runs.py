@@ -93,7 +93,7 @@ def queue_run(run: IndexRun, using: str) -> IndexRun:
 
 @contextmanager
 def open_session(run: IndexRun) -> Iterator[Session]:
-    """Open the session in which a run is done; where that fails, so has the run."""
+    """Open the session of a run; if that fails, the run is recorded as failed."""
     names = ("maintenance_work_mem", "parallel_workers", "give_up")
     session = Session(str(run._state.db), **{name: run.parameters.get(name) for name in names})
     with ExitStack() as stack:
@@ -102,14 +102,14 @@ def open_session(run: IndexRun) -> Iterator[Session]:
         except Error as error:
             run.status, run.error, run.finished = IndexRun.Status.FAILED, str(error), timezone.now()
             log_outcome(run)
-            with suppress(Error):  # It may be the server that is gone.
+            with suppress(Error):  # The server may be gone.
                 run.save()
             raise
         yield session
 
 
 def give_up_late(queued: QuerySet[IndexRun]) -> None:
-    """Record that those of some queued runs are interrupted which already show as such: a worker comes too late."""
+    """Record as interrupted those queued runs that already show as such: their worker comes too late."""
     queued.filter(created__lte=timezone.now() - PATIENCE[True]).update(status=IndexRun.Status.INTERRUPTED)
 
 
@@ -126,7 +126,7 @@ def claim(queued: QuerySet[IndexRun], session: Session) -> list[IndexRun]:
 
 
 def unfinished_runs(using: str, **filters: str) -> list[IndexRun]:
-    """Return what is queued or running; what was interrupted is neither."""
+    """Return the runs that are queued or running, without interrupted ones."""
     runs = IndexRun.objects.using(using).filter(status__in=UNFINISHED, **filters)
     return [run for run in runs if current_status(run) in UNFINISHED]
 
@@ -196,7 +196,7 @@ def recorded(run: IndexRun, session: Session) -> Iterator[None]:
 def _finish(run: IndexRun, session: Session) -> None:
     connection = _connection(run)
     if not connection.in_atomic_block and not connection.is_usable():
-        connection.close()  # It idled while the index was built.
+        connection.close()  # Idle during the build, it may have been cut.
     run.finished = timezone.now()
     run.notice = "\n".join(filter(None, [run.notice, *(notice.strip() for notice in session.notices)]))
     session.notices.clear()

@@ -25,7 +25,7 @@ __all__ = ["MAX_WORKERS", "IndexBusy", "Session", "check_build", "quote"]
 #: Seconds between two looks at a build.
 POLL = 0.25
 
-#: What would end a build that takes long; the role's own values are not for it.
+#: Timeouts that would end a long build; the role's own values are meant for queries.
 TIMEOUTS = ["statement_timeout", "lock_timeout", "transaction_timeout", "idle_session_timeout"]
 
 #: What max_parallel_maintenance_workers takes (same page).
@@ -151,7 +151,7 @@ class Session:
             statement.result()
         finally:
             self.gave_up = self.give_up is not None and time.monotonic() - began >= self.give_up
-            with suppress(Error):  # The backend is gone; the statement's own error tells.
+            with suppress(Error):  # The backend is gone; the statement raises its own error.
                 self.fetch("SELECT set_config('statement_timeout', '0', false)")
 
     def _identity(self) -> tuple[int, datetime]:
