@@ -128,7 +128,8 @@ def write_vector(row: Row, vector: Vector | None, field: EmbeddingField, using: 
     Returns whether it was. One statement where columns of the same table are the source.
     """
     rows, source = base_rows(field, using).filter(pk=row.pk), field.text_source
-    if source.columns and all(column.model is field.model for column in source.columns):
+    by_digest = get_engine(connections[using]).server(connections[using]).updates_by_digest
+    if by_digest and source.columns and all(column.model is field.model for column in source.columns):
         same_text = Q(Exact(source.digest_expression, row.digest))
         same_vector = {f"{source.name}__isnull": row.missing}
         unchanged = _as_it_was(rows.filter(same_text, **same_vector), row, field)

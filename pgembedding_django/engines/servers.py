@@ -57,6 +57,8 @@ class Server:
     explains: ClassVar[bool] = True
     #: Whether SELECT ... FOR UPDATE SKIP LOCKED locks rows anywhere in a table; else workers take turns to claim rows.
     locks_rows: ClassVar[bool] = True
+    #: Whether an UPDATE may compare digests that it computes (STABLE functions); else the row is locked and read first.
+    updates_by_digest: ClassVar[bool] = True
     #: Whether CREATE INDEX takes a WHERE; else the index holds every row.
     partial_indexes: ClassVar[bool] = True
     #: Whether an index is built, rebuilt and dropped beside writes; else they wait for it.
@@ -150,6 +152,8 @@ class CitusServer(Server):
     settings_in_statement = False
     # "SELECT … FOR UPDATE work in single-shard queries only" (same page).
     locks_rows = False
+    # "STABLE functions used in UPDATE queries cannot be called with column references" (same page).
+    updates_by_digest = False
     joins_lateral = False
     # Those of a shard are on its worker.
     keeps_statistics = False

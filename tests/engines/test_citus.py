@@ -12,6 +12,7 @@ from django.db.migrations.state import ModelState, ProjectState
 from django.test.utils import modify_settings
 
 from pgembedding_django import Centroid, DistributeTable, diversify
+from pgembedding_django.embedding.single import embed_one
 from pgembedding_django.maintenance import find_index, list_indexes, measure_recall, rebuild
 from pgembedding_django.maintenance.indexes.diagnosis import State
 from tests.composite.models import Leaf
@@ -156,3 +157,11 @@ def test_two_workers_embed_each_row_once(leaves, background):
     assert first.result() + second.result() == 60
     assert not leaves.filter(tenant_id__gte=90).stale(field="embedding").exists()
     leaves.filter(tenant_id__gte=90).delete()
+
+
+def test_one_row_is_embedded_by_itself(leaves):
+    leaves.create(tenant_id=80, id=1, body="a text")
+    field = Leaf._meta.get_field("embedding")
+    assert embed_one(field, (80, 1), "citus") is not None
+    assert embed_one(field, (80, 1), "citus") is None
+    leaves.filter(tenant_id=80).delete()

@@ -7,6 +7,7 @@ from django.db import OperationalError, connection, models
 from django.db.models import Q
 
 from pgembedding_django import EmbeddingField, EmbeddingManager, HnswIndex
+from pgembedding_django.embedding.single import embed_one
 from pgembedding_django.engines import get_engine
 from pgembedding_django.engines.explained import plan_nodes
 from pgembedding_django.engines.extension import Known, place
@@ -161,6 +162,15 @@ def test_two_workers_without_row_locks_embed_each_row_once(serve, background):
 
     first, second = background(work), background(work)
     assert first.result() + second.result() == 40
+    assert not Article.objects.stale().exists()
+
+
+def test_one_row_is_embedded_where_an_update_may_not_compute_digests(serve):
+    serve(BareServer())
+    article = Article.objects.create(title="a text")
+    field = Article._meta.get_field("embedding")
+    assert embed_one(field, article.pk, "default") is not None
+    assert embed_one(field, article.pk, "default") is None
     assert not Article.objects.stale().exists()
 
 

@@ -13,6 +13,7 @@ class BareServer(Server):
     settings_in_statement = False
     explains = False
     locks_rows = False
+    updates_by_digest = False
     partial_indexes = False
     concurrent_builds = False
     materializes = False
