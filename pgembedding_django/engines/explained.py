@@ -30,7 +30,7 @@ def plan_nodes(plan: Plan) -> Iterator[Plan]:
 
 def tasks_of(plan: Plan) -> list[Task]:
     """Return what other servers do of a statement; none where it runs on the one that was asked."""
-    return [Task(int(remote["Plan Rows"]), tuple(_tables(remote))) for remote in _remote_plans(plan)]
+    return [_read_task(list(_plans_of(task))) for task in _tasks(plan)]
 
 
 def expected_rows(plan: Plan) -> int:
@@ -43,11 +43,24 @@ def _tables(plan: Plan) -> Iterator[str]:
     return (node["Relation Name"] for node in plan_nodes(plan) if "Relation Name" in node)
 
 
+def _read_task(plans: list[Plan]) -> Task:
+    return Task(sum(int(plan["Plan Rows"]) for plan in plans), tuple(name for plan in plans for name in _tables(plan)))
+
+
 def _remote_plans(plan: Plan) -> Iterator[Plan]:
-    # Citus: Distributed Query / Job / Tasks / Remote Plan, a list of lists.
-    for task in plan.get("Distributed Query", {}).get("Job", {}).get("Tasks", ()):
-        for explained in task["Remote Plan"]:
-            yield explained[0]["Plan"]
+    for task in _tasks(plan):
+        yield from _plans_of(task)
+
+
+def _tasks(plan: Plan) -> list[Plan]:
+    tasks: list[Plan] = plan.get("Distributed Query", {}).get("Job", {}).get("Tasks", [])
+    return tasks
+
+
+def _plans_of(task: Plan) -> Iterator[Plan]:
+    """Yield the plans of a task of Citus, a list of lists; a server that does not answer gives none."""
+    for explained in task.get("Remote Plan", ()):
+        yield explained[0]["Plan"]
 
 
 def _subplans(plan: Plan) -> Iterator[Plan]:

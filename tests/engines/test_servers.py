@@ -9,7 +9,7 @@ from django.db.models import Q
 from pgembedding_django import EmbeddingField, EmbeddingManager, HnswIndex
 from pgembedding_django.embedding.single import embed_one
 from pgembedding_django.engines import get_engine
-from pgembedding_django.engines.explained import plan_nodes
+from pgembedding_django.engines.explained import expected_rows, plan_nodes, tasks_of
 from pgembedding_django.engines.extension import Known, place
 from pgembedding_django.engines.scan import Scan, fitting_ef_search
 from pgembedding_django.engines.servers import CITUS, PLAIN, YUGABYTE, Estimate, Parts, server_with
@@ -316,3 +316,11 @@ def test_nodes_of_a_plan_are_those_of_other_servers_and_of_subplans_too():
         },
     }
     assert [node.get("Relation Name") for node in plan_nodes(plan)] == [None, "note_102008", "asked_first"]
+
+
+def test_task_of_a_server_that_does_not_answer_counts_without_rows():
+    silent = {"Node": "host=away", "Error": "Could not get remote plan."}
+    told = {"Remote Plan": [[{"Plan": {"Plan Rows": 7, "Relation Name": "note_102008"}}]]}
+    plan = {"Plan Rows": 100_000, "Distributed Query": {"Job": {"Tasks": [told, silent]}}}
+    assert tasks_of(plan) == [(7, ("note_102008",)), (0, ())]
+    assert expected_rows(plan) == 7
