@@ -17,7 +17,8 @@ class Plan:
     How much to do.
 
     sizes: rows of the tables that are searched. wide: rows whose index of 1,536 dimensions is built.
-    bulk: rows loaded and read. questions: k: how many. rounds: of loading, reading and building.
+    bulk: rows loaded and read. questions: k: how many. rounds: of loading, reading and building. turns: of ordinary
+    queries. texts: rows embedded. calls: of a slow embedder. seconds: of eight threads.
     """
 
     sizes: tuple[int, ...] = (10_000, 100_000)
@@ -25,9 +26,23 @@ class Plan:
     bulk: int = 5_000
     questions: tuple[tuple[int, int], ...] = ((10, 100), (100, 40))
     rounds: int = 3
+    turns: int = 15
+    texts: int = 4_000
+    calls: int = 14
+    seconds: float = 6
 
 
-QUICK = Plan(sizes=(500, 2_000), wide=(1_000,), bulk=500, questions=((10, 10), (100, 5)), rounds=1)
+QUICK = Plan(
+    sizes=(500, 2_000),
+    wide=(1_000,),
+    bulk=500,
+    questions=((10, 10), (100, 5)),
+    rounds=1,
+    turns=2,
+    texts=300,
+    calls=2,
+    seconds=0.5,
+)
 LARGE = Plan(sizes=(10_000, 100_000, 1_000_000), wide=(10_000, 100_000))
 
 
@@ -58,7 +73,7 @@ def _run(plan: Plan):
     from django.db import connection
     from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
-    from benchmarks import langchain, load, measure
+    from benchmarks import client, embedding, langchain, load, measure
     from benchmarks.data import make_corpus
     from benchmarks.goals import Run
     from benchmarks.indexes import build_indexes
@@ -77,7 +92,11 @@ def _run(plan: Plan):
         _say(f"building indexes, {rows:,} rows, 1,536 dimensions")
         table = Table(f"wide_{rows}", 1536)
         table.create()
-        table.fill(make_corpus(rows, 1536, 1))
+        corpus = make_corpus(rows, 1536, 1)
+        table.fill(corpus)
+        if rows == plan.wide[0]:
+            _say("ordinary queries")
+            run.ordinary = client.measure_ordinary(table, corpus, plan.turns)
         run.builds[rows, 1536] = build_indexes(table, 1)
         table.drop()
     tables = {}
@@ -93,8 +112,18 @@ def _run(plan: Plan):
         for k, count in plan.questions:
             _say(f"searching {rows:,} rows, k = {k}")
             run.queries += measure.measure(table, corpus, k, count, peer)
+    _say("many searches at once")
+    table, corpus = tables[plan.sizes[min(1, len(plan.sizes) - 1)]]
+    run.processor = client.measure_processor(table, corpus, plan.turns)
+    run.batch = client.measure_batch(table, corpus, plan.rounds)
+    run.threads = client.measure_threads(table, corpus, plan.seconds)
+    _say("embedding")
+    run.embed = embedding.measure_embed(plan.texts, plan.rounds)
+    run.again = embedding.measure_again(plan.texts // 4, plan.rounds)
+    run.workers = embedding.measure_workers(plan.calls)
+    _say("growing, and recall beside latency")
     k, count = plan.questions[0]
-    run.growth = measure.measure_growth(dict(list(tables.items())[:2]), k, count)
+    run.growth = measure.measure_growth(dict(list(tables.items())[-2:]), k, count)
     run.curve = measure.measure_curve(*tables[plan.sizes[-1]], k, count)
     if peer:
         peer.close()

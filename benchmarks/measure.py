@@ -28,7 +28,7 @@ EF_SEARCH = (40, 100, 200, 400, 1000)
 SAME = "same ef_search"
 
 SINGLE, HALF, BINARY = "nearest()", "nearest(), half", "nearest(), binary"
-PEER, PEER_SAME = "pgvector.django", f"pgvector.django, {SAME}"
+PEER, PEER_SAME, PEER_TUNED = "pgvector.django", f"pgvector.django, {SAME}", "pgvector.django, tuned"
 RAW_SAME, RAW_EXACT, RAW_INDEX = f"raw, {SAME}", "raw, exact", "raw, strict_order"
 
 
@@ -115,6 +115,8 @@ def _competitors(table: Table, questions: list[Question], peer: LangChain | None
     ef_tuned = _tune(table, questions, single)
     if ef_tuned:
         found[f"strict_order, ef_search {ef_tuned}"] = _strict(table, ef_tuned)
+        tuned = {"ef_search": str(ef_tuned), "iterative_scan": "strict_order"}
+        found[f"strict_order, ef_search {ef_tuned}, "] = pgvector_django(PEER_TUNED, table.peer, **tuned)
     if peer:
         found["own process, no vectors"] = langchain(peer)
     return found

@@ -8,3 +8,10 @@ SECRET_KEY = "benchmarks"
 USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 INSTALLED_APPS = ["pgembedding_django", "pgembedding_django.documents", "benchmarks"]
+TIME_ZONE = "UTC"
+PGEMBEDDING = {
+    "EMBEDDERS": {
+        "instant": {"BACKEND": "benchmarks.embedding.Instant"},
+        "slow": {"BACKEND": "benchmarks.embedding.Slow"},
+    }
+}
