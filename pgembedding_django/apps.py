@@ -20,6 +20,7 @@ class PgembeddingConfig(AppConfig):
         from pgembedding_django.embedding import sync
         from pgembedding_django.engines.arrays import read_arrays
         from pgembedding_django.engines.sqlite import add_functions
+        from pgembedding_django.passages.sync import watch as watch_parents
         from pgembedding_django.vectors import Vector
 
         checks.register()
@@ -30,4 +31,5 @@ class PgembeddingConfig(AppConfig):
         connection_created.connect(read_arrays, dispatch_uid="pgembedding_django")
         for model in apps.get_models():
             sync.watch(model)
+            watch_parents(model)
         contrib.register()

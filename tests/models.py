@@ -6,6 +6,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
 from pgembedding_django import EmbeddingField, EmbeddingManager, HnswIndex
+from pgembedding_django.passages import Passage, Splits
 
 
 class Section(models.Model):
@@ -146,3 +147,45 @@ class Queued(models.Model):
     embedding = EmbeddingField(dimensions=3, source="text", null=True, sync="task")
 
     objects = EmbeddingManager()
+
+
+class Guide(models.Model):
+    """A long text, whose passages have the vectors."""
+
+    title = models.CharField(max_length=50, blank=True)
+    body = models.TextField(null=True)
+    views = models.IntegerField(default=0)
+
+    objects = EmbeddingManager()
+
+    def __str__(self):
+        return self.title
+
+
+def paragraphs(text):
+    return text.split("\n\n")
+
+
+class GuidePassage(Passage):
+    """A paragraph of a guide."""
+
+    guide = models.ForeignKey(Guide, models.CASCADE, related_name="passages")
+    embedding = EmbeddingField(dimensions=3, source="text", null=True)
+    splits = Splits("body", splitter=paragraphs)
+
+    class Meta:
+        indexes = [HnswIndex(fields=["embedding"], name="guide_passage_hnsw")]
+
+
+class Letter(models.Model):
+    """A text whose passages follow save()."""
+
+    body = models.TextField()
+
+
+class LetterPassage(Passage):
+    """A piece of a letter that must have its vector, as save() makes it."""
+
+    letter = models.ForeignKey(Letter, models.CASCADE, related_name="passages")
+    embedding = EmbeddingField(dimensions=3, source="text", sync="save")
+    splits = "body"

@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 #: The names that change with notice only (docs/compatibility.md). One that is missing here is new, or was lost.
 PUBLIC = {
+    "pgembedding_django.passages": {"Passage", "PassageManager", "PassageQuerySet", "PassageReport", "Splits"},
     "pgembedding_django": {
         "AddPartition",
         "BitField",
@@ -42,7 +43,7 @@ PUBLIC = {
         "rerank",
         "search_all",
     },
-    "pgembedding_django.admin": {"EmbeddingAdminMixin", "HnswIndexAdmin"},
+    "pgembedding_django.admin": {"EmbeddingAdminMixin", "HnswIndexAdmin", "PassageInline"},
     "pgembedding_django.embedders": {
         "Embedder",
         "EmbedderUnavailable",

@@ -10,6 +10,7 @@ from pgembedding_django.checks.arrays import check_arrays
 from pgembedding_django.checks.databases import check_databases
 from pgembedding_django.checks.indexes import check_indexes
 from pgembedding_django.checks.models import check_models
+from pgembedding_django.checks.passages import check_passages
 from pgembedding_django.checks.sources import check_sources
 from pgembedding_django.checks.zeros import check_zeros
 
@@ -19,6 +20,7 @@ __all__ = [
     "check_databases",
     "check_indexes",
     "check_models",
+    "check_passages",
     "check_sources",
     "check_zeros",
     "register",
@@ -30,6 +32,7 @@ def register() -> None:
     checks.register(check_models, Tags.models)
     checks.register(check_arrays, Tags.models)
     checks.register(check_sources, Tags.models)
+    checks.register(check_passages, Tags.models)
     checks.register(check_admins, Tags.admin)
     checks.register(check_databases, Tags.database)
     checks.register(check_indexes, Tags.database)

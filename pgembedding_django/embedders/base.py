@@ -23,6 +23,7 @@ class Embedder:
     Turn texts into vectors.
 
     dimensions: how many numbers each vector has; None until the embedder tells.
+    max_tokens: the most that a text may have, as `estimate_tokens` counts; None where nobody knows.
     price: of a million tokens, in any currency; None where nobody gave one.
     query_prefix, document_prefix: what the model wants to read before a question and before a document.
     A subclass implements `compute`, and raises EmbedderUnavailable there for what may pass and EmbeddingError for what
@@ -30,6 +31,7 @@ class Embedder:
     """
 
     dimensions: int | None = None
+    max_tokens: int | None = None
     price: float | None = None
     query_prefix: str = ""
     document_prefix: str = ""

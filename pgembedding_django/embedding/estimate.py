@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from math import ceil
 from typing import Any
@@ -18,8 +18,14 @@ from pgembedding_django.fields import EmbeddingField
 
 __all__ = ["Estimate", "estimate"]
 
+#: Rows with too long a text that are named.
+MOST_NAMED = 5
+
+#: The most tokens that a character is estimated at: four bytes of UTF-8 at two thirds each.
+TOKENS_PER_CHARACTER = 8 / 3
+
 #: What is added to rows.
-TEXT = "_pgembedding_text"
+TEXT, LENGTH = "_pgembedding_text", "_pgembedding_length"
 
 
 @dataclass
@@ -28,12 +34,21 @@ class Estimate:
     What will be sent, at most: identical texts are sent once.
 
     tokens: estimated by the embedder, rather too many than too few. price: None where the embedder has none configured.
+    too_long: how many texts have more tokens than the embedder takes, of columns among the 1,000 longest. longest:
+        primary keys of the first of those rows.
     """
 
     rows: int = 0
     characters: int = 0
     tokens: int = 0
     price: float | None = None
+    too_long: int = 0
+    longest: list[Any] = field(default_factory=list)
+
+    def note_long(self, pk: Any) -> None:
+        self.too_long += 1
+        if len(self.longest) < MOST_NAMED:
+            self.longest.append(pk)
 
 
 def estimate(
@@ -64,6 +79,11 @@ def _count(queryset: QuerySet[Any], field: EmbeddingField, fresh_too: bool, limi
     texts = rows.filter(pk__in=list(drawn)) if estimated.rows > PAGE else rows
     sample = _measure(texts.values_list(TEXT, flat=True), field)
     estimated.tokens = ceil(sample.tokens * estimated.characters / sample.characters) if sample.characters else 0
+    most = get_embedder(field.embedder).max_tokens
+    if most is not None:
+        maybe = rows.annotate(**{LENGTH: Length(TEXT)}).filter(**{f"{LENGTH}__gt": most / TOKENS_PER_CHARACTER})
+        for pk, text in maybe.order_by(f"-{LENGTH}", "pk").values_list("pk", TEXT)[:PAGE]:
+            _note_if_long(estimated, pk, text, field)
     return estimated
 
 
@@ -72,7 +92,10 @@ def _read(queryset: QuerySet[Any], field: EmbeddingField, fresh_too: bool, limit
     pks = islice(stale_pks(queryset, field, fresh_too=fresh_too), limit)
     while page := list(islice(pks, PAGE)):
         rows = read_rows(base_rows(field, queryset.db).filter(pk__in=page), field.text_source)
-        more = _measure((row.text for row in rows if row.text), field)
+        with_text = [row for row in rows if row.text]
+        more = _measure((row.text for row in with_text), field)
+        for row in with_text:
+            _note_if_long(estimated, row.pk, row.text, field)
         estimated.rows += more.rows
         estimated.characters += more.characters
         estimated.tokens += more.tokens
@@ -86,3 +109,9 @@ def _measure(texts: Iterable[str], field: EmbeddingField) -> Estimate:
         estimated.characters += len(text)
         estimated.tokens += embedder.estimate_tokens(text)
     return estimated
+
+
+def _note_if_long(estimated: Estimate, pk: Any, text: str, field: EmbeddingField) -> None:
+    embedder = get_embedder(field.embedder)
+    if embedder.max_tokens is not None and embedder.estimate_tokens(text) > embedder.max_tokens:
+        estimated.note_long(pk)

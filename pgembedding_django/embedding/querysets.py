@@ -80,6 +80,10 @@ class StaleQuerySet(RankedQuerySet[M]):
     async def aembed(self, **options: Any) -> EmbedReport:
         return await sync_to_async(self.embed)(**options)
 
+    def embed_runs(self, field: str | None = None, *, all: bool = False, **sizes: Any) -> Sequence[EmbedRun]:
+        """Return the runs that embed these rows, one after the other."""
+        return [EmbedRun(rows, target, all=all, **sizes) for rows, target in self.embed_targets(field, all=all)]
+
     def embed_targets(self, field: str | None = None, *, all: bool = False) -> Sequence[tuple[Self, EmbeddingField]]:
         """Return what one EmbedRun each embeds: rows, and their field."""
         return [(self, get_field(self.model, field))]

@@ -17,6 +17,8 @@ from django.db.models import QuerySet
 from pgembedding_django.bounds import is_integer
 from pgembedding_django.embedders import Embedder, EmbeddingError, get_embedder
 from pgembedding_django.embedding.claims import BEAT, Claims
+from pgembedding_django.embedding.estimate import Estimate, estimate
+from pgembedding_django.embedding.handing import enqueue_rows
 from pgembedding_django.embedding.rows import Row, stale_pks
 from pgembedding_django.embedding.settlement import EmbedReport, Settlement
 from pgembedding_django.embedding.writing import Writer
@@ -43,6 +45,9 @@ class EmbedRun:
     report: what was done so far, whole also after an error or a stop. stopped: whether `stop` was called.
     total: how many rows there are, where somebody has counted them.
     """
+
+    #: What is counted, and what is done with it, for people.
+    noun, work = "row", "to embed"
 
     queryset: QuerySet[Any, Any]
     all: bool
@@ -104,6 +109,14 @@ class EmbedRun:
                 self.report.seconds = time.perf_counter() - started
                 self._log()
         return self.report
+
+    def estimate(self, limit: int | None = None) -> Estimate:
+        """Return what the run will send, at most."""
+        return estimate(self.queryset, self.field, fresh_too=self.all, limit=limit)
+
+    def enqueue(self, limit: int | None = None) -> int:
+        """Hand the stale rows to Django's tasks instead, and return how many."""
+        return enqueue_rows(self.queryset, self.field, limit=limit)
 
     def stop(self) -> None:
         """Start no more calls; run() returns once the answers under way are written. Safe in a signal handler."""

@@ -1,10 +1,12 @@
 """manage.py embed: what it says, asks and exits with."""
 
 import io
+import re
 import signal
 import threading
 
 import pytest
+from django.apps import apps
 from django.core.management import CommandError, call_command
 from django.db import connections
 
@@ -103,7 +105,7 @@ def test_embed_with_noinput_asks_nothing(scripted, answer):
 @pytest.mark.parametrize("options", [{}, {"sends_to": "https://api.example.com/v1"}], ids=["stays", "noinput"])
 def test_embed_counts_nothing_where_nobody_is_asked(scripted, answer, options, monkeypatch):
     scripted.configure(**options)
-    monkeypatch.setattr("pgembedding_django.management.commands.embed.estimate", None)
+    monkeypatch.setattr("pgembedding_django.embedding.run.estimate", None)
     add("a")
     said = 'tests.Article.embedding: embedding {} by "default" (scripted:a).\n'
     assert run("tests.Article", "--noinput").startswith(said.format("the stale rows"))
@@ -238,3 +240,24 @@ def test_embed_in_another_thread_leaves_signals_alone(scripted):
     thread.join()
     assert raised == []
     assert Article.objects.get().embedding.tolist() == vector_of("a")
+
+
+@pytest.mark.parametrize(("label", "column"), [("tests.Article", "title"), ("tests.Memo.loud", "title")])
+def test_dry_run_names_texts_that_are_too_long(scripted, monkeypatch, label, column):
+    monkeypatch.setattr(scripted, "max_tokens", 10)
+    model = apps.get_model(*label.split(".")[:2])
+    rows = [model.objects.create(**{column: "x" * length}) for length in (20, 150, 40, 60, 70, 80, 90)]
+    said = run(label, "--dry-run")
+    named = sorted(re.search(r"pk ([\d, ]+), \.\.\.", said)[1].split(", "))
+    assert "6 texts of about more than 10 tokens, which the embedder does not take whole" in said
+    assert len(named) == 5
+    assert str(rows[0].pk) not in named
+
+
+def test_dry_run_names_one_text_that_is_too_long(scripted, monkeypatch):
+    monkeypatch.setattr(scripted, "max_tokens", 10)
+    Article.objects.create(title="short")
+    row = Article.objects.create(title="x" * 150)
+    assert f"1 text of about more than 10 tokens, which the embedder does not take whole: pk {row.pk}." in run(
+        "tests.Article", "--dry-run"
+    )

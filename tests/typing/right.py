@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pgembedding_django import AddPartition, EmbeddingQuerySet, L2Distance, PartitionTable, Vector
 from pgembedding_django.admin import EmbeddingAdminMixin
-from tests.typing.library.models import Article, Author, Book, BookQuerySet, Chapter, Note
+from tests.typing.library.models import Article, Author, AuthorPassage, Book, BookQuerySet, Chapter, Note
 
 # Rows are rows of the model, whatever declares its manager.
 assert_type(Article.objects.get(pk=1), Article)
@@ -65,6 +65,10 @@ for one, other, apart in Note.objects.near_duplicates(0.1):
     assert_type(one, Note)
     assert_type(other, Note)
     assert_type(apart, float)
+
+# Passages.
+split: int = AuthorPassage.objects.embed(limit=10, parents=Author.objects.filter(name="x")).parents
+excerpt: str = AuthorPassage(text="x").excerpt
 
 # What a subclass adds is there, and stays after a ranking.
 assert_type(Book.objects.recent(), BookQuerySet)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,10 +16,10 @@ from tqdm import tqdm
 
 from pgembedding_django.compat.background import NotEnqueued
 from pgembedding_django.embedders import EmbeddingError
-from pgembedding_django.embedding import EmbedReport, EmbedRun, Estimate, estimate
-from pgembedding_django.embedding.handing import enqueue_rows
+from pgembedding_django.embedding import EmbedReport, EmbedRun, Estimate
 from pgembedding_django.maintenance.rebuilding.targets import parse_target
 from pgembedding_django.management.base import STOPPING, DatabaseCommand, handled
+from pgembedding_django.passages import PassageReport
 from pgembedding_django.querysets import every_row
 
 RESUME = "What was embedded is kept. Run the same command again to go on."
@@ -68,20 +68,19 @@ class Command(DatabaseCommand):
             else:
                 self._run_all(runs, options["limit"], announced=counted)
 
-    def _plan(self, label: str, database: str, options: dict[str, Any]) -> list[EmbedRun]:
-        """Return what is to be run, one run for most models, and one for each collection of documents."""
+    def _plan(self, label: str, database: str, options: dict[str, Any]) -> Sequence[EmbedRun]:
+        """Return what is to be run: one run for most models, one for each collection of documents, two for passages."""
         model, name = parse_target(label)
         sizes = {option: options[option] for option in ("batch_size", "concurrency", "limit", "all")}
-        targets = every_row(model, database).embed_targets(name, all=options["all"])
-        return [EmbedRun(rows, field, **sizes) for rows, field in targets]
+        return every_row(model, database).embed_runs(name, **sizes)
 
-    def _say_counts(self, runs: list[EmbedRun], left: int | None) -> bool:
+    def _say_counts(self, runs: Sequence[EmbedRun], left: int | None) -> bool:
         """Count what each run would send, and tell whether any of it leaves this machine."""
         sent = False
         for run in runs:
             if left == 0:
                 break
-            needed = estimate(run.queryset, run.field, fresh_too=run.all, limit=left)
+            needed = run.estimate(left)
             left = left and left - needed.rows
             run.total = needed.rows
             self._say_count(run, needed)
@@ -91,18 +90,25 @@ class Command(DatabaseCommand):
     def _say_count(self, run: EmbedRun, needed: Estimate) -> None:
         price = "" if needed.price is None else f", at a price of about {needed.price:,.4f}"
         self.stdout.write(
-            f"{_name(run)}: {_count(needed.rows, 'row')} to embed by {_embedder(run)}, "
+            f"{_name(run)}: {_count(needed.rows, run.noun)} {run.work} by {_embedder(run)}, "
             f"{_count(needed.characters, 'character')}, at most about {_count(needed.tokens, 'token')}{price}."
         )
+        if needed.too_long:
+            named = ", ".join(map(str, needed.longest)) + (", ..." if needed.too_long > len(needed.longest) else "")
+            self.stdout.write(
+                f"{_count(needed.too_long, 'text')} of about more than {run.embedder.max_tokens:,} tokens, which the "
+                f"embedder does not take whole: pk {named}. Passages split them: see Passages of long texts in the "
+                "documentation."
+            )
         if needed.rows and run.embedder.sends_to:
             self.stdout.write(f"Their texts are sent to {run.embedder.sends_to}, which may charge for them.")
 
-    def _run_all(self, runs: list[EmbedRun], left: int | None, *, announced: bool) -> None:
+    def _run_all(self, runs: Sequence[EmbedRun], left: int | None, *, announced: bool) -> None:
         for run in runs:
             if left == 0:
                 break
             if not announced:
-                rows = "every row" if run.all else "the stale rows"
+                rows = f"every {run.noun}" if run.all else f"the stale {run.noun}s"
                 self.stdout.write(f"{_name(run)}: embedding {rows} by {_embedder(run)}.")
             run.limit = left
             self._run(run)
@@ -111,16 +117,16 @@ class Command(DatabaseCommand):
         if failed:
             raise CommandError(f"{_count(failed, 'row')} could not be embedded; what was stale still is.")
 
-    def _enqueue_all(self, runs: list[EmbedRun], options: dict[str, Any]) -> None:
+    def _enqueue_all(self, runs: Sequence[EmbedRun], options: dict[str, Any]) -> None:
         if unfit := [name for name in ("all", "batch_size", "concurrency") if options[name]]:
             raise CommandError(f"--enqueue takes --limit alone, got --{unfit[0].replace('_', '-')}.")
         for run in runs:
             try:
-                count = enqueue_rows(run.queryset, run.field, limit=options["limit"])
+                count = run.enqueue(options["limit"])
             except (ImproperlyConfigured, NotEnqueued, TypeError) as error:
                 raise CommandError(f"{error} What was handed over is kept.") from error
             self.stdout.write(
-                f"{_name(run)}: {_count(count, 'stale row')} handed to the workers. What is left tells: "
+                f"{_name(run)}: {_count(count, f'stale {run.noun}')} handed to the workers. What is left tells: "
                 f"manage.py embed {run.field.model._meta.label}.{run.field.name} --dry-run"
             )
 
@@ -160,6 +166,10 @@ class Command(DatabaseCommand):
     def _say_summary(self, report: EmbedReport) -> None:
         for pk, reason in report.failures:
             self.stderr.write(f"pk {pk}: {reason}")
+        if isinstance(report, PassageReport) and report.parents:
+            self.stdout.write(
+                f"{_count(report.parents, 'text')} split: {report.kept:,} passages kept, {report.deleted:,} deleted."
+            )
         self.stdout.write(
             f"{report.embedded:,} embedded, {report.skipped:,} without text, {report.changed:,} edited meanwhile, "
             f"{report.failed:,} failed; {_count(report.texts, 'text')} and about {_count(report.tokens, 'token')} in "

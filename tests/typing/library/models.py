@@ -7,6 +7,7 @@ from typing import ClassVar
 from django.db import models
 
 from pgembedding_django import EmbeddingField, EmbeddingManager, EmbeddingQuerySet, HnswIndex
+from pgembedding_django.passages import Passage, Splits
 
 
 class Article(models.Model):
@@ -33,6 +34,12 @@ class Author(models.Model):
     name = models.CharField(max_length=200)
 
     objects = EmbeddingManager()
+
+
+class AuthorPassage(Passage):
+    author = models.ForeignKey(Author, models.CASCADE, related_name="passages")
+    embedding = EmbeddingField(dimensions=3, source="text")
+    splits = Splits("name", size=100, overlap=0)
 
 
 class BookQuerySet(EmbeddingQuerySet["Book"]):
