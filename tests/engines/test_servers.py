@@ -196,12 +196,14 @@ def test_estimate_of_a_table_without_shards_is_its_own(many):
     assert CITUS.estimate(connection, (kept, ()), (held, ())) == Estimate(0, N)
 
 
-def test_each_shard_keeps_its_share_of_the_candidates_twice(serve, many):
+def test_each_shard_keeps_what_its_rows_need_and_its_share_twice(serve, many):
     serve(ShardedServer())
-    engine = get_engine(connection)
-    whole = fitting_ef_search(2 * N)
-    assert engine.fitted_ef_search(connection, TABLE, Scan(index=NAME, ef_search=20, fits_table=True)) == whole
-    assert engine.fitted_ef_search(connection, TABLE, Scan(index=NAME, ef_search=400, parts=8)) == 100
+    engine, part = get_engine(connection), fitting_ef_search(N)
+    assert engine.fitted_ef_search(connection, TABLE, Scan(index=NAME, ef_search=20, fits_table=True)) == (
+        fitting_ef_search(2 * N)
+    )
+    assert engine.fitted_ef_search(connection, TABLE, Scan(index=NAME, ef_search=400, parts=8)) == max(part, 100)
+    assert engine.fitted_ef_search(connection, TABLE, Scan(index=NAME, ef_search=800, parts=8)) == 200
     assert engine.fitted_ef_search(connection, TABLE, Scan(index=NAME, ef_search=400, parts=8, told=True)) == 400
 
 
