@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 from django.apps import apps
+from django.contrib.admin.utils import quote
 from django.core.checks import run_checks
 from django.core.management import CommandError, call_command
 from django.db import connection, models
@@ -23,6 +24,7 @@ from pgembedding_django.maintenance.indexes.catalogue import list_indexes
 from pgembedding_django.maintenance.recall.recall import measure_recall, record
 from pgembedding_django.maintenance.recall.tuning import tune
 from pgembedding_django.models import RecallMeasurement
+from tests.admin import INDEXES, serve
 
 pytestmark = [pytest.mark.pgvector, pytest.mark.django_db(transaction=True)]
 
@@ -194,3 +196,12 @@ def test_texts_cannot_ask_bits(Sheet, tmp_path):
     assert str(caught.value) == (
         "Sheet.bits is a BitField, which no embedder makes: give --queries a .npy, or leave it out."
     )
+
+
+def test_page_of_an_ivfflat_index_says_so(Sheet, settings, admin_client):
+    record(measure_recall(Sheet, "embedding", k=5, sample=20, probes=[1, 9]))
+    serve(settings, Sheet)
+    page = admin_client.get(f"{INDEXES}{quote('public.sheet_lists')}/change/").content.decode()
+    assert "<h1>IVFFlat index</h1>" in page
+    assert '<div class="pgembedding-option">IVFFlat</div><div class="pgembedding-option">l2</div>' in page
+    assert "Lists read (probes)" in page
