@@ -14,6 +14,9 @@ from pgembedding_django.admin import EmbeddingAdminMixin, HnswIndexAdmin
 from pgembedding_django.models import HnswIndexStatus
 from tests.neighbours.browser import Quire, Volume, chromium, needs_chromium, visit, volume  # noqa: F401 (fixtures)
 
+#: django-unfold 0.91 on Django 6.1.
+pytestmark = pytest.mark.filterwarnings("ignore:Overriding get_action")
+
 LIST = "/admin/neighbours/volume/"
 
 
