@@ -70,7 +70,8 @@ class Parents:
         """Return parents with the digest of their text, and of how it is split."""
         parts: list[Any] = [Value(f"{self.splits.identity}{JOINT}{JOINT.join(self.columns)}")]
         for column in self.columns:
-            parts += [Value(JOINT), RawText(Column(column))]
+            # Beside a text, a constant is one too.
+            parts += [RawText(Column(column)), Value(JOINT)]
         return cast("QuerySet[Any]", rows.annotate(**{DIGEST: Digest(*parts)}))
 
     def stale(self, rows: QuerySet[Any]) -> QuerySet[Any]:

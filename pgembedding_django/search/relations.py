@@ -96,8 +96,8 @@ def sees_all(query: Query) -> bool:
 def is_every_child(model: type[Model], path: str) -> bool:
     """Tell whether each row at the end of a path belongs to some row of a model, so that no join leaves one out."""
     name, _, rest = path.partition(LOOKUP_SEP)
-    relation: Any = model._meta.fields_map.get(name)
-    return LOOKUP_SEP not in rest and isinstance(relation, ManyToOneRel) and not relation.field.null
+    relations = (each for each in model._meta.get_fields() if isinstance(each, ManyToOneRel))
+    return LOOKUP_SEP not in rest and any(each.name == name and not each.field.null for each in relations)
 
 
 def join_path(rows: Rows, search: Search) -> Rows:
