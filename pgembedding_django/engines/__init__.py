@@ -43,18 +43,24 @@ def get_engine(connection: BaseDatabaseWrapper) -> Engine:
     Raises NotSupportedError if the database is neither PostgreSQL nor SQLite, ImproperlyConfigured if the setting names
     no engine.
     """
-    if connection.vendor not in ("postgresql", "sqlite"):
+    if connection.vendor == "sqlite":
+        return SQLITE
+    if connection.vendor != "postgresql":
         raise NotSupportedError(
             f'EmbeddingField needs PostgreSQL, or SQLite for tests and small tables, but database "{connection.alias}" '
             f"is {connection.display_name}. Keep its models off this database with a router."
         )
-    return get_engine_for(connection.alias)
+    return _configured(connection.alias)
 
 
 def get_engine_for(using: str) -> Engine:
     """Return the engine of a database alias, which the settings alone decide."""
     if using in connections and connections[using].vendor == "sqlite":
         return SQLITE
+    return _configured(using)
+
+
+def _configured(using: str) -> Engine:
     name = conf.engine_name(using)
     if name not in ENGINES:
         choices = " or ".join(f'"{choice}"' for choice in ENGINES)

@@ -90,7 +90,8 @@ def with_scan(query: Query, scan: Scan, *, cuts_undefined: bool = False) -> Quer
     ranking = cast(Ranking, get_ranking(query))
     planned = query.clone()
     set_ranking(planned, replace(ranking, scan=scan, cuts_undefined=cuts_undefined))
-    _order(planned, ranking.search, breaks_ties=not scan.reads_in_order)
+    if scan.reads_in_order != (ranking.search.exact is False):  # Otherwise, rank() has ordered it so.
+        _order(planned, ranking.search, breaks_ties=not scan.reads_in_order)
     is_page = (query.low_mark, query.high_mark) != (0, ranking.search.k)
     # Elsewhere, ties are broken, so that a page is the same slice of the whole.
     return paged(planned, ranking.search.k) if is_page and scan.reads_in_order and not query.combinator else planned
