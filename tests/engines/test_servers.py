@@ -196,13 +196,13 @@ def test_estimate_of_a_table_without_shards_is_its_own(many):
     assert CITUS.estimate(connection, (kept, ()), (held, ())) == Estimate(0, N)
 
 
-def test_each_shard_keeps_what_its_rows_need_and_its_share_twice(serve, many):
+def test_each_shard_keeps_half_of_what_its_rows_need_or_its_share_twice(serve, many):
     serve(ShardedServer())
     engine, part = get_engine(connection), fitting_ef_search(N)
     assert engine.fitted_ef_search(connection, TABLE, Scan(index=NAME, ef_search=20, fits_table=True)) == (
         fitting_ef_search(2 * N)
     )
-    assert engine.fitted_ef_search(connection, TABLE, Scan(index=NAME, ef_search=400, parts=8)) == max(part, 100)
+    assert engine.fitted_ef_search(connection, TABLE, Scan(index=NAME, ef_search=400, parts=8)) == max(part // 2, 100)
     assert engine.fitted_ef_search(connection, TABLE, Scan(index=NAME, ef_search=800, parts=8)) == 200
     assert engine.fitted_ef_search(connection, TABLE, Scan(index=NAME, ef_search=400, parts=8, told=True)) == 400
 
