@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from django.db.models import Model, QuerySet
 
+from pgembedding_django.compat.rows import hint_of
 from pgembedding_django.embedding import EmbedRun
 from pgembedding_django.loading.progress import Progress
 from pgembedding_django.managers import EmbeddingManager
@@ -83,7 +84,7 @@ class PassageQuerySet(EmbeddingQuerySet[M]):
 
     def _parents(self, parents: Parents) -> QuerySet[Any]:
         rows = parents.rows(self.db)
-        held = self._hints.get("instance")  # type: ignore[attr-defined]
+        held = hint_of(self)
         if isinstance(held, parents.model):
             return rows.filter(pk=held.pk)
         if not self._is_filtered():
