@@ -115,7 +115,7 @@ class Signed(models.CharField):
 
 
 def test_columns_of_a_field_with_sql_of_its_own_are_compiled_each_time(isolated, monkeypatch):
-    class Letter(models.Model):
+    class Postcard(models.Model):
         name = Signed(max_length=9)
         embedding = EmbeddingField(dimensions=2)
         objects = EmbeddingManager()
@@ -124,11 +124,11 @@ def test_columns_of_a_field_with_sql_of_its_own_are_compiled_each_time(isolated,
             app_label = "tests"
 
     with connection.schema_editor() as editor:
-        editor.create_model(Letter)
-    Letter.objects.create(name="x", embedding=[1, 2])
-    assert [row.name for row in Letter.objects.nearest([1, 2])] == ["xa"]
+        editor.create_model(Postcard)
+    Postcard.objects.create(name="x", embedding=[1, 2])
+    assert [row.name for row in Postcard.objects.nearest([1, 2])] == ["xa"]
     monkeypatch.setattr(Signed, "suffix", "b")
-    assert [row.name for row in Letter.objects.nearest([1, 2])] == ["xb"]
+    assert [row.name for row in Postcard.objects.nearest([1, 2])] == ["xb"]
 
 
 class Halved(L2Distance):
@@ -178,3 +178,11 @@ def test_join_whose_alias_is_a_columns_name_is_another_shape():
     Article.objects.create(title="a", embedding=[1, 2, 3], section=section)
     for rows in (Article.objects.all(), Article.objects.filter(section__name="s")):
         assert rows.nearest([1, 2, 3], exact=True).get().title == "a"
+
+
+def test_statement_whose_columns_have_aliases_is_compiled_anew():
+    rows = Article.objects.nearest([1, 2, 3], 3, exact=True)
+    known = columns.with_known_columns(rows.query, "shape", "distance", ("[1.0,2.0,3.0]",))
+    for _ in range(2):
+        sql, _ = known.get_compiler(connection=connection).as_sql(with_col_aliases=True)
+        assert '"tests_article"."title" AS "col2"' in sql
