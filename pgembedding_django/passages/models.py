@@ -22,13 +22,15 @@ class Passage(models.Model):
     text: what is embedded: the context that Splits names, and the piece.
     """
 
-    position = models.PositiveIntegerField(editable=False)
-    start = models.PositiveIntegerField(null=True, editable=False)
-    end = models.PositiveIntegerField(null=True, editable=False)
-    text = models.TextField()
+    position: models.PositiveIntegerField[int, int] = models.PositiveIntegerField(editable=False)
+    start: models.PositiveIntegerField[int | None, int | None] = models.PositiveIntegerField(null=True, editable=False)
+    end: models.PositiveIntegerField[int | None, int | None] = models.PositiveIntegerField(null=True, editable=False)
+    text: models.TextField[str, str] = models.TextField()
     #: Of the text that was split, and of how: in the first passage of each text alone, so that an edit rewrites no row
     #: that stays.
-    parent_digest = models.CharField(max_length=64, null=True, blank=True, editable=False)
+    parent_digest: models.CharField[str | None, str | None] = models.CharField(
+        max_length=64, null=True, blank=True, editable=False
+    )
 
     objects = PassageManager()
 

@@ -44,6 +44,11 @@ class Splits:
     A change of any of these splits every text again. Of a function, its name tells.
     """
 
+    column: str
+    size: int
+    overlap: int
+    splitter: Splitter | None
+
     def __init__(
         self,
         column: str,
@@ -61,7 +66,7 @@ class Splits:
         if unit not in UNITS:
             raise ValueError(f'Splits.unit must be "characters" or "tokens", got {unit!r}.')
         self.column, self.size, self.overlap, self.unit, self.splitter = column, size, overlap, unit, splitter
-        self.context = (context,) if isinstance(context, str) else tuple(context)
+        self.context: tuple[str, ...] = (context,) if isinstance(context, str) else tuple(context)
 
     @property
     def identity(self) -> str:
