@@ -98,7 +98,10 @@ def search_both(
         check_alias(rows.model, rows.query.annotations, name)
     asked = text if vector is None else vector
     near = (
-        rows.filter(meaning or Q()).nearest(asked, wanted, field=field, alias=RANKED_BY).values("pk", RANKED_BY).query
+        (rows.filter(meaning) if meaning else rows)
+        .nearest(asked, wanted, field=field, alias=RANKED_BY)
+        .values("pk", RANKED_BY)
+        .query
     )
     if is_path(field):
         rows = once_each(rows, near)
