@@ -17,6 +17,7 @@ class SearchForm(forms.Form):
 
     q = forms.CharField(label="Question", max_length=LONGEST, required=False)
     part = forms.ChoiceField(label="Part", choices=[("", "All"), *Section.Part.choices], required=False)
+    topic = forms.CharField(label="Topic", max_length=200, required=False)
     like = forms.ModelChoiceField(
         label="Section",
         queryset=Section.objects.all(),

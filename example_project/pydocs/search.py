@@ -12,6 +12,9 @@ from pgembedding_django.embedders import get_embedder
 #: Rows of an answer, where the question does not say how many.
 ROWS = 10
 
+#: Of so many, the nearest, the topics are counted.
+COUNTED = 50
+
 
 @cache
 def load_model() -> None:
@@ -22,21 +25,28 @@ def load_model() -> None:
 
 
 class Answer(NamedTuple):
-    """The sections, nearest first, and the milliseconds that it took to embed the question and to find them."""
+    """
+    The sections, nearest first; the topics of the nearest 50, the most frequent first, with the number of each.
+
+    milliseconds: to embed the question and to find them.
+    """
 
     sections: list[Section]
+    topics: dict[str, int]
     milliseconds: float
 
 
-def search(query: str | Section, *, part: str = "", k: int | None = None) -> Answer:
+def search(query: str | Section, *, part: str = "", topic: str = "", k: int | None = None) -> Answer:
     """
     Return the sections nearest to a question or to another section.
 
     Raises ValueError, with a sentence for people, if the question is blank or says nothing to the embedder, and its
     subclass EmbeddingError if the embedder cannot be asked.
     """
-    sections = Section.objects.filter(part=part) if part else Section.objects.all()
+    where = {name: value for name, value in {"part": part, "topic": topic}.items() if value}
     load_model()
     started = time.perf_counter()
-    found = list(sections.nearest(query, k or ROWS))
-    return Answer(found, (time.perf_counter() - started) * 1000)
+    nearest = Section.objects.filter(**where).nearest(query, max(k or ROWS, COUNTED))
+    sections = list(nearest)[: k or ROWS]
+    topics = nearest.facets("topic")["topic"]
+    return Answer(sections, topics, (time.perf_counter() - started) * 1000)

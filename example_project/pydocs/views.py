@@ -20,6 +20,9 @@ EXAMPLES = [
     "open a web page in the browser",
 ]
 
+#: Topics that the page offers.
+TOPICS = 6
+
 
 @require_safe
 def search_page(request):
@@ -54,11 +57,11 @@ def _answer(form):
     asked = form.cleaned_data
     query = asked["like"] or asked["q"]
     try:
-        sections, milliseconds = search(query, part=asked["part"], k=asked["k"])
+        answer = search(query, part=asked["part"], topic=asked["topic"], k=asked["k"])
     except ValueError as error:
         return {"error": str(error), "status": 503 if isinstance(error, EmbeddingError) else 400}
-    _add_snippets(sections, "" if asked["like"] else query)
-    return {"query": query, "sections": sections, "milliseconds": milliseconds}
+    _add_snippets(answer.sections, "" if asked["like"] else query)
+    return {"query": query, **answer._asdict(), "topics": list(answer.topics.items())[:TOPICS]}
 
 
 def _add_snippets(sections, question):

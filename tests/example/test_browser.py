@@ -90,6 +90,19 @@ def test_filter_shows_one_part_and_keeps_the_question(answer):
     expect(answer.get_by_label("Your question")).to_have_value(QUESTION)
 
 
+def test_topic_with_its_number_narrows_the_answer_and_is_left_again(answer):
+    topics = answer.locator(".topics a")
+    numbers = [int(number) for number in answer.locator(".topics .number").all_inner_texts()]
+    assert numbers == sorted(numbers, reverse=True)
+    name = topics.first.inner_text().rpartition(" ")[0]
+    topics.first.click()
+    every = answer.get_by_role("link", name="search every topic")
+    expect(every).to_contain_text(name)
+    assert results(answer).count() >= min(numbers[0], 10)
+    every.click()
+    expect(results(answer)).to_have_count(10)
+
+
 def test_filter_stays_for_the_next_question(answer):
     answer.get_by_role("link", name="Language reference").click()
     answer.get_by_label("Your question").fill("split a string at commas")

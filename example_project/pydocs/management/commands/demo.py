@@ -75,7 +75,7 @@ class Command(BaseCommand):
         return f"{embedded:,} embedded in {seconds:.1f} s" if embedded else "up to date"
 
     def _answer(self, question):
-        rows, took = search(question, k=NEIGHBOURS)
+        rows, _, took = search(question, k=NEIGHBOURS)
         self.stdout.write(f"\n{self.style.MIGRATE_LABEL(question)}  ({took:.1f} ms)")
         for row in rows:
             bar = "━" * round(BAR * max(0, 1 - row.distance))
