@@ -173,9 +173,6 @@ class GuidePassage(Passage):
     embedding = EmbeddingField(dimensions=3, source="text", null=True)
     splits = Splits("body", splitter=paragraphs)
 
-    class Meta:
-        indexes = [HnswIndex(fields=["embedding"], name="guide_passage_hnsw")]
-
 
 class Letter(models.Model):
     """A text whose passages follow save()."""

@@ -59,7 +59,7 @@ class Migration(migrations.Migration):
                 ('guide', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='passages', to='tests.guide')),
             ],
             options={
-                'indexes': [pgembedding_django.HnswIndex(fields=['embedding'], name='guide_passage_hnsw')],
+                'abstract': False,
             },
         ),
     ]
