@@ -1,4 +1,8 @@
-"""EmbeddingQuerySet: nearest(), and bulk writes that name the bad row."""
+"""
+EmbeddingQuerySet: nearest(), and bulk writes that name the bad row.
+
+Longer than other modules: most of it tells the arguments of three searches.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""One run of embed(): keeps the embedder busy from several threads, and the database in this one."""
+"""
+One run of embed(): keeps the embedder busy from several threads, and the database in this one.
+
+Longer than other modules: what a failure must leave behind is seen only where the whole run is.
+"""
 
 from __future__ import annotations
 
@@ -79,6 +83,8 @@ class EmbedRun:
         #: The calls under way or ready, each with the digests of its texts; and the rows that wait for a digest.
         self._calls: dict[Future[Answer], list[str]] = {}
         self._waiting: dict[str, list[Row]] = {}
+        #: The sentences of errors that were raised or logged.
+        self._told: set[str] = set()
 
     def run(self) -> EmbedReport:
         """
@@ -132,10 +138,12 @@ class EmbedRun:
                 if texts:
                     self._calls[pool.submit(self._call, list(texts.values()))] = list(texts)
             # While the database was slow, several calls may have ended: they are written together.
-            error = self._settle(wait(self._calls, timeout=BEAT, return_when=FIRST_COMPLETED).done)
+            errors = self._settle(wait(self._calls, timeout=BEAT, return_when=FIRST_COMPLETED).done)
             claims.renew()
-            if error is not None:
-                raise error
+            if errors:
+                self._told.add(str(errors[0]))
+                self._warn(errors[1:])
+                raise errors[0]
             if self.stopped:
                 self._finish()
                 return
@@ -193,8 +201,8 @@ class EmbedRun:
             connections.close_all()
         return outcomes, sum(map(self.embedder.estimate_tokens, texts)), time.perf_counter() - started
 
-    def _settle(self, calls: Iterable[Future[Answer]]) -> BaseException | None:
-        """Write the answers of calls, and return the first error that is not about a text."""
+    def _settle(self, calls: Iterable[Future[Answer]]) -> list[BaseException]:
+        """Write the answers of calls, and return the errors that are not about a text."""
         groups: list[list[Row]] = []
         answers: list[Vector | EmbeddingError] = []
         errors: list[BaseException] = []
@@ -212,10 +220,7 @@ class EmbedRun:
             self._count(len(outcomes), tokens, seconds)
             groups += rows
             answers += outcomes
-        errors += self.settlement.settle(groups, answers)
-        for further in errors[1:]:
-            logger.warning("%s: %s", self.field.label, further)
-        return errors[0] if errors else None
+        return errors + self.settlement.settle(groups, answers)
 
     @property
     def _name(self) -> str:
@@ -230,10 +235,14 @@ class EmbedRun:
         """Cancel the calls that have not begun, and write the answers of the others."""
         for call in [call for call in self._calls if call.cancel()]:
             del self._calls[call]
-        error = self._settle(wait(self._calls).done)
-        if error is not None:
-            # Another one is on its way to the user already, or the user asked to stop.
-            logger.warning("%s: %s", self.field.label, error)
+        self._warn(self._settle(wait(self._calls).done))
+
+    def _warn(self, errors: Iterable[BaseException]) -> None:
+        """Log what is not raised, each sentence once: another error was, or the user asked to stop."""
+        for sentence in dict.fromkeys(map(str, errors)):
+            if sentence not in self._told:
+                self._told.add(sentence)
+                logger.warning("%s: %s", self.field.label, sentence)
 
     def _log(self) -> None:
         report = self.report

@@ -1,4 +1,8 @@
-"""The searches that LangChain knows, in terms of two; each signature is written out, as editors show it."""
+"""
+The searches that LangChain knows, in terms of two.
+
+Longer than other modules: each signature is written out, as editors show it.
+"""
 
 from __future__ import annotations
 

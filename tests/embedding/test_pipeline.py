@@ -520,6 +520,20 @@ def test_embed_that_breaks_off_logs_the_further_errors(scripted, caplog):
     assert claimed() == 0
 
 
+def test_embed_that_fails_in_every_thread_says_so_once(scripted, caplog):
+    add("a", "b", "c")
+    together = threading.Barrier(3, timeout=60)
+
+    def before(texts):
+        together.wait()
+        raise REFUSED
+
+    scripted.before = before
+    with pytest.raises(EmbeddingError):
+        Article.objects.embed(batch_size=1, concurrency=3)
+    assert str(REFUSED) not in caplog.text
+
+
 def test_embed_with_vectors_of_another_length_is_refused_before_any_call(scripted):
     scripted.configure(dimensions=4)
     add("a")
