@@ -169,7 +169,7 @@ def test_index_without_a_graph_is_announced_by_nothing(database, caplog):
 
 
 def test_condition_of_an_index_limits_the_rows_that_are_counted(database, caplog):
-    database.execute("UPDATE tests_article SET published = id < 10")
+    # No UPDATE: the graph would also hold the old versions of rows, for as long as anybody may read them.
     with connections["fresh"].schema_editor() as editor:
-        editor.add_index(Article, HnswIndex(fields=["embedding"], name=INDEX, condition=Q(published=True)))
+        editor.add_index(Article, HnswIndex(fields=["embedding"], name=INDEX, condition=Q(id__lt=10)))
     assert caplog.text == ""

@@ -8,9 +8,10 @@ from uuid import uuid4
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import ProgrammingError, connections
+from django.db import Error, ProgrammingError, connection, connections, transaction
 from django.db.migrations.recorder import MigrationRecorder
 
+from pgembedding_django.maintenance.rebuilding.errors import explain_refusal
 from pgembedding_django.maintenance.rebuilding.rebuild import rebuild
 from pgembedding_django.management.base import DatabaseCommand
 from pgembedding_django.models import IndexRun, RecallMeasurement
@@ -468,4 +469,14 @@ def test_command_interrupted_says_what_is_left_and_has_the_status_of_shells(migr
     assert str(caught.value) == (
         "Interrupted. What was rebuilt stays. To clear away what the last one left behind, run: "
         "manage.py rebuild_hnsw_indexes --repair"
+    )
+
+
+def test_refusal_of_a_transaction_that_only_reads_names_the_remedy(db):
+    with pytest.raises(Error) as caught, transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL transaction_read_only = on")
+        cursor.execute("CREATE TABLE copies ()")
+    assert explain_refusal(caught.value, "default", "") == (
+        'cannot execute CREATE TABLE in a read-only transaction. Database "default" is read-only here. '
+        "Use a primary server and a role that may write."
     )

@@ -74,7 +74,7 @@ def test_command_refuses_before_it_asks(monkeypatch):
 
 def test_command_where_no_build_reaches_the_recall_fails(many, monkeypatch):
     monkeypatch.setattr("pgembedding_django.maintenance.recall.tuning.BUILDS", ((2, 4),))
-    monkeypatch.setattr("pgembedding_django.maintenance.recall.tuning.EF_SEARCH", (1,))
+    monkeypatch.setattr("pgembedding_django.maintenance.recall.trials.EF_SEARCH", (1,))
     with pytest.raises(CommandError, match=r"^No build tried reaches a recall of 1 on the sample: the best finds 0\."):
         run("tests.Article", "--recall=1", "--noinput")
 

@@ -12,6 +12,7 @@ from django.test.utils import CaptureQueriesContext
 
 from pgembedding_django import EmbeddingField
 from pgembedding_django.engines import ENGINES
+from pgembedding_django.engines.scan import Scan
 from pgembedding_django.search import estimates
 from pgembedding_django.search.plans import EXACT, candidate_cost, choose_scan, get_scan
 from pgembedding_django.search.search import get_ranking
@@ -301,6 +302,11 @@ def test_ef_search_fits_the_rows_of_the_table(db, rows, ef_search):
     query = Article.objects.nearest(QUERY).query
     scan = choose_scan(query, get_ranking(query).search, connection, fresh=True)
     assert ENGINES["pgvector"].fitted_ef_search(connection, '"tests_article"', scan) == ef_search
+
+
+def test_ef_search_of_pg_embedding_is_that_of_the_index_whatever_the_table(db):
+    scan = Scan(index="note_hnsw", ef_search=64, fits_table=True)
+    assert ENGINES["pg_embedding"].fitted_ef_search(connection, '"tests_article"', scan) == 64
 
 
 @pytest.mark.pgvector
