@@ -7,7 +7,7 @@ Longer than other modules: it fills in each method of Engine, and half of them h
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -207,7 +207,7 @@ class PgvectorEngine(Engine):
 
     def scanning(self, connection: BaseDatabaseWrapper, quoted_table: str, scan: Scan) -> AbstractContextManager[None]:
         if not scan.index or self._sets_in_statement(connection, scan):
-            return nullcontext()
+            return super().scanning(connection, quoted_table, scan)
         fitted = replace(scan, ef_search=self.fitted_ef_search(connection, quoted_table, scan))
         return self.server(connection).setting(connection, self._settings(connection, fitted))
 
