@@ -21,7 +21,7 @@ def score(
 ) -> Mapping[str, tuple[float, ...]]:
     """Return each measure at k, a number for each question; answers: the keys that were found, the best first."""
     measures = _library()
-    names = {measures.parse_measure(f"{theirs}@{k}"): ours for ours, theirs in MEASURES.items()}
+    names = {getattr(measures, theirs) @ k: ours for ours, theirs in MEASURES.items()}
     qrels = [
         measures.Qrel(str(place), str(key), int(grade))
         for place, question in enumerate(questions)
