@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from django.db import NotSupportedError
+from typing import Any
+
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.migrations.state import ProjectState
@@ -10,7 +11,7 @@ from django.db.models import Model
 
 from pgembedding_django.engines import get_engine
 from pgembedding_django.engines.servers import Server, find_server
-from pgembedding_django.partitioning import TableOperation
+from pgembedding_django.partitioning import TableOperation, check_unique_keys
 
 __all__ = ["DistributeTable", "ReferenceTable"]
 
@@ -21,38 +22,17 @@ class _Placement(TableOperation):
     def __init__(self, model_name: str) -> None:
         self.model_name = model_name
 
-    def database_forwards(
-        self,
-        app_label: str,
-        schema_editor: BaseDatabaseSchemaEditor,
-        from_state: ProjectState,
-        to_state: ProjectState,
-    ) -> None:
-        model = to_state.apps.get_model(app_label, self.model_name)
-        if self._applies(schema_editor, model):
-            server = _server_now(schema_editor.connection)
-            for statement in self.statements(server, schema_editor, model, to_state, app_label):
-                schema_editor.execute(statement, params=None)
+    def apply(self, schema_editor: BaseDatabaseSchemaEditor, model: type[Model], state: ProjectState) -> None:
+        server = _server_now(schema_editor.connection)
+        for statement in self.statements(server, schema_editor, model, state):
+            schema_editor.execute(statement, params=None)
 
-    def database_backwards(
-        self,
-        app_label: str,
-        schema_editor: BaseDatabaseSchemaEditor,
-        from_state: ProjectState,
-        to_state: ProjectState,
-    ) -> None:
-        model = from_state.apps.get_model(app_label, self.model_name)
-        if self._applies(schema_editor, model):
-            for statement in _server_now(schema_editor.connection).gather(_literal(schema_editor, model)):
-                schema_editor.execute(statement, params=None)
+    def revert(self, schema_editor: BaseDatabaseSchemaEditor, model: type[Model], state: ProjectState) -> None:
+        for statement in _server_now(schema_editor.connection).gather(_literal(schema_editor, model)):
+            schema_editor.execute(statement, params=None)
 
     def statements(
-        self,
-        server: Server,
-        schema_editor: BaseDatabaseSchemaEditor,
-        model: type[Model],
-        state: ProjectState,
-        app_label: str,
+        self, server: Server, schema_editor: BaseDatabaseSchemaEditor, model: type[Model], state: ProjectState
     ) -> list[str]:
         raise NotImplementedError
 
@@ -75,20 +55,15 @@ class DistributeTable(_Placement):
         self.column, self.colocate_with = column, colocate_with
 
     def statements(
-        self,
-        server: Server,
-        schema_editor: BaseDatabaseSchemaEditor,
-        model: type[Model],
-        state: ProjectState,
-        app_label: str,
+        self, server: Server, schema_editor: BaseDatabaseSchemaEditor, model: type[Model], state: ProjectState
     ) -> list[str]:
-        column = self._column_of(model)
-        other = (
-            _literal(schema_editor, state.apps.get_model(app_label, self.colocate_with)) if self.colocate_with else ""
-        )
-        statements = server.distribute(_literal(schema_editor, model), str(schema_editor.quote_value(column)), other)
+        field, beside = self._field_of(model), ""
+        if self.colocate_with:
+            beside = _literal(schema_editor, state.apps.get_model(model._meta.app_label, self.colocate_with))
+        column = str(schema_editor.quote_value(field.column))
+        statements = server.distribute(_literal(schema_editor, model), column, beside)
         if statements:
-            _check_keys(model, column)
+            check_unique_keys(model, [field], "distributed")
         return statements
 
     def describe(self) -> str:
@@ -98,10 +73,10 @@ class DistributeTable(_Placement):
     def migration_name_fragment(self) -> str:
         return f"distribute_{self.model_name.lower()}"
 
-    def _column_of(self, model: type[Model]) -> str:
+    def _field_of(self, model: type[Model]) -> Any:
         for field in model._meta.concrete_fields:
             if self.column in (field.name, field.column):
-                return str(field.column)
+                return field
         fields = ", ".join(field.name for field in model._meta.concrete_fields)
         raise ValueError(f"DistributeTable.column must name a field of {model.__name__} ({fields}), got {self.column}.")
 
@@ -116,12 +91,7 @@ class ReferenceTable(_Placement):
     """
 
     def statements(
-        self,
-        server: Server,
-        schema_editor: BaseDatabaseSchemaEditor,
-        model: type[Model],
-        state: ProjectState,
-        app_label: str,
+        self, server: Server, schema_editor: BaseDatabaseSchemaEditor, model: type[Model], state: ProjectState
     ) -> list[str]:
         return server.copy_everywhere(_literal(schema_editor, model))
 
@@ -141,23 +111,3 @@ def _server_now(connection: BaseDatabaseWrapper) -> Server:
 
 def _literal(schema_editor: BaseDatabaseSchemaEditor, model: type[Model]) -> str:
     return str(schema_editor.quote_value(schema_editor.quote_name(model._meta.db_table)))
-
-
-def _check_keys(model: type[Model], column: str) -> None:
-    keys = [("primary key", [str(field.column) for field in model._meta.pk_fields])]
-    keys += [
-        (f"unique field {field.name}", [str(field.column)])
-        for field in model._meta.concrete_fields
-        if field.unique and not field.primary_key
-    ]
-    for what, columns in keys:
-        if column not in columns:
-            names = ", ".join(f'"{name}"' for name in [column, *columns])
-            key = (
-                f"pk = models.CompositePrimaryKey({names})"
-                if what == "primary key"
-                else f"UniqueConstraint(fields=[{names}])"
-            )
-            raise NotSupportedError(
-                f"The {what} of {model.__name__} must hold {column}, by which its table is distributed: declare {key}."
-            )

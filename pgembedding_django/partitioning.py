@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 from django.db import NotSupportedError, router
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.migrations.operations.base import Operation, OperationCategory
 from django.db.migrations.state import ProjectState
-from django.db.models import ManyToManyField, Model
+from django.db.models import ManyToManyField, Model, UniqueConstraint
 
 from pgembedding_django.bounds import is_integer
 from pgembedding_django.compat.schemas import create_table
 
-__all__ = ["AddPartition", "PartitionTable", "TableOperation"]
+__all__ = ["AddPartition", "PartitionTable", "TableOperation", "check_unique_keys"]
 
 METHODS = ("list", "range", "hash")
 
@@ -32,9 +32,43 @@ class TableOperation(Operation):
     def references_model(self, name: str, app_label: str) -> bool:
         return name.lower() == self.model_name.lower()
 
-    def _applies(self, schema_editor: BaseDatabaseSchemaEditor, model: type[Model]) -> bool:
-        connection = schema_editor.connection
-        return connection.vendor == "postgresql" and bool(router.allow_migrate_model(connection.alias, model))
+    def database_forwards(
+        self,
+        app_label: str,
+        schema_editor: BaseDatabaseSchemaEditor,
+        from_state: ProjectState,
+        to_state: ProjectState,
+    ) -> None:
+        self._run(self.apply, app_label, schema_editor, to_state)
+
+    def database_backwards(
+        self,
+        app_label: str,
+        schema_editor: BaseDatabaseSchemaEditor,
+        from_state: ProjectState,
+        to_state: ProjectState,
+    ) -> None:
+        # The state of the model is the same before and behind.
+        self._run(self.revert, app_label, schema_editor, to_state)
+
+    def apply(self, schema_editor: BaseDatabaseSchemaEditor, model: type[Model], state: ProjectState) -> None:
+        """Change the table of a model, in a database that has it."""
+        raise NotImplementedError
+
+    def revert(self, schema_editor: BaseDatabaseSchemaEditor, model: type[Model], state: ProjectState) -> None:
+        """Undo that."""
+        raise NotImplementedError
+
+    def _run(
+        self,
+        change: Callable[[BaseDatabaseSchemaEditor, type[Model], ProjectState], None],
+        app_label: str,
+        schema_editor: BaseDatabaseSchemaEditor,
+        state: ProjectState,
+    ) -> None:
+        model, connection = state.apps.get_model(app_label, self.model_name), schema_editor.connection
+        if connection.vendor == "postgresql" and router.allow_migrate_model(connection.alias, model):
+            change(schema_editor, model, state)
 
 
 class PartitionTable(TableOperation):
@@ -67,21 +101,12 @@ class PartitionTable(TableOperation):
             raise ValueError(f"PartitionTable.fields must {how}, got {fields!r}.")
         self.model_name, self.by, self.fields, self.partitions = model_name, by, fields, partitions
 
-    def database_forwards(
-        self,
-        app_label: str,
-        schema_editor: BaseDatabaseSchemaEditor,
-        from_state: ProjectState,
-        to_state: ProjectState,
-    ) -> None:
-        model = to_state.apps.get_model(app_label, self.model_name)
-        if not self._applies(schema_editor, model):
-            return
-        columns = [model._meta.get_field(name).column for name in self.fields]
-        self._check_key(model)
+    def apply(self, schema_editor: BaseDatabaseSchemaEditor, model: type[Model], state: ProjectState) -> None:
+        fields: list[Any] = [model._meta.get_field(name) for name in self.fields]
+        check_unique_keys(model, fields, "partitioned")
         quote = schema_editor.quote_name
-        clause = f"PARTITION BY {self.by.upper()} ({', '.join(map(quote, columns))})"
-        _make_anew(schema_editor, to_state, app_label, self.model_name, clause)
+        clause = f"PARTITION BY {self.by.upper()} ({', '.join(quote(field.column) for field in fields)})"
+        _make_anew(schema_editor, model, state, clause)
         table = model._meta.db_table
         for part in range(self.partitions or 0):
             bounds = f"WITH (MODULUS {self.partitions}, REMAINDER {part})"
@@ -89,15 +114,8 @@ class PartitionTable(TableOperation):
                 f"CREATE TABLE {quote(f'{table}_{part}')} PARTITION OF {quote(table)} FOR VALUES {bounds}", params=None
             )
 
-    def database_backwards(
-        self,
-        app_label: str,
-        schema_editor: BaseDatabaseSchemaEditor,
-        from_state: ProjectState,
-        to_state: ProjectState,
-    ) -> None:
-        if self._applies(schema_editor, to_state.apps.get_model(app_label, self.model_name)):
-            _make_anew(schema_editor, to_state, app_label, self.model_name, "")
+    def revert(self, schema_editor: BaseDatabaseSchemaEditor, model: type[Model], state: ProjectState) -> None:
+        _make_anew(schema_editor, model, state, "")
 
     def describe(self) -> str:
         return f"Partitions the table of {self.model_name} by {self.by} of {', '.join(self.fields)}"
@@ -105,17 +123,6 @@ class PartitionTable(TableOperation):
     @property
     def migration_name_fragment(self) -> str:
         return f"partition_{self.model_name.lower()}"
-
-    def _check_key(self, model: type[Model]) -> None:
-        """Say what Postgres would say only of the first unique constraint that it meets."""
-        key = [field.name for field in model._meta.pk_fields]
-        lacking = [name for name in self.fields if model._meta.get_field(name).name not in key]
-        if lacking:
-            names = ", ".join(f'"{name}"' for name in [*lacking, *key])
-            raise NotSupportedError(
-                f"The primary key of {model.__name__} must hold the field {lacking[0]}, by which its table is "
-                f"partitioned: declare pk = models.CompositePrimaryKey({names})."
-            )
 
 
 class AddPartition(TableOperation):
@@ -147,29 +154,12 @@ class AddPartition(TableOperation):
             raise ValueError(f"AddPartition.values must be a list of values, got {values!r}.")
         self.model_name, self.name, self.values, self.start, self.end = model_name, name, values, start, end
 
-    def database_forwards(
-        self,
-        app_label: str,
-        schema_editor: BaseDatabaseSchemaEditor,
-        from_state: ProjectState,
-        to_state: ProjectState,
-    ) -> None:
-        model = to_state.apps.get_model(app_label, self.model_name)
-        if self._applies(schema_editor, model):
-            name, table = map(schema_editor.quote_name, (self.name, model._meta.db_table))
-            schema_editor.execute(
-                f"CREATE TABLE {name} PARTITION OF {table} {self._bounds(schema_editor)}", params=None
-            )
+    def apply(self, schema_editor: BaseDatabaseSchemaEditor, model: type[Model], state: ProjectState) -> None:
+        name, table = map(schema_editor.quote_name, (self.name, model._meta.db_table))
+        schema_editor.execute(f"CREATE TABLE {name} PARTITION OF {table} {self._bounds(schema_editor)}", params=None)
 
-    def database_backwards(
-        self,
-        app_label: str,
-        schema_editor: BaseDatabaseSchemaEditor,
-        from_state: ProjectState,
-        to_state: ProjectState,
-    ) -> None:
-        if self._applies(schema_editor, from_state.apps.get_model(app_label, self.model_name)):
-            schema_editor.execute(f"DROP TABLE {schema_editor.quote_name(self.name)}", params=None)
+    def revert(self, schema_editor: BaseDatabaseSchemaEditor, model: type[Model], state: ProjectState) -> None:
+        schema_editor.execute(f"DROP TABLE {schema_editor.quote_name(self.name)}", params=None)
 
     def describe(self) -> str:
         return f"Adds the partition {self.name} to the table of {self.model_name}"
@@ -190,14 +180,43 @@ class AddPartition(TableOperation):
         return f"FOR VALUES FROM ({quote(start, 'MINVALUE')}) TO ({quote(end, 'MAXVALUE')})"
 
 
-def _make_anew(
-    schema_editor: BaseDatabaseSchemaEditor, state: ProjectState, app_label: str, model_name: str, clause: str
-) -> None:
+def check_unique_keys(model: type[Model], fields: Sequence[Any], how: str) -> None:
+    """
+    Refuse a primary key or a unique constraint without some fields, which the server would refuse in its own words.
+
+    how: what the table is by these fields, "partitioned" or "distributed".
+    """
+    for what, key, remedy in _unique_keys(model):
+        lacking = [field for field in fields if field not in key]
+        if lacking:
+            names = ", ".join(f'"{field.attname}"' for field in [*lacking, *key])
+            raise NotSupportedError(
+                f"The {what} of {model.__name__} must hold {lacking[0].attname}, by which its table is {how}: declare "
+                f"{remedy.format(names)}."
+            )
+
+
+def _unique_keys(model: type[Model]) -> Iterator[tuple[str, list[Any], str]]:
+    """Yield each key that Postgres holds unique: what it is, its fields, and how it is declared with more of them."""
+    options = model._meta
+    yield "primary key", list(options.pk_fields), "pk = models.CompositePrimaryKey({})"
+    for field in options.concrete_fields:
+        if field.unique and not field.primary_key:
+            yield f"unique field {field.name}", [field], "UniqueConstraint(fields=[{}])"
+    for names in options.unique_together:
+        yield "unique_together", [options.get_field(name) for name in names], "unique_together = [({})]"
+    for constraint in options.constraints:
+        if isinstance(constraint, UniqueConstraint) and constraint.fields:
+            fields = [options.get_field(name) for name in constraint.fields]
+            yield f"constraint {constraint.name}", fields, "UniqueConstraint(fields=[{}])"
+
+
+def _make_anew(schema_editor: BaseDatabaseSchemaEditor, model: type[Model], state: ProjectState, clause: str) -> None:
     """Drop the empty table of a model, and create it again with a clause."""
-    state = state.clone()
-    fields = state.models[app_label, model_name.lower()].fields
+    state, app_label, model_name = state.clone(), model._meta.app_label, str(model._meta.model_name)
+    fields = state.models[app_label, model_name].fields
     for name in [name for name, field in fields.items() if isinstance(field, ManyToManyField)]:
-        state.remove_field(app_label, model_name.lower(), name)  # Whose table stays.
+        state.remove_field(app_label, model_name, name)  # Whose table stays.
     model = state.apps.get_model(app_label, model_name)
     table = schema_editor.quote_name(model._meta.db_table)
     if not schema_editor.collect_sql:

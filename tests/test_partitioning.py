@@ -6,6 +6,7 @@ from django.db import NotSupportedError, ProgrammingError, models
 from django.db.migrations.state import ProjectState
 
 from pgembedding_django import AddPartition, EmbeddingField, PartitionTable
+from pgembedding_django.partitioning import check_unique_keys
 from tests.support.maintenance import BUILDING
 from tests.support.waiting import wait_for
 
@@ -134,9 +135,37 @@ def test_key_without_the_field_is_refused(fresh_database, write_migrations):
     with pytest.raises(NotSupportedError) as caught:
         fresh_database.migrate("tests")
     assert str(caught.value) == (
-        "The primary key of Note must hold the field text, by which its table is partitioned: declare "
+        "The primary key of Note must hold text, by which its table is partitioned: declare "
         'pk = models.CompositePrimaryKey("text", "tenant", "id").'
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (
+            {"constraints": [models.UniqueConstraint(fields=["name"], name="note_name")]},
+            "The constraint note_name of Named must hold tenant, by which its table is partitioned: declare "
+            'UniqueConstraint(fields=["tenant", "name"]).',
+        ),
+        (
+            {"unique_together": [("name", "id")]},
+            "The unique_together of Named must hold tenant, by which its table is partitioned: declare "
+            'unique_together = [("tenant", "name", "id")].',
+        ),
+    ],
+)
+def test_unique_constraint_without_the_field_is_refused(isolated, options, sentence):
+    class Named(models.Model):
+        pk = models.CompositePrimaryKey("tenant", "id")
+        tenant = models.IntegerField()
+        id = models.IntegerField()
+        name = models.CharField(max_length=10)
+        Meta = type("Meta", (), {"app_label": "tests", **options})
+
+    with pytest.raises(NotSupportedError) as caught:
+        check_unique_keys(Named, [Named._meta.pk_fields[0]], "partitioned")
+    assert str(caught.value) == sentence
 
 
 def test_operations_are_printed_as_sql(fresh_database, write_migrations, capsys):

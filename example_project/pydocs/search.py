@@ -26,7 +26,7 @@ def load_model() -> None:
 
 class Answer(NamedTuple):
     """
-    The sections, nearest first; the topics of the nearest 50, the most frequent first, with the number of each.
+    The sections, nearest first; topics: of the nearest 50, the most frequent first, each with its number of sections.
 
     milliseconds: to embed the question and to find them.
     """
@@ -36,9 +36,11 @@ class Answer(NamedTuple):
     milliseconds: float
 
 
-def search(query: str | Section, *, part: str = "", topic: str = "", k: int | None = None) -> Answer:
+def search(
+    query: str | Section, *, part: str = "", topic: str = "", k: int | None = None, counts: bool = False
+) -> Answer:
     """
-    Return the sections nearest to a question or to another section.
+    Return the sections nearest to a question or to another section; counts: with the topics that they are about.
 
     Raises ValueError, with a sentence for people, if the question is blank or says nothing to the embedder, and its
     subclass EmbeddingError if the embedder cannot be asked.
@@ -46,7 +48,8 @@ def search(query: str | Section, *, part: str = "", topic: str = "", k: int | No
     where = {name: value for name, value in {"part": part, "topic": topic}.items() if value}
     load_model()
     started = time.perf_counter()
-    nearest = Section.objects.filter(**where).nearest(query, max(k or ROWS, COUNTED))
-    sections = list(nearest)[: k or ROWS]
-    topics = nearest.facets("topic")["topic"]
+    wanted = k or ROWS
+    nearest = Section.objects.filter(**where).nearest(query, max(wanted, COUNTED) if counts else wanted)
+    sections = list(nearest)[:wanted]
+    topics = nearest.facets("topic")["topic"] if counts else {}
     return Answer(sections, topics, (time.perf_counter() - started) * 1000)

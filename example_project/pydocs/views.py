@@ -31,7 +31,7 @@ def search_page(request):
     context = {"form": form, "parts": form.fields["part"].choices, "examples": EXAMPLES}
     context["count"] = Section.objects.count()
     if "q" in request.GET or "like" in request.GET:
-        context |= _answer(form)
+        context |= _answer(form, counts=True)
     return render(request, "pydocs/search.html", context, status=context.get("status", 200))
 
 
@@ -50,14 +50,14 @@ def search_json(request):
     )
 
 
-def _answer(form):
+def _answer(form, *, counts=False):
     """Return the part of the context that a question adds: what was found, or the error."""
     if not form.is_valid():
         return {"error": form.sentence(), "status": 400}
     asked = form.cleaned_data
     query = asked["like"] or asked["q"]
     try:
-        answer = search(query, part=asked["part"], topic=asked["topic"], k=asked["k"])
+        answer = search(query, part=asked["part"], topic=asked["topic"], k=asked["k"], counts=counts)
     except ValueError as error:
         return {"error": str(error), "status": 503 if isinstance(error, EmbeddingError) else 400}
     _add_snippets(answer.sections, "" if asked["like"] else query)

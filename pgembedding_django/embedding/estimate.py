@@ -12,7 +12,7 @@ from django.db.models import Count, QuerySet, Sum, Value
 from django.db.models.functions import Length
 from django.db.models.lookups import Exact
 
-from pgembedding_django.embedders import get_embedder
+from pgembedding_django.embedders import Embedder, get_embedder
 from pgembedding_django.embedding.rows import PAGE, base_rows, read_rows, stale_pks
 from pgembedding_django.fields import EmbeddingField
 
@@ -45,6 +45,11 @@ class Estimate:
     too_long: int = 0
     longest: list[Any] = field(default_factory=list)
 
+    def set_price(self, embedder: Embedder) -> None:
+        """Price the tokens, where the embedder has a price."""
+        if embedder.price is not None:
+            self.price = self.tokens * embedder.price / 1_000_000
+
     def note_long(self, pk: Any) -> None:
         self.too_long += 1
         if len(self.longest) < MOST_NAMED:
@@ -61,9 +66,8 @@ def estimate(
     are drawn. Where a method is, all texts are read, a page at a time.
     """
     count = _count if field.text_source.columns else _read
-    estimated, embedder = count(queryset, field, fresh_too, limit), get_embedder(field.embedder)
-    if embedder.price is not None:
-        estimated.price = estimated.tokens * embedder.price / 1_000_000
+    estimated = count(queryset, field, fresh_too, limit)
+    estimated.set_price(get_embedder(field.embedder))
     return estimated
 
 

@@ -74,9 +74,9 @@ class EmbedRun:
         check_dimensions(field, self.embedder.dimensions)
         self.field: EmbeddingField = field
         self.queryset, self.all = queryset, all
-        self.batch_size: int = _checked("batch_size", batch_size) or self.embedder.batch_size
-        self.concurrency: int = _checked("concurrency", concurrency) or self.embedder.concurrency
-        self.limit: int | None = _checked("limit", limit)
+        self.batch_size: int = checked_size("batch_size", batch_size) or self.embedder.batch_size
+        self.concurrency: int = checked_size("concurrency", concurrency) or self.embedder.concurrency
+        self.limit: int | None = checked_size("limit", limit)
         self.progress, self.report = progress, EmbedReport()
         self.stopped = False
         self.total: int | None = None
@@ -263,7 +263,8 @@ def check_dimensions(field: EmbeddingField, made: int | None) -> None:
         )
 
 
-def _checked(name: str, value: Any) -> int | None:
+def checked_size(name: str, value: Any) -> int | None:
+    """Return a number of texts, calls or rows; None leaves it to the embedder or unlimited."""
     if value is not None and not is_integer(value, 1):
         raise ValueError(f"{name} must be a positive integer, got {value!r}.")
     return value

@@ -7,6 +7,7 @@ from typing import ClassVar, NamedTuple
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from pgembedding_django.engines.places import place
 from pgembedding_django.engines.servers import PLAIN, Server, server_with
 
 Version = tuple[int, ...]
@@ -97,12 +98,6 @@ class Extension:
             )
             row = cursor.fetchone()
         return row[0] if row else None
-
-
-def place(connection: BaseDatabaseWrapper) -> Hashable:
-    """Return which database a connection leads to, the same for those of every thread."""
-    settings = connection.settings_dict
-    return connection.alias, *(str(settings.get(name)) for name in ("HOST", "PORT", "NAME"))
 
 
 def parse_version(text: str) -> Version:

@@ -254,7 +254,7 @@ def _of_part(scan: Scan, parts: Parts) -> int:
     50,000 rows of 128 dimensions in 8 shards, 40 for each found 0.996 of the ten nearest and 60 found all, as 200 did
     of the same rows on one server; where the ten lay in one shard, 50 found 0.998 (pgvector 0.8.5).
     """
-    if scan.told:
+    if scan.is_fixed:
         return scan.ef_search
     whole = max(scan.ef_search, fitting_ef_search(parts.number * parts.rows) if scan.fits_table else 0)
     return min(whole, max(fitting_ef_search(parts.rows) // 2, 2 * whole // (scan.parts or parts.number)))

@@ -30,7 +30,7 @@ class Scan:
     ef_search: candidates that the scan keeps, 0 where the index fixes them. probes: lists that it reads, 0 where the
         index has none.
     fits_table: whether ef_search is the least, and the size of the table asks for more.
-    told: whether the search or the index names ef_search.
+    is_fixed: whether the search or the index names ef_search, so that the table does not choose it.
     max_scan_tuples: how many it may visit when those are too few, 0 to stop at them. goes_on_to: how many in a second
         scan where the first stopped at too few.
     candidates: how many rows the index gives to be ranked again exactly; 0 where its own order is the exact one.
@@ -47,7 +47,7 @@ class Scan:
     ef_search: int = 0
     probes: int = 0
     fits_table: bool = False
-    told: bool = False
+    is_fixed: bool = False
     max_scan_tuples: int = 0
     goes_on_to: int = 0
     candidates: int = 0

@@ -16,6 +16,7 @@ from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from pgembedding_django.engines.explained import Plan, Task, expected_rows, tasks_of
+from pgembedding_django.engines.places import place
 from pgembedding_django.engines.shards import IndexTotals, read_shards
 
 __all__ = ["CITUS", "PLAIN", "YUGABYTE", "CitusServer", "Estimate", "Server", "Statement", "find_server", "server_with"]
@@ -32,9 +33,7 @@ SECONDS = 60.0
 
 
 class Estimate(NamedTuple):
-    """
-    How many rows a filter keeps, of how many, and in how many parts of the table they may be.
-    """
+    """How many rows a filter keeps, how many the index holds, and in how many parts of the table the former may be."""
 
     kept: int
     held: int
@@ -191,7 +190,7 @@ class CitusServer(Server):
         return read_shards(connection, tables)
 
     def parts(self, connection: BaseDatabaseWrapper, quoted_table: str) -> Parts | None:
-        key = (connection.alias, str(connection.settings_dict["NAME"]), quoted_table)
+        key = place(connection), quoted_table
         until, parts = self._parts.get(key, (0.0, None))
         if time.monotonic() >= until:
             tasks = self._tasks(connection, quoted_table)

@@ -72,6 +72,16 @@ class DatabaseCommand(BaseCommand):
             "--database", default=DEFAULT_DB_ALIAS, choices=tuple(connections), help='"default" unless given'
         )
 
+    def add_filter(self, parser: CommandParser, verb: str) -> None:
+        """Let the command be limited to some rows, as parse_filters() reads them."""
+        parser.add_argument(
+            "--filter",
+            action="append",
+            default=[],
+            metavar="NAME=VALUE",
+            help=f"{verb} only such rows, as published=true or views__gt=9; repeatable",
+        )
+
     def add_noinput(self, parser: CommandParser) -> None:
         """Let the command be told to ask nothing."""
         parser.add_argument("--noinput", "--no-input", action="store_false", dest="interactive", help="ask nothing")

@@ -27,8 +27,11 @@ class PassageQuerySet(EmbeddingQuerySet[M]):
         """
         Return the rows whose passages are not those of their text: it changed, or how it is split, or it has none yet.
 
-        Of all passages, among all rows; of a related manager such as `article.passages`, that row; of filtered
-        passages, among the rows that those belong to. A condition in SQL, so that no way to change a text is missed.
+        Looks among
+            ArticlePassage.objects              every article
+            article.passages                    that article
+            ArticlePassage.objects.filter(...)  the articles of those passages
+        Compares digests in SQL, so that no way to change a text is missed.
         """
         parents = parents_of(cast(Any, self.model))
         return parents.stale(self._parents(parents))

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DIGEST", "Parents", "parents_of"]
 
-#: What stands between the texts of columns where a digest is made.
-JOINT = "\x1f"
+#: What stands between the texts of columns where a digest is made: a character that no text shows.
+SEPARATOR = "\x1f"
 
 #: The annotation that holds the digest of a parent's text, and of how it is split.
 DIGEST = "pgembedding_digest"
@@ -68,10 +68,10 @@ class Parents:
 
     def digested(self, rows: QuerySet[Any]) -> QuerySet[Any]:
         """Return parents with the digest of their text, and of how it is split."""
-        parts: list[Any] = [Value(f"{self.splits.identity}{JOINT}{JOINT.join(self.columns)}")]
+        parts: list[Any] = [Value(f"{self.splits.identity}{SEPARATOR}{SEPARATOR.join(self.columns)}")]
         for column in self.columns:
             # Beside a text, a constant is one too.
-            parts += [RawText(Column(column)), Value(JOINT)]
+            parts += [RawText(Column(column)), Value(SEPARATOR)]
         return cast("QuerySet[Any]", rows.annotate(**{DIGEST: Digest(*parts)}))
 
     def stale(self, rows: QuerySet[Any]) -> QuerySet[Any]:

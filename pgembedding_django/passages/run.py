@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
-from itertools import islice
 from math import ceil
 from typing import Any
 
@@ -18,7 +17,7 @@ from django.db.models.functions import Length
 from pgembedding_django.compat.background import enqueue
 from pgembedding_django.embedders import EmbeddingError, TextRejected, get_embedder
 from pgembedding_django.embedding import EmbedReport, Estimate
-from pgembedding_django.embedding.run import check_dimensions
+from pgembedding_django.embedding.run import check_dimensions, checked_size
 from pgembedding_django.embedding.settlement import MAX_FAILURES, checked
 from pgembedding_django.loading.progress import Progress
 from pgembedding_django.passages.changes import Change, read_changes, write_changes
@@ -79,9 +78,10 @@ class SplitRun:
         self.parents, self.field, self.rows = parents, parents.field, rows
         self.embedder = get_embedder(self.field.embedder)
         check_dimensions(self.field, self.embedder.dimensions)
-        self.batch_size = batch_size or self.embedder.batch_size
-        self.concurrency = concurrency or self.embedder.concurrency
-        self.limit, self.progress, self.report = limit, progress, PassageReport()
+        self.batch_size = checked_size("batch_size", batch_size) or self.embedder.batch_size
+        self.concurrency = checked_size("concurrency", concurrency) or self.embedder.concurrency
+        self.limit = checked_size("limit", limit)
+        self.progress, self.report = progress, PassageReport()
         self.stopped = False
         self.total: int | None = None
 
@@ -126,8 +126,7 @@ class SplitRun:
         repeated = 1.0 if splits.splitter else splits.size / (splits.size - splits.overlap)
         tokens = sum(self.embedder.estimate_tokens(text) for text in sample)
         found.tokens = ceil(tokens * repeated * found.characters / drawn) if drawn else 0
-        if self.embedder.price is not None:
-            found.price = found.tokens * self.embedder.price / 1_000_000
+        found.set_price(self.embedder)
         return found
 
     def enqueue(self, limit: int | None = None) -> int:
@@ -148,7 +147,8 @@ class SplitRun:
         page = list(stale[:PAGE])
         while page:
             yield page
-            page = list(stale.filter(pk__gt=page[-1])[:PAGE])
+            # A page that is not full is the last: finding stale rows reads every text.
+            page = list(stale.filter(pk__gt=page[-1])[:PAGE]) if len(page) == PAGE else []
 
     def _batches(self) -> Iterator[list[Change]]:
         """Yield changes with as many new texts together as keep the embedder busy."""
@@ -168,7 +168,8 @@ class SplitRun:
         texts = list(dict.fromkeys(text for change in changes for text in change.texts if text))
         outcomes: dict[str, Outcome] = {}
         errors: list[EmbeddingError] = []
-        for batch, call in [(batch, pool.submit(self._call, batch)) for batch in _batched(texts, self.batch_size)]:
+        batches = [texts[start : start + self.batch_size] for start in range(0, len(texts), self.batch_size)]
+        for batch, call in [(batch, pool.submit(self._call, batch)) for batch in batches]:
             try:
                 answers = call.result()
             except EmbeddingError as error:
@@ -177,7 +178,9 @@ class SplitRun:
             self._count(batch)
             outcomes.update((text, checked(self.field, each)) for text, each in zip(batch, answers, strict=True))
         failed = {
-            text: each for text, each in outcomes.items() if isinstance(each, EmbeddingError) and not _is_rejected(each)
+            text: each
+            for text, each in outcomes.items()
+            if isinstance(each, EmbeddingError) and not isinstance(each, TextRejected)
         }
         errors += failed.values()
         settled = outcomes.keys() - failed
@@ -220,13 +223,3 @@ class SplitRun:
             self.report.deleted += len(change.gone)
         if self.progress is not None:
             self.progress(self.report.rows)
-
-
-def _is_rejected(outcome: Outcome) -> bool:
-    return isinstance(outcome, TextRejected)
-
-
-def _batched(texts: Iterable[str], size: int) -> Iterator[list[str]]:
-    items = iter(texts)
-    while batch := list(islice(items, size)):
-        yield batch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 
@@ -49,14 +50,16 @@ def find_pairs(
 
 
 def _pairs(rows: Any, limit: float, name: str, size: int, options: dict[str, Any]) -> Iterator[Pair[Any]]:
-    seen = set[tuple[Any, Any]]()
+    #: The rows that a row is paired with before it is asked for itself.
+    paired = defaultdict[Any, set[Any]](set)
     for page in _pages(rows.filter(**{f"{name}__isnull": False}).order_by("pk"), size):
         asked = [row for row in page if _has_neighbours(rows, row, name, options)]
         for row, near in _neighbours(rows, asked, limit, options):
+            there = paired.pop(row.pk, set())
             for other in near:
-                first, second = sorted((row, other), key=lambda each: each.pk)
-                if (first.pk, second.pk) not in seen:
-                    seen.add((first.pk, second.pk))
+                if other.pk not in there:
+                    paired[other.pk].add(row.pk)
+                    first, second = sorted((row, other), key=lambda each: each.pk)
                     yield Pair(first, second, other.distance)
 
 

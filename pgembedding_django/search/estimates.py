@@ -12,7 +12,7 @@ from django.db.models.sql import Query
 
 from pgembedding_django.compat.queries import clone_plain, compiled_conditions
 from pgembedding_django.engines import get_engine
-from pgembedding_django.engines.extension import place
+from pgembedding_django.engines.places import place
 from pgembedding_django.engines.servers import Estimate, Statement
 from pgembedding_django.indexes import VectorIndex
 from pgembedding_django.search.search import ESTIMATE, Ranking, Search, set_ranking

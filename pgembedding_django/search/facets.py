@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, cast
 
 from django.core.exceptions import FieldDoesNotExist
 from django.db.models import Model
+from django.db.models.constants import LOOKUP_SEP
 from django.db.models.query import ModelIterable
 
 from pgembedding_django.compat.queries import rows_as
@@ -21,7 +22,12 @@ def count_facets(rows: Any, names: Sequence[str]) -> dict[str, dict[Any, int]]:
     """Return for each name its values among some ranked rows with their counts, the most frequent first."""
     if not names:
         raise ValueError("facets() needs the name of a field.")
-    values = set(_read(rows, names))
+    values = list(_read(rows, names))
+    for place, name in enumerate(names, 1):
+        for value in (row[place] for row in values if not isinstance(row[place], Hashable)):
+            raise TypeError(
+                f"facets() counts equal values, and {name!r} has a {type(value).__name__}, which has no hash."
+            )
     counts = {name: Counter(value for _, value in _column(values, place)) for place, name in enumerate(names, 1)}
     return {name: dict(sorted(count.items(), key=_frequent_first)) for name, count in counts.items()}
 
@@ -41,7 +47,7 @@ def _read(rows: Any, names: Sequence[str]) -> Iterable[tuple[Any, ...]]:
     if is_instances and any(_is_many(rows.model, name) for name in names):
         # A join would multiply the rows that the ranking is cut at.
         len(rows)
-    is_annotated = any(name.split("__")[0] in rows.query.annotations for name in names)
+    is_annotated = any(name.split(LOOKUP_SEP)[0] in rows.query.annotations for name in names)
     if is_instances and not is_annotated and is_fetched(rows):
         found = rows.model._base_manager.using(rows.db).filter(pk__in=[row.pk for row in rows])
         return found.values_list("pk", *names)  # type: ignore[no-any-return]
@@ -53,7 +59,7 @@ def _read(rows: Any, names: Sequence[str]) -> Iterable[tuple[Any, ...]]:
 
 def _is_many(model: type[Model], name: str) -> bool:
     """Tell whether a path such as tags__name leads through a relation to several rows."""
-    for part in name.split("__"):
+    for part in name.split(LOOKUP_SEP):
         try:
             field = model._meta.get_field(part)
         except FieldDoesNotExist:

@@ -35,7 +35,8 @@ RANKED_BY = "pgembedding_value"
 #: outperforms Condorcet and individual Rank Learning Methods", 2009: k = 60).
 RANK_CONSTANT = 60
 
-#: Both rankings of keys, each in its order and with what it ranks by, in; the keys of the best with their scores, out.
+#: In: two rankings, each of keys and values in its own order. Out: the keys with the greatest scores, each with its
+#: rank and value in either ranking.
 FUSED = (
     '"pgembedding_fused" ({keys}, "score", "meaning_rank", "distance", "words_rank", "words_score") AS ('
     f'SELECT {{keys}}, sum("weight" / ({RANK_CONSTANT} + "place")::float8) AS "score", '

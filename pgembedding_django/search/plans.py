@@ -11,7 +11,7 @@ from django.db.models.sql import Query
 from django.db.models.sql.compiler import SQLCompiler
 
 from pgembedding_django.engines import MAX_EF_SEARCH, Engine, get_engine
-from pgembedding_django.engines.extension import place
+from pgembedding_django.engines.places import place
 from pgembedding_django.engines.scan import Scan, fitting_ef_search
 from pgembedding_django.indexes import IvfflatIndex, VectorIndex
 from pgembedding_django.search.estimates import count_rows, recall
@@ -37,9 +37,6 @@ FILTERED_MARGIN = 3
 
 #: Tuples that an unfiltered index scan may visit, the server's own default of hnsw.max_scan_tuples.
 UNFILTERED_SCAN_TUPLES = 20_000
-
-#: The server's own default of an IvfflatIndex's lists.
-DEFAULT_LISTS = 100
 
 #: Every row that the filter keeps is read.
 EXACT = Scan(reason="the index found too few rows")
@@ -161,11 +158,11 @@ def _index_scan(search: Search, engine: Engine, rows: int, total: int, reason: s
     candidates = engine.candidates(search.wanted, index.precision)
     needed = _candidates_per_row(search, engine) * search.wanted * total // rows if rows else 2 * search.wanted
     reads_lists = isinstance(index, IvfflatIndex)
-    told = search.ef_search or index.ef_search
-    ef_search = told or max(needed, candidates, fitting_ef_search(total) if rows else 0)
+    named = search.ef_search or index.ef_search
+    ef_search = named or max(needed, candidates, fitting_ef_search(total) if rows else 0)
     stops = reads_lists or not engine.queries_set_ef_search
     going_on = 0 if stops else _max_scan_tuples(search, needed, rows)
-    probes = _probes(search, max(needed, candidates), total) if reads_lists else 0
+    probes = _probes(search, engine, max(needed, candidates), total) if reads_lists else 0
     # Fewer could never hold the rows that there must be.
     candidates = candidates and max(candidates, enough)
     listed = candidates or enough
@@ -176,8 +173,8 @@ def _index_scan(search: Search, engine: Engine, rows: int, total: int, reason: s
         index=index.name,
         ef_search=min(ef_search, MAX_EF_SEARCH) if engine.queries_set_ef_search and not reads_lists else 0,
         probes=probes,
-        fits_table=not told and not rows and not reads_lists,
-        told=bool(told),
+        fits_table=not named and not rows and not reads_lists,
+        is_fixed=bool(named),
         # An unfiltered scan stops at its first candidates, and goes on only if they were too few.
         max_scan_tuples=going_on if rows or search.wanted > min(ef_search, MAX_EF_SEARCH) else 0,
         goes_on_to=going_on,
@@ -195,10 +192,10 @@ def _candidates_per_row(search: Search, engine: Engine) -> int:
     return max(EF_SEARCH_PER_ROW, engine.candidates(search.wanted, precision) // search.wanted if precision else 0)
 
 
-def _probes(search: Search, needed: int, total: int) -> int:
+def _probes(search: Search, engine: Engine, needed: int, total: int) -> int:
     """How many lists to read: the root of their number, as pgvector advises, or what a filter needs."""
     index = cast(IvfflatIndex, search.index)
-    lists = index.lists or DEFAULT_LISTS
+    lists = index.lists or cast(int, engine.ivfflat_options["lists"].default)
     enough = max(round(lists**0.5), needed * lists // total + 1 if total else 0)
     return search.probes or index.probes or min(enough, lists)
 

@@ -46,7 +46,8 @@ NEAREST_KEY = "nearest_pk"
 PREFIX = "pgembedding_"
 DISTANCE = f"{PREFIX}distance"
 
-#: Pairs of a row and a row at the end of its path, in; the pairs with the nearest one of each row, the nearest k, out.
+#: In: pairs of a parent and a child, with their distance. Out: the keys of the k nearest parents, each with its nearest
+#: child. Nothing comes out where fewer than `enough` pairs went in, so that the next scan runs.
 NEAREST = (
     "SELECT {parent}, {child} FROM (SELECT {parent}, {child}, "
     f'"{DISTANCE}", row_number() OVER (PARTITION BY {{parent}} ORDER BY "{DISTANCE}", {{child}}) AS "place", '
@@ -151,9 +152,9 @@ def _prefix(search: Search) -> str:
 
 class NearestOfEach(Scanned):
     """
-    The condition that a row stands beside the nearest of its rows, and that both are among the k nearest of such pairs.
+    WHERE condition of nearest() across a relation: `(parent, child) IN (the k nearest parents, each with its nearest)`.
 
-    Exact scan: of all pairs that the filter keeps. Through the index: of those that the scan lists.
+    Exact scan: among all pairs that the filter keeps. Index scan: among the pairs that it lists.
     """
 
     def __init__(self, rows: Query, search: Search) -> None:

@@ -204,7 +204,7 @@ def test_each_shard_keeps_half_of_what_its_rows_need_or_its_share_twice(serve, m
     )
     assert engine.fitted_ef_search(connection, TABLE, Scan(index=NAME, ef_search=400, parts=8)) == max(part // 2, 100)
     assert engine.fitted_ef_search(connection, TABLE, Scan(index=NAME, ef_search=800, parts=8)) == 200
-    assert engine.fitted_ef_search(connection, TABLE, Scan(index=NAME, ef_search=400, parts=8, told=True)) == 400
+    assert engine.fitted_ef_search(connection, TABLE, Scan(index=NAME, ef_search=400, parts=8, is_fixed=True)) == 400
 
 
 def test_shards_of_a_table_are_asked_for_once(serve, many):

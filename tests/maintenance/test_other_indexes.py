@@ -3,7 +3,6 @@
 import io
 import json
 
-import numpy as np
 import pytest
 from django.apps import apps
 from django.contrib.admin.utils import quote
@@ -25,14 +24,10 @@ from pgembedding_django.maintenance.recall.recall import measure_recall, record
 from pgembedding_django.maintenance.recall.tuning import tune
 from pgembedding_django.models import RecallMeasurement
 from tests.admin import INDEXES, serve
+from tests.support.other_columns import BITS, VECTORS, WORDS, N
 
 pytestmark = [pytest.mark.pgvector, pytest.mark.django_db(transaction=True)]
 
-N = 400
-RNG = np.random.default_rng(8)
-BITS = RNG.random((N, 32)) < 0.5
-WORDS = np.where(RNG.random((N, 20)) < 0.3, RNG.random((N, 20)), 0).astype(np.float32)
-VECTORS = RNG.random((N, 8)).astype(np.float32)
 FIELDS = {"bits": "sheet_bits", "words": "sheet_words", "embedding": "sheet_lists"}
 
 

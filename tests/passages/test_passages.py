@@ -51,6 +51,18 @@ def test_embed_splits_a_text_and_embeds_its_passages(guide, scripted):
     assert not GuidePassage.objects.stale().exists()
 
 
+def test_texts_that_changed_are_looked_for_once_where_they_fill_no_page(guide, scripted):
+    with CaptureQueriesContext(connection) as queries:
+        GuidePassage.objects.embed()
+    assert sum("NOT EXISTS" in each["sql"].replace("NOT (EXISTS", "NOT EXISTS") for each in queries) == 1
+
+
+@pytest.mark.parametrize("name", ["batch_size", "concurrency", "limit"])
+def test_sizes_that_are_none_are_refused(guide, scripted, name):
+    with pytest.raises(ValueError, match=f"^{name} must be a positive integer, got -1.$"):
+        GuidePassage.objects.embed(**{name: -1})
+
+
 def test_embed_does_nothing_where_nothing_changed(guide, scripted):
     GuidePassage.objects.embed()
     scripted.paid.clear()

@@ -122,3 +122,9 @@ def test_facets_without_a_name_or_a_ranking_are_refused():
         Article.objects.nearest(QUERY, 3).facets()
     with pytest.raises(TypeError, match=r"^facets\(\) counts what nearest\(\) or hybrid\(\) found\."):
         Article.objects.all().facets("title")
+
+
+def test_values_that_cannot_be_counted_are_refused(articles):
+    with pytest.raises(TypeError) as caught:
+        Article.objects.nearest(QUERY, 5).facets("published", "embedding")
+    assert str(caught.value) == "facets() counts equal values, and 'embedding' has a Vector, which has no hash."

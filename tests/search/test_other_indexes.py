@@ -14,17 +14,15 @@ from pgembedding_django import (
     SparseVectorField,
 )
 from pgembedding_django.engines import ENGINES
-from pgembedding_django.engines.extension import Known, place
+from pgembedding_django.engines.extension import Known
+from pgembedding_django.engines.places import place
 from pgembedding_django.engines.servers import PLAIN
 from pgembedding_django.indexes import declared_hnsw_index, declared_index
+from tests.support.other_columns import BITS, VECTORS, WORDS, N
 
 pytestmark = pytest.mark.pgvector
 
-N, K = 400, 10
-RNG = np.random.default_rng(8)
-BITS = RNG.random((N, 32)) < 0.5
-WORDS = np.where(RNG.random((N, 20)) < 0.3, RNG.random((N, 20)), 0).astype(np.float32)
-VECTORS = RNG.random((N, 8)).astype(np.float32)
+K = 10
 
 
 @pytest.fixture

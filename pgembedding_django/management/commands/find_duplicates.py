@@ -27,13 +27,7 @@ class Command(DatabaseCommand):
         parser.add_argument("max_distance", type=float, help="the greatest distance; 0 finds equal vectors")
         parser.add_argument("--distance", choices=tuple(DISTANCE_CLASSES), help="that of the field unless given")
         parser.add_argument("--limit", type=int, metavar="N", help="end after so many pairs")
-        parser.add_argument(
-            "--filter",
-            action="append",
-            default=[],
-            metavar="NAME=VALUE",
-            help="pair only such rows, as published=true; repeatable",
-        )
+        self.add_filter(parser, "pair")
         parser.add_argument("--json", action="store_true", help="print a JSON object a line")
 
     def handle(self, *, target: str, max_distance: float, database: str, **options: Any) -> None:

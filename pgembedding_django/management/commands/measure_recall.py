@@ -53,13 +53,7 @@ class Command(DatabaseCommand):
             metavar="FILE",
             help="ask these instead: a text a line, each embedded by the field's embedder, or a .npy of vectors",
         )
-        parser.add_argument(
-            "--filter",
-            action="append",
-            default=[],
-            metavar="NAME=VALUE",
-            help="measure only such rows, as published=true or views__gt=9; repeatable",
-        )
+        self.add_filter(parser, "measure")
         parser.add_argument("--ef-search", type=_numbers, metavar="20,40,80,160", help="what to try of an HnswIndex")
         parser.add_argument("--probes", type=_numbers, metavar="2,5,10", help="what to try of an IvfflatIndex")
         parser.add_argument("--seed", type=int, default=0, help="draws other rows (0)")

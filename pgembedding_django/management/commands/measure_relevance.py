@@ -44,13 +44,7 @@ class Command(DatabaseCommand):
         )
         parser.add_argument("--k", type=int, default=10, help="rows wanted of each question (10)")
         parser.add_argument("--key", default="pk", metavar="FIELD", help="the field that the answers name (pk)")
-        parser.add_argument(
-            "--filter",
-            action="append",
-            default=[],
-            metavar="NAME=VALUE",
-            help="search only such rows, as published=true; repeatable",
-        )
+        self.add_filter(parser, "search")
         parser.add_argument("--min", type=share, help="exit with status 1 if the first way has a lower nDCG")
         parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw the measures of each way")
         parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
