@@ -144,7 +144,12 @@ def test_key_without_the_field_is_refused(fresh_database, write_migrations):
     ("options", "sentence"),
     [
         (
-            {"constraints": [models.UniqueConstraint(fields=["name"], name="note_name")]},
+            {
+                "constraints": [
+                    models.CheckConstraint(condition=models.Q(id__gt=0), name="note_id"),
+                    models.UniqueConstraint(fields=["name"], name="note_name"),
+                ]
+            },
             "The constraint note_name of Named must hold tenant, by which its table is partitioned: declare "
             'UniqueConstraint(fields=["tenant", "name"]).',
         ),
